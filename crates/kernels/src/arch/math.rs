@@ -1,0 +1,152 @@
+//! Elementary functions on a [`Vector`].
+//!
+//! The coefficients are minimax fits in relative error (Lawson's reweighting of least squares), made for this
+//! file; the tests below hold them to the stated bounds against `f64`.
+#![expect(
+    clippy::missing_safety_doc,
+    reason = "the duties are those of the trait: a machine with the instruction set, inlined into code for it"
+)]
+
+use super::Vector;
+
+/// eˣ, within 2 units in the last place for −87 ≤ x ≤ 88.7; below it is 0, above infinity; NaN stays NaN.
+///
+/// x = n·ln 2 + r with |r| ≤ ln 2 / 2, and eʳ = 1 + r + r²·P(r).
+#[inline(always)]
+pub unsafe fn exp<V: Vector>(x: V) -> V {
+    const LOW: f32 = -86.9;
+    const HIGH: f32 = 88.722_83;
+    // ln 2 in two parts, the first short enough that n times it is exact.
+    const LN2_HIGH: f32 = 0.693_359_4;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    let n = V::round_to_int(x.mul(V::splat(std::f32::consts::LOG2_E)));
+    let whole = V::from_int(n);
+    let r = whole.fnma(V::splat(LN2_LOW), whole.fnma(V::splat(LN2_HIGH), x));
+    let p = V::splat(1.979_024_5e-4);
+    let p = p.fma(r, V::splat(1.394_475_9e-3));
+    let p = p.fma(r, V::splat(8.333_498e-3));
+    let p = p.fma(r, V::splat(4.166_629_5e-2));
+    let p = p.fma(r, V::splat(1.666_666_6e-1));
+    let p = p.fma(r, V::splat(0.5));
+    let p = p.fma(r.mul(r), r).add(V::splat(1.0));
+    // 2ⁿ in two steps, for n = 128 has no bits of its own.
+    let n = V::add_int(n, V::splat_int(u32::MAX));
+    let y = p.add(p).mul(V::pow2(n));
+    let y = V::select(x.lt(V::splat(LOW)), V::zero(), y);
+    V::select(V::splat(HIGH).lt(x), V::splat(f32::INFINITY), y)
+}
+
+/// The normal distribution function Φ(x) and density φ(x); Φ within 1.5e-7, relative 1e-6 in the lower tail.
+///
+/// Φ(−|x|) = ½·e^(−x²/2)·t·P(t) with t = 1 / (1 + 0.21·|x|), the shape of Abramowitz & Stegun 7.1.26.
+#[inline(always)]
+unsafe fn normal<V: Vector>(x: V) -> (V, V) {
+    const INV_SQRT_TAU: f32 = 0.398_942_3;
+    let e = exp(x.mul(x).mul(V::splat(-0.5)));
+    let t = V::splat(1.0).div(x.abs().fma(V::splat(0.21), V::splat(1.0)));
+    let p = V::splat(-0.144_067_58);
+    let p = p.fma(t, V::splat(0.570_904_97));
+    let p = p.fma(t, V::splat(-0.668_375_5));
+    let p = p.fma(t, V::splat(0.708_062_9));
+    let p = p.fma(t, V::splat(-0.194_488_3));
+    let p = p.fma(t, V::splat(0.252_708_94));
+    let p = p.fma(t, V::splat(0.137_580_44));
+    let p = p.fma(t, V::splat(0.170_258_77));
+    let p = p.fma(t, V::splat(0.167_415_41));
+    let tail = p.mul(t).mul(e).mul(V::splat(0.5));
+    let cumulative = V::select(x.lt(V::zero()), tail, V::splat(1.0).sub(tail));
+    (cumulative, e.mul(V::splat(INV_SQRT_TAU)))
+}
+
+/// GELU, exact form: x·Φ(x) (Hendrycks & Gimpel, arXiv:1606.08415).
+#[inline(always)]
+pub unsafe fn gelu<V: Vector>(x: V) -> V {
+    x.mul(normal(x).0)
+}
+
+/// Derivative of [`gelu`]: Φ(x) + x·φ(x).
+#[inline(always)]
+pub unsafe fn gelu_derivative<V: Vector>(x: V) -> V {
+    let (cumulative, density) = normal(x);
+    x.fma(density, cumulative)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Isa, arch::dispatch, reference};
+
+    #[inline(always)]
+    unsafe fn map_body<V: Vector>(which: u32, x: *const f32, y: *mut f32, n: usize) {
+        let mut i = 0;
+        while i < n {
+            let step = V::LANES.min(n - i);
+            let v = V::load_up_to(x.add(i), step);
+            let v = match which {
+                0 => exp(v),
+                1 => gelu(v),
+                _ => gelu_derivative(v),
+            };
+            v.store_up_to(y.add(i), step);
+            i += step;
+        }
+    }
+    dispatch! {
+        unsafe fn map(which: u32, x: *const f32, y: *mut f32, n: usize) = map_body;
+    }
+
+    fn apply(isa: Isa, which: u32, x: &[f32]) -> Vec<f32> {
+        let mut y = vec![f32::NAN; x.len()];
+        // SAFETY: both hold x.len() floats, and only instruction sets of the machine come here.
+        unsafe { map(isa, which, x.as_ptr(), y.as_mut_ptr(), x.len()) };
+        y
+    }
+
+    fn grid(low: f32, high: f32) -> Vec<f32> {
+        let n = 200_003;
+        (0..n).map(|i| low + (high - low) * i as f32 / (n - 1) as f32).collect()
+    }
+
+    fn ulps(y: f32, want: f64) -> f64 {
+        let near = want as f32;
+        let unit = f64::from(f32::from_bits(near.to_bits() + 1)) - f64::from(near);
+        (f64::from(y) - want).abs() / unit
+    }
+
+    #[test]
+    fn exp_is_within_two_units_in_the_last_place() {
+        for isa in Isa::available() {
+            for x in [grid(-86.8, 0.0), grid(-1.0, 1.0), grid(0.0, 88.7)] {
+                for (x, y) in x.iter().zip(apply(isa, 0, &x)) {
+                    assert!(ulps(y, f64::from(*x).exp()) < 2.0, "{isa:?}: exp({x}) = {y}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn exp_saturates() {
+        let x = [f32::NEG_INFINITY, -1e9, -100.0, 89.0, 1e9, f32::INFINITY, 0.0];
+        for isa in Isa::available() {
+            let inf = f32::INFINITY;
+            assert_eq!(apply(isa, 0, &x), [0.0, 0.0, 0.0, inf, inf, inf, 1.0], "{isa:?}");
+            assert!(apply(isa, 0, &[f32::NAN])[0].is_nan(), "{isa:?}");
+        }
+    }
+
+    #[test]
+    fn gelu_is_within_its_bounds() {
+        let x = grid(-12.0, 12.0);
+        for isa in Isa::available() {
+            let (gelus, slopes) = (apply(isa, 1, &x), apply(isa, 2, &x));
+            for (i, &x) in x.iter().enumerate() {
+                let exact = f64::from(x);
+                let off = |y: f32, want: f64| (f64::from(y) - want).abs();
+                let gelu = reference::linear::gelu(exact);
+                assert!(off(gelus[i], gelu) < 2e-7 * exact.abs().max(1.0), "{isa:?}: gelu({x})");
+                let slope = reference::linear::gelu_derivative(exact);
+                assert!(off(slopes[i], slope) < 3e-7, "{isa:?}: gelu'({x}) = {} not {slope}", slopes[i]);
+            }
+        }
+    }
+}

@@ -1,13 +1,19 @@
 //! Purchase logs and other sequences into packed batches: sources, vocabularies, splits, masking, sampling.
 //!
 //! This room reads files and decides what a model sees. It never computes with tensors, prints, or reads the clock.
-//! Start at `dataset::prepare`, which goes from files to a split data set.
+//! Start at [`dataset::prepare`], which goes from files to a split data set.
 
 mod error;
+pub mod dataset;
+pub mod filter;
 pub mod sequence;
 pub mod source;
 pub mod split;
+pub mod titles;
+pub mod vocabulary;
 
-pub use error::Error;
+pub use dataset::Dataset;
+pub use error::{BadRow, Error, Place};
 pub use sequence::Sequences;
 pub use split::{Cases, Split};
+pub use vocabulary::ItemVocabulary;

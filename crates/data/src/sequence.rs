@@ -43,25 +43,7 @@ impl Sequences {
     /// One sequence per user of `log`, in the order of its users; events of a user by time, and in their
     /// original order where times are equal or there are none.
     pub fn from_log(log: &Log) -> Self {
-        let mut offsets = vec![0_usize; log.users.len() + 1];
-        for event in &log.events {
-            offsets[event.user as usize + 1] += 1;
-        }
-        for user in 0..log.users.len() {
-            offsets[user + 1] += offsets[user];
-        }
-        let mut next = offsets.clone();
-        let mut order = vec![0_usize; log.events.len()];
-        for (index, event) in log.events.iter().enumerate() {
-            let slot = &mut next[event.user as usize];
-            order[*slot] = index;
-            *slot += 1;
-        }
-        if log.timed {
-            for user in 0..log.users.len() {
-                order[offsets[user]..offsets[user + 1]].sort_by_key(|&i| log.events[i].time);
-            }
-        }
+        let (order, offsets) = log.by_user();
         Self {
             items: order.iter().map(|&i| log.events[i].item).collect(),
             times: if log.timed {

@@ -12,18 +12,6 @@ pub enum Data {
     Interactions(Interactions),
 }
 
-impl Data {
-    /// Checks the values that types cannot.
-    ///
-    /// # Errors
-    /// Every fault, each with the key it is about.
-    pub fn validate(&self) -> Result<(), Vec<String>> {
-        match self {
-            Data::Interactions(interactions) => interactions.validate(),
-        }
-    }
-}
-
 /// A log of users and the items they took, and what is made of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -51,11 +39,8 @@ pub struct Interactions {
 }
 
 impl Interactions {
-    /// Checks the values that types cannot.
-    ///
-    /// # Errors
-    /// Every fault, each with the key it is about.
-    pub fn validate(&self) -> Result<(), Vec<String>> {
+    /// What is wrong with values whose types are right, each fault with its key under `path`.
+    pub fn faults(&self, path: &str) -> Vec<String> {
         let mut faults = Vec::new();
         for (key, value) in [
             ("min_user_events", self.min_user_events),
@@ -63,7 +48,7 @@ impl Interactions {
         ] {
             if value == 0 {
                 faults.push(format!(
-                    "data.{key}: expected at least 1, found 0; 1 keeps all"
+                    "{path}.{key}: expected at least 1, found 0; 1 keeps all"
                 ));
             }
         }
@@ -71,65 +56,46 @@ impl Interactions {
             && (!delimiter.is_ascii() || matches!(delimiter, '"' | '\n' | '\r'))
         {
             faults.push(format!(
-                "data.format.delimiter: expected one ASCII character other than a quote or a line end, found {delimiter:?}"
+                "{path}.format.delimiter: expected one ASCII character other than a quote or a line end, found {delimiter:?}"
             ));
         }
+        self.column_faults(path, &mut faults);
+        if let Split::Time(split) = &self.split {
+            split.faults(path, &mut faults);
+            if self.format == Format::Pairs {
+                faults.push(format!(
+                    "{path}.split: a split by time needs times, which files of pairs have not; split by leave-one-out"
+                ));
+            } else if self.columns.time.is_none() {
+                faults.push(format!(
+                    "{path}.split: a split by time needs times; name their column in {path}.columns.time, or split by leave-one-out"
+                ));
+            }
+        }
+        faults
+    }
+
+    fn column_faults(&self, path: &str, faults: &mut Vec<String>) {
         let Columns { user, item, time } = &self.columns;
         let mut columns = vec![("user", user), ("item", item)];
         columns.extend(time.iter().map(|time| ("time", time)));
-        for (key, name) in &columns {
+        for (key, name) in columns {
             if name.is_empty() {
                 faults.push(format!(
-                    "data.columns.{key}: expected a column's name, found an empty string"
+                    "{path}.columns.{key}: expected a column's name, found an empty string"
                 ));
             } else if matches!(self.format, Format::Csv(Csv { header: false, .. }))
                 && name.parse::<usize>().is_err()
             {
                 faults.push(format!(
-                    "data.columns.{key}: expected a column's number, counted from 0, as the file has no header; found {name:?}"
+                    "{path}.columns.{key}: expected a column's number, counted from 0, as the file has no header; found {name:?}"
                 ));
             }
         }
         if user == item {
             faults.push(format!(
-                "data.columns: user and item are both {user:?}; expected two columns"
+                "{path}.columns: user and item are both {user:?}; expected two columns"
             ));
-        }
-        if let Split::Time(TimeSplit {
-            validation_share,
-            test_share,
-        }) = self.split
-        {
-            for (key, share) in [
-                ("validation_share", validation_share),
-                ("test_share", test_share),
-            ] {
-                if !(share > 0.0 && share < 1.0) {
-                    faults.push(format!(
-                        "data.split.{key}: expected a share between 0 and 1, found {share}"
-                    ));
-                }
-            }
-            if validation_share + test_share >= 1.0 {
-                faults.push(format!(
-                    "data.split: validation_share {validation_share} and test_share {test_share} leave nothing to train on; expected a sum below 1"
-                ));
-            }
-            if time.is_none() && self.format != Format::Pairs {
-                faults.push(
-                    "data.split: a split by time needs times; name their column in data.columns.time, or split by leave-one-out".into(),
-                );
-            }
-            if self.format == Format::Pairs {
-                faults.push(
-                    "data.split: a split by time needs times, which files of pairs have not; split by leave-one-out".into(),
-                );
-            }
-        }
-        if faults.is_empty() {
-            Ok(())
-        } else {
-            Err(faults)
         }
     }
 }
@@ -249,6 +215,28 @@ pub struct TimeSplit {
     pub test_share: f64,
 }
 
+impl TimeSplit {
+    fn faults(&self, path: &str, faults: &mut Vec<String>) {
+        let shares = [
+            ("validation_share", self.validation_share),
+            ("test_share", self.test_share),
+        ];
+        for (key, share) in shares {
+            if !(share > 0.0 && share < 1.0) {
+                faults.push(format!(
+                    "{path}.split.{key}: expected a share between 0 and 1, found {share}"
+                ));
+            }
+        }
+        if self.validation_share + self.test_share >= 1.0 {
+            let [(_, validation), (_, test)] = shares;
+            faults.push(format!(
+                "{path}.split: validation_share {validation} and test_share {test} leave nothing to train on; expected a sum below 1"
+            ));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -269,6 +257,7 @@ mod tests {
     fn a_table_is_read_and_written_back() {
         let data: Data = toml::from_str(FULL).unwrap();
         let Data::Interactions(settings) = &data;
+        assert_eq!(settings.faults("data"), [""; 0]);
         assert_eq!(
             settings.format,
             Format::Csv(Csv {
@@ -277,7 +266,6 @@ mod tests {
             })
         );
         assert_eq!(settings.columns.time.as_deref(), Some("time"));
-        assert_eq!(data.validate(), Ok(()));
         let again: Data = toml::from_str(&toml::to_string(&data).unwrap()).unwrap();
         assert_eq!(again, data);
     }
@@ -303,8 +291,8 @@ mod tests {
             .replace("min_user_events = 5", "min_user_events = 0")
             .replace("test_share = 0.2", "test_share = 0.95")
             .replace(r#"delimiter = "\t""#, r#"delimiter = "é", header = false"#);
-        let data: Data = toml::from_str(&text).unwrap();
-        let faults = data.validate().unwrap_err();
+        let Data::Interactions(settings) = toml::from_str(&text).unwrap();
+        let faults = settings.faults("data");
         assert_eq!(faults.len(), 6, "{faults:#?}");
         assert!(faults[0].starts_with("data.min_user_events: "));
         assert!(faults[1].starts_with("data.format.delimiter: "));
@@ -315,7 +303,7 @@ mod tests {
     #[test]
     fn a_split_by_time_needs_times() {
         let text = FULL.replace(r#", time = "time" }"#, " }");
-        let data: Data = toml::from_str(&text).unwrap();
-        assert!(data.validate().unwrap_err()[0].contains("data.columns.time"));
+        let Data::Interactions(settings) = toml::from_str(&text).unwrap();
+        assert!(settings.faults("data")[0].contains("data.columns.time"));
     }
 }

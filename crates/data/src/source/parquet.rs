@@ -1,0 +1,163 @@
+//! Apache Parquet.
+
+use std::fs::File;
+use std::path::Path;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{
+    Date32Type, Decimal128Type, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type,
+    Int32Type, Int64Type, TimestampMicrosecondType, TimestampMillisecondType,
+    TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+};
+use arrow_array::{Array, RecordBatch};
+use arrow_schema::{ArrowError, DataType, TimeUnit};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::errors::ParquetError;
+
+use super::cell::Cell;
+use super::{Scan, find_columns};
+use crate::Error;
+use crate::error::Place;
+
+const BATCH_ROWS: usize = 8192;
+
+pub(super) fn scan(path: &Path, columns: &[&str], scan: &mut dyn Scan) -> Result<(), Error> {
+    let file = File::open(path).map_err(|source| Error::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    let total_bytes = file.metadata().map_or(0, |metadata| metadata.len());
+    let broken = |source| Error::Parquet {
+        path: path.to_owned(),
+        source,
+    };
+    // Without the embedded Arrow schema there are fewer types to meet: no dictionaries, no views.
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    let builder =
+        ParquetRecordBatchReaderBuilder::try_new_with_options(file, options).map_err(broken)?;
+    let total_rows = builder.metadata().file_metadata().num_rows().max(1) as u64;
+    let names: Vec<String> = builder
+        .schema()
+        .fields()
+        .iter()
+        .map(|field| field.name().clone())
+        .collect();
+    let picks = find_columns(path, &names, columns)?;
+    let mask = ProjectionMask::roots(builder.parquet_schema(), picks.iter().copied());
+    let reader = builder
+        .with_projection(mask)
+        .with_batch_size(BATCH_ROWS)
+        .build()
+        .map_err(broken)?;
+    let mut row = 0;
+    for batch in reader {
+        let batch = batch.map_err(|error| broken(from_arrow(error)))?;
+        scan_batch(path, &batch, columns, &mut row, scan)?;
+        let share = row as f64 / total_rows as f64;
+        scan.bytes(((total_bytes as f64 * share) as u64).min(total_bytes));
+    }
+    Ok(())
+}
+
+fn from_arrow(error: ArrowError) -> ParquetError {
+    match error {
+        ArrowError::ParquetError(message) => ParquetError::General(message),
+        other => ParquetError::External(Box::new(other)),
+    }
+}
+
+fn scan_batch(
+    path: &Path,
+    batch: &RecordBatch,
+    columns: &[&str],
+    row: &mut u64,
+    scan: &mut dyn Scan,
+) -> Result<(), Error> {
+    let readers = columns
+        .iter()
+        .map(|name| {
+            let array = batch
+                .column_by_name(name)
+                .expect("the projection has every column asked for");
+            cells_of(array).ok_or_else(|| Error::Format {
+                path: path.to_owned(),
+                expected: format!("numbers, strings, dates or timestamps in column {name:?}"),
+                found: format!("the type {}", array.data_type()),
+                advice: "name another column or convert this one".into(),
+            })
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut cells = Vec::with_capacity(columns.len());
+    for index in 0..batch.num_rows() {
+        *row += 1;
+        cells.clear();
+        cells.extend(readers.iter().map(|cell| cell(index)));
+        scan.row(Place::Row(*row), Ok(&cells))?;
+    }
+    Ok(())
+}
+
+/// Gives the cell of a row.
+type CellReader<'a> = Box<dyn Fn(usize) -> Cell<'a> + 'a>;
+
+/// Reads the cells of a column, if it is of a type that has any.
+fn cells_of(array: &dyn Array) -> Option<CellReader<'_>> {
+    macro_rules! cells {
+        ($type:ty, |$value:ident| $cell:expr) => {{
+            let array = array.as_primitive::<$type>();
+            Box::new(move |row| {
+                let $value = array.value(row);
+                $cell
+            })
+        }};
+    }
+    let cell: CellReader = match array.data_type() {
+        DataType::Int8 => cells!(Int8Type, |value| Cell::Integer(value.into())),
+        DataType::Int16 => cells!(Int16Type, |value| Cell::Integer(value.into())),
+        DataType::Int32 => cells!(Int32Type, |value| Cell::Integer(value.into())),
+        DataType::Int64 => cells!(Int64Type, |value| Cell::Integer(value.into())),
+        DataType::UInt8 => cells!(UInt8Type, |value| Cell::Integer(value.into())),
+        DataType::UInt16 => cells!(UInt16Type, |value| Cell::Integer(value.into())),
+        DataType::UInt32 => cells!(UInt32Type, |value| Cell::Integer(value.into())),
+        DataType::UInt64 => cells!(UInt64Type, |value| Cell::Integer(value.into())),
+        DataType::Decimal128(_, 0) => cells!(Decimal128Type, |value| Cell::Integer(value)),
+        DataType::Float16 => cells!(Float16Type, |value| Cell::Float(value.into())),
+        DataType::Float32 => cells!(Float32Type, |value| Cell::Float(value.into())),
+        DataType::Float64 => cells!(Float64Type, |value| Cell::Float(value)),
+        DataType::Date32 => cells!(Date32Type, |days| moment(days.into(), 86_400_000_000)),
+        DataType::Timestamp(unit, _) => match unit {
+            TimeUnit::Second => cells!(TimestampSecondType, |time| moment(time, 1_000_000)),
+            TimeUnit::Millisecond => cells!(TimestampMillisecondType, |time| moment(time, 1000)),
+            TimeUnit::Microsecond => cells!(TimestampMicrosecondType, |time| Cell::Moment(time)),
+            TimeUnit::Nanosecond => cells!(TimestampNanosecondType, |time| Cell::Moment(
+                time.div_euclid(1000)
+            )),
+        },
+        DataType::Utf8 => {
+            let array = array.as_string::<i32>();
+            Box::new(move |row| Cell::Text(array.value(row).into()))
+        }
+        // Some writers leave out the note that says their bytes are text.
+        DataType::Binary => {
+            let array = array.as_binary::<i32>();
+            Box::new(move |row| Cell::from(array.value(row)))
+        }
+        _ => return None,
+    };
+    if array.null_count() == 0 {
+        return Some(cell);
+    }
+    Some(Box::new(move |row| {
+        if array.is_null(row) {
+            Cell::Null
+        } else {
+            cell(row)
+        }
+    }))
+}
+
+fn moment(time: i64, unit_micros: i64) -> Cell<'static> {
+    time.checked_mul(unit_micros)
+        .map_or(Cell::Other("a time out of range"), Cell::Moment)
+}

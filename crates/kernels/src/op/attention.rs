@@ -1,0 +1,634 @@
+//! Multi-head attention over packed sequences, forward and backward, without a stored matrix of scores.
+//!
+//! S = Q·Kᵀ / √K, P = softmax(S), O = (P ∘ M)·V with the dropout mask M. One task is one head of one sequence. It packs its keys
+//! and values, then goes through its queries `TILE` at a time: the scores of a tile, [TILE, T], stay in L2 (40 KiB at T = 200)
+//! from the first product to the last. Forward keeps each row's L = ln Σ exp S. Backward makes P = exp(S − L) again and needs no
+//! second pass over a row, because Σ dP ∘ P over a row is D = Σ dO ∘ O:
+//!
+//! dV = (P ∘ M)ᵀ·dO, dS = P ∘ (M ∘ dO·Vᵀ − D) / √K, dQ = dS·K, dK = dSᵀ·Q.
+//!
+//! With `causal`, a tile's products stop at its last query's key. A head's result depends on nothing outside its sequence, dropout
+//! apart, whose mask counts tokens of the batch; the order of every sum is fixed.
+//!
+//! # Source
+//! Vaswani et al., Attention Is All You Need, NeurIPS 2017, arXiv:1706.03762, §3.2; the backward without stored probabilities:
+//! Dao, FlashAttention-2, ICLR 2024, arXiv:2307.08691, §3.1.
+
+use super::dropout::Mask;
+use super::split::each;
+use crate::Isa;
+use crate::arch::math::exp;
+use crate::arch::{Vector, dispatch, gemm, require};
+use crate::scratch::{Scratch, Shared};
+
+pub use super::dropout::Dropout;
+
+/// Queries whose scores are in flight: a multiple of every register tile's rows, and scores of 200 keys fill 40 KiB.
+const TILE: usize = 48;
+/// Lanes of the widest vector; scratch is measured for it.
+const MAX_LANES: usize = 16;
+
+/// What attends to what, and in how many heads.
+#[derive(Debug, Clone, Copy)]
+pub struct Attention<'a> {
+    /// `[B + 1]`: sequence `b` is tokens `offsets[b]..offsets[b + 1]`; starts at 0 and ends at N.
+    pub offsets: &'a [u32],
+    /// H, divides `width`.
+    pub heads: usize,
+    /// D, of all heads together.
+    pub width: usize,
+    /// Whether a token sees none after it.
+    pub causal: bool,
+    /// Of probabilities: row `token * H + head`, where tokens count through the batch; column, the key's place in its sequence.
+    pub dropout: Dropout,
+}
+
+impl Attention<'_> {
+    /// Panics unless the fields fit each other, and tells N.
+    fn tokens(&self) -> usize {
+        self.dropout.check();
+        assert!(
+            self.heads > 0 && self.width.is_multiple_of(self.heads),
+            "attention: width {} does not divide into {} heads",
+            self.width,
+            self.heads
+        );
+        assert_eq!(self.offsets.first(), Some(&0), "attention: first of offsets");
+        assert!(self.offsets.is_sorted(), "attention: offsets fall");
+        self.offsets[self.offsets.len() - 1] as usize
+    }
+
+    /// Calls `f` for every head of every sequence that has tokens, over the pool.
+    fn each_head(&self, f: impl Fn(Head) + Sync + Send) {
+        each((self.offsets.len() - 1) * self.heads, |task| {
+            let (sequence, head) = (task / self.heads, task % self.heads);
+            let start = self.offsets[sequence] as usize;
+            let tokens = self.offsets[sequence + 1] as usize - start;
+            if tokens > 0 {
+                f(Head {
+                    start,
+                    tokens,
+                    head,
+                    heads: self.heads,
+                    width: self.width,
+                    causal: self.causal,
+                    dropout: self.dropout,
+                });
+            }
+        });
+    }
+}
+
+/// One head of one sequence.
+#[derive(Clone, Copy)]
+struct Head {
+    /// First token in the batch.
+    start: usize,
+    /// T
+    tokens: usize,
+    head: usize,
+    heads: usize,
+    /// D
+    width: usize,
+    causal: bool,
+    dropout: Dropout,
+}
+
+impl Head {
+    /// K
+    fn size(&self) -> usize {
+        self.width / self.heads
+    }
+
+    fn scale(&self) -> f32 {
+        (1.0 / (self.size() as f64).sqrt()) as f32
+    }
+
+    /// Floats up to this head's first query in `[N, 3D]`; keys and values follow `width` and `2 * width` later.
+    fn qkv(&self) -> usize {
+        self.start * 3 * self.width + self.head * self.size()
+    }
+
+    /// Floats up to this head's first output in `[N, D]`.
+    fn out(&self) -> usize {
+        self.start * self.width + self.head * self.size()
+    }
+
+    /// Place of a query in `[N, H]`.
+    fn row(&self, query: usize) -> usize {
+        (self.start + query) * self.heads + self.head
+    }
+
+    /// Keys that `query` may attend to.
+    fn keys(&self, query: usize) -> usize {
+        if self.causal { query + 1 } else { self.tokens }
+    }
+}
+
+/// Each token becomes the mean of its sequence's values, weighted by the softmax of its scores.
+///
+/// # Shapes
+/// `qkv: [N, 3D]` (queries, keys, values, each H heads of K), `out: [N, D]`, `lse: [N, H]`, which only [`backward`] reads.
+/// # Panics
+/// Where a slice has another length, the fields of `shape` do not fit each other, or the machine lacks `isa`.
+pub fn forward(isa: Isa, shape: &Attention, qkv: &[f32], out: &mut [f32], lse: &mut [f32]) {
+    require(isa);
+    let tokens = shape.tokens();
+    assert_eq!(qkv.len(), tokens * 3 * shape.width, "attention: length of qkv");
+    assert_eq!(out.len(), tokens * shape.width, "attention: length of out");
+    assert_eq!(lse.len(), tokens * shape.heads, "attention: length of lse");
+    let (out, lse) = (Shared::new(out), Shared::new(lse));
+    shape.each_head(|head| {
+        // SAFETY: lengths and instruction set checked above; heads own disjoint columns of their sequence's rows.
+        unsafe { forward_head(isa, isa, head, qkv.as_ptr(), out.at(0), lse.at(0)) };
+    });
+}
+
+/// Gradient of [`forward`] by `qkv`.
+///
+/// # Shapes
+/// `qkv`, `d_qkv`: `[N, 3D]`; `out`, `d_out`: `[N, D]`; `lse: [N, H]`. `out` and `lse` are those of [`forward`], `d_qkv` is overwritten.
+/// # Panics
+/// As [`forward`].
+pub fn backward(
+    isa: Isa,
+    shape: &Attention,
+    qkv: &[f32],
+    out: &[f32],
+    lse: &[f32],
+    d_out: &[f32],
+    d_qkv: &mut [f32],
+) {
+    require(isa);
+    let tokens = shape.tokens();
+    assert_eq!(qkv.len(), tokens * 3 * shape.width, "attention: length of qkv");
+    assert_eq!(out.len(), tokens * shape.width, "attention: length of out");
+    assert_eq!(lse.len(), tokens * shape.heads, "attention: length of lse");
+    assert_eq!(d_out.len(), tokens * shape.width, "attention: length of d_out");
+    assert_eq!(d_qkv.len(), tokens * 3 * shape.width, "attention: length of d_qkv");
+    let d_qkv = Shared::new(d_qkv);
+    shape.each_head(|head| {
+        let (qkv, out, lse, d_out) = (qkv.as_ptr(), out.as_ptr(), lse.as_ptr(), d_out.as_ptr());
+        // SAFETY: lengths and instruction set checked above; heads own disjoint columns of their sequence's rows.
+        unsafe { backward_head(isa, isa, head, qkv, out, lse, d_out, d_qkv.at(0)) };
+    });
+}
+
+dispatch! {
+    /// One head of [`forward`].
+    ///
+    /// # Safety
+    /// The machine has `isa`, also given as `same`; the pointers have the shapes of [`forward`] for at least this head's sequence,
+    /// and no other thread uses its places in `out` and `lse`.
+    unsafe fn forward_head(
+        same: Isa, head: Head, qkv: *const f32, out: *mut f32, lse: *mut f32,
+    ) = forward_body;
+}
+
+#[inline(always)]
+unsafe fn forward_body<V: Vector>(
+    isa: Isa,
+    head: Head,
+    qkv: *const f32,
+    out: *mut f32,
+    lse: *mut f32,
+) {
+    let (tokens, size, stride) = (head.tokens, head.size(), 3 * head.width);
+    let (wide, high) = (padded(size), padded(tokens));
+    let query = qkv.add(head.qkv());
+    let mut scratch = Scratch::take(high * (size + TILE) + wide * (tokens + TILE) + MAX_LANES);
+    let mut parts = Parts::new(&mut scratch);
+    let keys = parts.take(size * high);
+    let values = parts.take(tokens * wide);
+    let scores = parts.take(TILE * high);
+    let sums = parts.take(TILE * wide);
+    pack_transposed::<V>(query.add(head.width), stride, tokens, size, keys);
+    pack::<V>(query.add(2 * head.width), stride, tokens, size, values);
+
+    let mut totals = [0.0; TILE];
+    for first in (0..tokens).step_by(TILE) {
+        let rows = TILE.min(tokens - first);
+        let seen = head.keys(first + rows - 1);
+        // [rows, K] · [K, seen]
+        let a = Left { data: query.add(first * stride), row: stride, col: 1 };
+        let b = Packed { data: keys, depth: size, cols: tokens };
+        multiply(isa, rows, size, seen, a, b, scores, high, false);
+        for (r, total) in totals.iter_mut().enumerate().take(rows) {
+            let row = head.row(first + r);
+            let line = scores.add(r * high);
+            let (top, sum) = if head.dropout.is_active() {
+                softmax::<V, true>(&head, line, first + r, seen)
+            } else {
+                softmax::<V, false>(&head, line, first + r, seen)
+            };
+            *lse.add(row) = top + sum.ln();
+            *total = 1.0 / sum;
+        }
+        // [rows, seen] · [seen, K]
+        let a = Left { data: scores, row: high, col: 1 };
+        let b = Packed { data: values, depth: tokens, cols: size };
+        multiply(isa, rows, seen, size, a, b, sums, wide, false);
+        for (r, &total) in totals.iter().enumerate().take(rows) {
+            let to = out.add(head.out() + (first + r) * head.width);
+            let from = sums.add(r * wide);
+            let mut col = 0;
+            while col < size {
+                let sum = V::load(from.add(col)).mul(V::splat(total));
+                sum.store_up_to(to.add(col), V::LANES.min(size - col));
+                col += V::LANES;
+            }
+        }
+    }
+}
+
+/// Turns the scores of one query into exp(S − max S) times the dropout factor, zero from its last key to `seen`.
+/// Returns the scaled maximum and the sum before dropout.
+#[inline(always)]
+unsafe fn softmax<V: Vector, const DROP: bool>(
+    head: &Head,
+    line: *mut f32,
+    query: usize,
+    seen: usize,
+) -> (f32, f32) {
+    let keys = head.keys(query);
+    let whole = keys - keys % V::LANES;
+    let in_reach = V::lt_int(V::iota(whole as u32), V::splat_int(keys as u32));
+    let mut top = V::splat(f32::NEG_INFINITY);
+    let mut col = 0;
+    while col < whole {
+        top = V::load(line.add(col)).max(top);
+        col += V::LANES;
+    }
+    if whole < keys {
+        let last = V::select(in_reach, V::load(line.add(whole)), V::splat(f32::NEG_INFINITY));
+        top = last.max(top);
+    }
+    let top = top.reduce_max();
+    let (offset, scale) = (V::splat(top), V::splat(head.scale()));
+    let mask = Mask::<V>::new(head.dropout);
+    let row_key = head.dropout.row_key(head.row(query) as u64);
+    let mut sum = V::zero();
+    col = 0;
+    while col < keys {
+        let mut prob = exp(V::load(line.add(col)).sub(offset).mul(scale));
+        if col == whole {
+            prob = V::select(in_reach, prob, V::zero());
+        }
+        sum = sum.add(prob);
+        if DROP {
+            prob = prob.mul(mask.factor(row_key, col as u32));
+        }
+        prob.store(line.add(col));
+        col += V::LANES;
+    }
+    clear::<V>(line, col, seen);
+    (top * head.scale(), sum.reduce_sum())
+}
+
+dispatch! {
+    /// One head of [`backward`].
+    ///
+    /// # Safety
+    /// The machine has `isa`, also given as `same`; the pointers have the shapes of [`backward`] for at least this head's sequence,
+    /// and no other thread uses its places in `d_qkv`.
+    unsafe fn backward_head(
+        same: Isa, head: Head, qkv: *const f32, out: *const f32, lse: *const f32, d_out: *const f32,
+        d_qkv: *mut f32,
+    ) = backward_body;
+}
+
+#[inline(always)]
+unsafe fn backward_body<V: Vector>(
+    isa: Isa,
+    head: Head,
+    qkv: *const f32,
+    out: *const f32,
+    lse: *const f32,
+    d_out: *const f32,
+    d_qkv: *mut f32,
+) {
+    let (tokens, size, stride) = (head.tokens, head.size(), 3 * head.width);
+    let (wide, high) = (padded(size), padded(tokens));
+    let query = qkv.add(head.qkv());
+    let (out, d_out) = (out.add(head.out()), d_out.add(head.out()));
+    let d_query = d_qkv.add(head.qkv());
+    let needed = 2 * high * (size + TILE) + wide * (3 * tokens + 3 * TILE) + MAX_LANES;
+    let mut scratch = Scratch::take(needed);
+    let mut parts = Parts::new(&mut scratch);
+    let keys_transposed = parts.take(size * high);
+    let values_transposed = parts.take(size * high);
+    let keys = parts.take(tokens * wide);
+    let d_keys = parts.take(tokens * wide);
+    let d_values = parts.take(tokens * wide);
+    let probs = parts.take(TILE * high);
+    let d_scores = parts.take(TILE * high);
+    let tile_queries = parts.take(TILE * wide);
+    let tile_d_out = parts.take(TILE * wide);
+    let sums = parts.take(TILE * wide);
+    pack_transposed::<V>(query.add(head.width), stride, tokens, size, keys_transposed);
+    pack_transposed::<V>(query.add(2 * head.width), stride, tokens, size, values_transposed);
+    pack::<V>(query.add(head.width), stride, tokens, size, keys);
+    d_keys.write_bytes(0, tokens * wide);
+    d_values.write_bytes(0, tokens * wide);
+
+    for first in (0..tokens).step_by(TILE) {
+        let rows = TILE.min(tokens - first);
+        let seen = head.keys(first + rows - 1);
+        let tile_query = query.add(first * stride);
+        let tile_out = d_out.add(first * head.width);
+        // Scores and the gradient of probabilities: [rows, K] · [K, seen]
+        let a = Left { data: tile_query, row: stride, col: 1 };
+        let b = Packed { data: keys_transposed, depth: size, cols: tokens };
+        multiply(isa, rows, size, seen, a, b, probs, high, false);
+        let a = Left { data: tile_out, row: head.width, col: 1 };
+        let b = Packed { data: values_transposed, depth: size, cols: tokens };
+        multiply(isa, rows, size, seen, a, b, d_scores, high, false);
+        for r in 0..rows {
+            let at = (first + r) * head.width;
+            let own = dot::<V>(d_out.add(at), out.add(at), size);
+            let own_lse = *lse.add(head.row(first + r));
+            let (prob, d_score) = (probs.add(r * high), d_scores.add(r * high));
+            if head.dropout.is_active() {
+                differentiate::<V, true>(&head, prob, d_score, first + r, seen, own_lse, own);
+            } else {
+                differentiate::<V, false>(&head, prob, d_score, first + r, seen, own_lse, own);
+            }
+        }
+        // dV and dK: [seen, rows] · [rows, K]
+        pack::<V>(tile_out, head.width, rows, size, tile_d_out);
+        let a = Left { data: probs, row: 1, col: high };
+        let b = Packed { data: tile_d_out, depth: rows, cols: size };
+        multiply(isa, seen, rows, size, a, b, d_values, wide, true);
+        pack::<V>(tile_query, stride, rows, size, tile_queries);
+        let a = Left { data: d_scores, row: 1, col: high };
+        let b = Packed { data: tile_queries, depth: rows, cols: size };
+        multiply(isa, seen, rows, size, a, b, d_keys, wide, true);
+        // dQ: [rows, seen] · [seen, K]
+        let a = Left { data: d_scores, row: high, col: 1 };
+        let b = Packed { data: keys, depth: tokens, cols: size };
+        multiply(isa, rows, seen, size, a, b, sums, wide, false);
+        unpack(sums, wide, rows, size, d_query.add(first * stride), stride);
+    }
+    unpack(d_keys, wide, tokens, size, d_query.add(head.width), stride);
+    unpack(d_values, wide, tokens, size, d_query.add(2 * head.width), stride);
+}
+
+/// Turns a query's scores into its probabilities after dropout, and the gradient of those into that of the scores; both zero from
+/// its last key to `seen`.
+#[inline(always)]
+unsafe fn differentiate<V: Vector, const DROP: bool>(
+    head: &Head,
+    prob: *mut f32,
+    d_score: *mut f32,
+    query: usize,
+    seen: usize,
+    lse: f32,
+    own: f32,
+) {
+    let keys = head.keys(query);
+    let whole = keys - keys % V::LANES;
+    let in_reach = V::lt_int(V::iota(whole as u32), V::splat_int(keys as u32));
+    let (scale, lse, own) = (V::splat(head.scale()), V::splat(lse), V::splat(own));
+    let mask = Mask::<V>::new(head.dropout);
+    let row_key = head.dropout.row_key(head.row(query) as u64);
+    let mut col = 0;
+    while col < keys {
+        let (prob, d_score) = (prob.add(col), d_score.add(col));
+        let mut p = exp(V::load(prob).mul(scale).sub(lse));
+        let mut d = V::load(d_score);
+        if col == whole {
+            p = V::select(in_reach, p, V::zero());
+            d = V::select(in_reach, d, V::zero());
+        }
+        if DROP {
+            let factor = mask.factor(row_key, col as u32);
+            p.mul(factor).store(prob);
+            d = d.mul(factor);
+        } else {
+            p.store(prob);
+        }
+        p.mul(scale).mul(d.sub(own)).store(d_score);
+        col += V::LANES;
+    }
+    clear::<V>(prob, col, seen);
+    clear::<V>(d_score, col, seen);
+}
+
+/// Zeroes the vectors that begin in `from..to`.
+#[inline(always)]
+unsafe fn clear<V: Vector>(line: *mut f32, from: usize, to: usize) {
+    let mut col = from;
+    while col < to {
+        V::zero().store(line.add(col));
+        col += V::LANES;
+    }
+}
+
+/// Σ x ∘ y over `n` floats.
+#[inline(always)]
+unsafe fn dot<V: Vector>(x: *const f32, y: *const f32, n: usize) -> f32 {
+    let mut sum = V::zero();
+    let mut i = 0;
+    while i < n {
+        let lanes = V::LANES.min(n - i);
+        sum = V::load_up_to(x.add(i), lanes).fma(V::load_up_to(y.add(i), lanes), sum);
+        i += V::LANES;
+    }
+    sum.reduce_sum()
+}
+
+/// `n` up to a whole number of vectors, of any instruction set.
+fn padded(n: usize) -> usize {
+    n.next_multiple_of(MAX_LANES)
+}
+
+/// Hands out scratch from the front, on cache lines.
+struct Parts<'a> {
+    rest: &'a mut [f32],
+}
+
+impl<'a> Parts<'a> {
+    fn new(scratch: &'a mut [f32]) -> Self {
+        let skipped = scratch.as_ptr().align_offset(64).min(MAX_LANES);
+        Self { rest: &mut scratch[skipped..] }
+    }
+
+    /// The next `n` floats, a whole number of lines.
+    fn take(&mut self, n: usize) -> *mut f32 {
+        let (part, rest) = std::mem::take(&mut self.rest).split_at_mut(n);
+        self.rest = rest;
+        part.as_mut_ptr()
+    }
+}
+
+/// The left side of a product: element (i, p) lies `i * row + p * col` floats on.
+#[derive(Clone, Copy)]
+struct Left {
+    data: *const f32,
+    row: usize,
+    col: usize,
+}
+
+/// The right side: `depth` rows of `cols`, cut into panels two vectors wide, each row-major; the last is one vector wide if that is
+/// enough. Columns past `cols` are zero.
+#[derive(Clone, Copy)]
+struct Packed {
+    data: *const f32,
+    depth: usize,
+    cols: usize,
+}
+
+/// Rows of `from`, `stride` floats apart, as a [`Packed`] of `depth` rows of `cols`.
+#[inline(always)]
+unsafe fn pack<V: Vector>(from: *const f32, stride: usize, depth: usize, cols: usize, to: *mut f32) {
+    let mut to = to;
+    let mut col = 0;
+    while col < cols {
+        let left = cols - col;
+        for p in 0..depth {
+            let from = from.add(p * stride + col);
+            V::load_up_to(from, V::LANES.min(left)).store(to);
+            to = to.add(V::LANES);
+            if left > V::LANES {
+                let n = V::LANES.min(left - V::LANES);
+                V::load_up_to(from.add(V::LANES), n).store(to);
+                to = to.add(V::LANES);
+            }
+        }
+        col += 2 * V::LANES;
+    }
+}
+
+/// Columns of `from`, whose `cols` rows lie `stride` floats apart, as a [`Packed`] of `depth` rows of `cols`.
+#[inline(always)]
+unsafe fn pack_transposed<V: Vector>(
+    from: *const f32,
+    stride: usize,
+    cols: usize,
+    depth: usize,
+    to: *mut f32,
+) {
+    let mut to = to;
+    let mut col = 0;
+    while col < cols {
+        let left = cols - col;
+        let panel = if left > V::LANES { 2 * V::LANES } else { V::LANES };
+        let full = panel.min(left);
+        for j in 0..full {
+            let from = from.add((col + j) * stride);
+            for p in 0..depth {
+                *to.add(p * panel + j) = *from.add(p);
+            }
+        }
+        for j in full..panel {
+            for p in 0..depth {
+                *to.add(p * panel + j) = 0.0;
+            }
+        }
+        to = to.add(depth * panel);
+        col += 2 * V::LANES;
+    }
+}
+
+/// Copies rows of `cols` from one stride to another.
+#[inline(always)]
+unsafe fn unpack(
+    from: *const f32,
+    from_stride: usize,
+    rows: usize,
+    cols: usize,
+    to: *mut f32,
+    to_stride: usize,
+) {
+    for row in 0..rows {
+        from.add(row * from_stride).copy_to_nonoverlapping(to.add(row * to_stride), cols);
+    }
+}
+
+dispatch! {
+    /// `c = a · b`, or `+=` when `accumulate`: `rows` by `depth` times `depth` by `cols`, of which `b` may hold more.
+    ///
+    /// # Safety
+    /// The machine has the instruction set; `b` holds at least `depth` rows and `cols` columns; rows of `c`, `stride` floats apart,
+    /// have room for whole vectors up to the panel in which column `cols` lies or the end of `b`.
+    unsafe fn multiply(
+        rows: usize, depth: usize, cols: usize, a: Left, b: Packed, c: *mut f32, stride: usize,
+        accumulate: bool,
+    ) = multiply_body;
+}
+
+#[inline(always)]
+unsafe fn multiply_body<V: Vector>(
+    rows: usize,
+    depth: usize,
+    cols: usize,
+    a: Left,
+    b: Packed,
+    c: *mut f32,
+    stride: usize,
+    accumulate: bool,
+) {
+    let mut col = 0;
+    while col < cols {
+        let panel = b.data.add(col * b.depth);
+        let c = c.add(col);
+        if b.cols - col > V::LANES {
+            panel_rows::<V, 2>(rows, depth, a, panel, c, stride, accumulate);
+        } else {
+            panel_rows::<V, 1>(rows, depth, a, panel, c, stride, accumulate);
+        }
+        col += 2 * V::LANES;
+    }
+}
+
+/// All rows of one panel: as many at a time as registers hold, then by halves.
+#[inline(always)]
+unsafe fn panel_rows<V: Vector, const VECTORS: usize>(
+    rows: usize,
+    depth: usize,
+    a: Left,
+    b: *const f32,
+    c: *mut f32,
+    stride: usize,
+    accumulate: bool,
+) {
+    let mut row = 0;
+    macro_rules! tiles {
+        ($height:literal) => {
+            while rows - row >= $height {
+                let a = Left { data: a.data.add(row * a.row), ..a };
+                let c = c.add(row * stride);
+                tile::<V, $height, VECTORS>(depth, a, b, c, stride, accumulate);
+                row += $height;
+            }
+        };
+    }
+    // Eight rows by two vectors want 19 registers; AVX2 has 16.
+    if V::LANES == 8 {
+        tiles!(6);
+    } else {
+        tiles!(8);
+    }
+    tiles!(4);
+    tiles!(2);
+    tiles!(1);
+}
+
+#[inline(always)]
+unsafe fn tile<V: Vector, const ROWS: usize, const VECTORS: usize>(
+    depth: usize,
+    a: Left,
+    b: *const f32,
+    c: *mut f32,
+    stride: usize,
+    accumulate: bool,
+) {
+    let product = gemm::product::<V, ROWS, VECTORS>(depth, a.data, a.row, a.col, b);
+    for (i, sums) in product.into_iter().enumerate() {
+        for (j, sum) in sums.into_iter().enumerate() {
+            let to = c.add(i * stride + j * V::LANES);
+            let sum = if accumulate { V::load(to).add(sum) } else { sum };
+            sum.store(to);
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! Safe entries: each checks lengths, splits the work over the current rayon pool, and calls the bodies of the instruction set it is given.
+
+pub mod adamw;
+pub mod attention;
+pub mod dropout;
+pub mod embed;
+pub mod matmul;
+pub mod linear;
+pub mod norm;
+pub mod rank;
+pub(crate) mod split;

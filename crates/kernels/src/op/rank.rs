@@ -1,0 +1,56 @@
+//! The best of many scores, and the place of one among them.
+
+use std::cmp::Ordering;
+
+/// Ids and scores of the `k` best that `skip` leaves, best first; NaN comes last, equals by lower id.
+///
+/// Fewer than `k` come back when fewer are left. Time grows with the number of scores, not with its logarithm too: candidates
+/// gather in a buffer of 2k, which is halved when full, and a score below the worst of the best k never enters.
+pub fn top_k(scores: &[f32], k: usize, skip: impl Fn(u32) -> bool) -> Vec<(u32, f32)> {
+    if k == 0 {
+        return Vec::new();
+    }
+    let full = k.saturating_mul(2);
+    let mut best: Vec<(u32, f32)> = Vec::with_capacity(full.min(scores.len()));
+    // Ids rise, so an equal score that comes later is worse. Until k are known, anything enters.
+    let mut bar = None;
+    for (id, &score) in (0..).zip(scores) {
+        if bar.is_some_and(|bar| worth(score) <= bar) || skip(id) {
+            continue;
+        }
+        best.push((id, score));
+        if best.len() == full {
+            best.select_nth_unstable_by(k - 1, order);
+            best.truncate(k);
+            bar = Some(worth(best[k - 1].1));
+        }
+    }
+    best.sort_unstable_by(order);
+    best.truncate(k);
+    best
+}
+
+/// The place of `target` among those that `skip` leaves, from 1 and pessimistic: every other score that is not lower is ahead.
+///
+/// The target takes part whatever `skip` says. NaN is lower than every number.
+///
+/// # Panics
+/// Where `scores` has no `target`.
+pub fn rank_of(scores: &[f32], target: u32, skip: impl Fn(u32) -> bool) -> u32 {
+    let own = worth(scores[target as usize]);
+    let ahead = |&(id, score): &(u32, f32)| worth(score) >= own && id != target && !skip(id);
+    1 + (0..).zip(scores.iter().copied()).filter(ahead).count() as u32
+}
+
+/// An integer in the order of the scores: NaN below everything, the two zeros equal.
+fn worth(score: f32) -> i64 {
+    if score.is_nan() {
+        return i64::MIN;
+    }
+    let magnitude = i64::from(score.abs().to_bits());
+    if score < 0.0 { -magnitude } else { magnitude }
+}
+
+fn order(a: &(u32, f32), b: &(u32, f32)) -> Ordering {
+    worth(b.1).cmp(&worth(a.1)).then(a.0.cmp(&b.0))
+}

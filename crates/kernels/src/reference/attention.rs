@@ -1,0 +1,130 @@
+//! Packed multi-head attention by plain loops.
+//!
+//! # Source
+//! Vaswani et al., Attention Is All You Need, NeurIPS 2017, arXiv:1706.03762, §3.2.
+
+use super::{Float, dropout, sum};
+use crate::op::attention::Attention;
+
+/// Where the parts of one head of one sequence lie.
+struct Head<'a> {
+    shape: &'a Attention<'a>,
+    /// First token of the sequence.
+    start: usize,
+    tokens: usize,
+    head: usize,
+    /// K: width of the head.
+    width: usize,
+}
+
+impl Head<'_> {
+    /// Places in `[N, 3D]`: `part` 0 is the query, 1 the key, 2 the value.
+    fn qkv(&self, part: usize, token: usize, i: usize) -> usize {
+        (self.start + token) * 3 * self.shape.width
+            + part * self.shape.width
+            + self.head * self.width
+            + i
+    }
+
+    /// Places in `[N, D]`.
+    fn out(&self, token: usize, i: usize) -> usize {
+        (self.start + token) * self.shape.width + self.head * self.width + i
+    }
+
+    /// Places in `[N, H]`.
+    fn row(&self, token: usize) -> usize {
+        (self.start + token) * self.shape.heads + self.head
+    }
+
+    /// How many keys `query` may attend to.
+    fn keys(&self, query: usize) -> usize {
+        if self.shape.causal {
+            query + 1
+        } else {
+            self.tokens
+        }
+    }
+
+    fn score<T: Float>(&self, qkv: &[T], query: usize, key: usize) -> T {
+        let dot = sum(self.width, |i| {
+            qkv[self.qkv(0, query, i)] * qkv[self.qkv(1, key, i)]
+        });
+        dot / T::from_f64(self.width as f64).sqrt()
+    }
+
+    fn factor<T: Float>(&self, query: usize, key: usize) -> T {
+        dropout::factor(self.shape.dropout, self.row(query) as u64, key as u32)
+    }
+}
+
+fn each_head(shape: &Attention, mut f: impl FnMut(&Head)) {
+    for bounds in shape.offsets.windows(2) {
+        for head in 0..shape.heads {
+            f(&Head {
+                shape,
+                start: bounds[0] as usize,
+                tokens: (bounds[1] - bounds[0]) as usize,
+                head,
+                width: shape.width / shape.heads,
+            });
+        }
+    }
+}
+
+/// Each token becomes the mean of its sequence's values, weighted by the softmax of its scores.
+///
+/// # Shapes
+/// `qkv: [N, 3D]`, `out: [N, D]`, `lse: [N, H]`, the logarithm of each softmax's denominator.
+pub fn forward<T: Float>(shape: &Attention, qkv: &[T], out: &mut [T], lse: &mut [T]) {
+    each_head(shape, |head| {
+        for query in 0..head.tokens {
+            let scores: Vec<T> = (0..head.keys(query))
+                .map(|key| head.score(qkv, query, key))
+                .collect();
+            let top = scores.iter().fold(T::NEG_INFINITY, |top, &s| top.max(s));
+            let total = sum(scores.len(), |key| (scores[key] - top).exp());
+            lse[head.row(query)] = top + total.ln();
+            for i in 0..head.width {
+                out[head.out(query, i)] = sum(scores.len(), |key| {
+                    (scores[key] - top).exp() / total
+                        * head.factor(query, key)
+                        * qkv[head.qkv(2, key, i)]
+                });
+            }
+        }
+    });
+}
+
+/// Gradient of [`forward`], overwriting `d_qkv: [N, 3D]`.
+pub fn backward<T: Float>(
+    shape: &Attention,
+    qkv: &[T],
+    out: &[T],
+    lse: &[T],
+    d_out: &[T],
+    d_qkv: &mut [T],
+) {
+    d_qkv.fill(T::ZERO);
+    let scale = |width: usize| T::ONE / T::from_f64(width as f64).sqrt();
+    each_head(shape, |head| {
+        for query in 0..head.tokens {
+            let own = sum(head.width, |i| {
+                d_out[head.out(query, i)] * out[head.out(query, i)]
+            });
+            for key in 0..head.keys(query) {
+                let prob = (head.score(qkv, query, key) - lse[head.row(query)]).exp();
+                let factor = head.factor(query, key);
+                let d_prob = factor
+                    * sum(head.width, |i| {
+                        d_out[head.out(query, i)] * qkv[head.qkv(2, key, i)]
+                    });
+                let d_score = prob * (d_prob - own) * scale(head.width);
+                for i in 0..head.width {
+                    d_qkv[head.qkv(0, query, i)] += d_score * qkv[head.qkv(1, key, i)];
+                    d_qkv[head.qkv(1, key, i)] += d_score * qkv[head.qkv(0, query, i)];
+                    d_qkv[head.qkv(2, key, i)] += prob * factor * d_out[head.out(query, i)];
+                }
+            }
+        }
+    });
+}

@@ -1,4 +1,5 @@
 //! Matrix products and linear layers at the shapes of encoders, beside the `gemm` crate. GFLOP/s is items per second.
+#![allow(unsafe_code, reason = "the peer is called with raw pointers")]
 
 use cloze_kernels::Isa;
 use cloze_kernels::op::linear::{self, Activation, Linear};
@@ -57,7 +58,7 @@ fn gemm_crate(bencher: Bencher, shape: (usize, usize, usize)) {
                 w.as_ptr(), i as isize, 1,
                 0.0_f32, 1.0_f32,
                 false, false, false,
-                gemm::Parallelism::Rayon(0),
+                gemm::Parallelism::Rayon(rayon::current_num_threads()),
             );
         }
     });

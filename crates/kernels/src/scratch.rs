@@ -10,7 +10,9 @@ thread_local! {
 /// A cache line, so that no vector of packed floats straddles two.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
-struct Line([f32; LINE]);
+struct Line {
+    _floats: [f32; LINE],
+}
 
 const LINE: usize = 16;
 
@@ -31,7 +33,7 @@ impl Scratch {
             fits.map(|at| free.remove(at)).or_else(|| free.pop()).unwrap_or_default()
         });
         if lines.len() < wanted {
-            lines.resize(wanted, Line([0.0; LINE]));
+            lines.resize(wanted, Line { _floats: [0.0; LINE] });
         }
         Self { lines, len }
     }

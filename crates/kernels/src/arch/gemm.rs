@@ -22,8 +22,8 @@ use crate::Isa;
 const DEPTH: usize = 384;
 /// Columns of B swept with one panel of A; a multiple of every `NR`.
 const COLUMNS: usize = 512;
-/// Row stride, in floats, from which rows in place would share too few cache sets.
-const IN_PLACE_STRIDE: usize = 512;
+/// Rows a multiple of this many floats apart (2 KiB) share so few cache sets that they evict each other.
+const CROWDED_STRIDE: usize = 512;
 
 /// Rows and columns of the register tile.
 pub(crate) const fn tile(isa: Isa) -> (usize, usize) {
@@ -173,7 +173,7 @@ unsafe fn tiles<V: Vector, const MR: usize, const NV: usize>(
             for row in (0..m).step_by(MR) {
                 let rows = MR.min(m - row);
                 let from = a.at(row, start);
-                let in_place = from.col == 1 && rows == MR && from.row < IN_PLACE_STRIDE;
+                let in_place = from.col == 1 && rows == MR && !from.row.is_multiple_of(CROWDED_STRIDE);
                 if !in_place {
                     pack_rows::<V, MR>(rows, stretch, from, scratch);
                 }

@@ -207,7 +207,7 @@ fn by_chunks(
             // SAFETY: the blocks are inside the operands, whose lengths the caller checked.
             unsafe {
                 if with_bias {
-                    add_rows(isa, height, outputs, d_pre.view().data, bias_share.as_mut_ptr());
+                    add_rows(isa, height, outputs, outputs, d_pre.view().data, bias_share.as_mut_ptr());
                 }
                 if let (Some(d_x), Some(packed)) = (d_x, &packed) {
                     let out = Output {
@@ -272,7 +272,7 @@ fn by_products(
             let range = chunks.range(chunk, rows);
             let part = &d_pre[range.start * outputs..range.end * outputs];
             // SAFETY: `part` holds the chunk's rows, `share` one row.
-            unsafe { add_rows(isa, range.len(), outputs, part.as_ptr(), share.as_mut_ptr()) };
+            unsafe { add_rows(isa, range.len(), outputs, outputs, part.as_ptr(), share.as_mut_ptr()) };
         });
         sum_partials(&shares, 1.0, false, d_bias);
     }
@@ -319,20 +319,38 @@ unsafe fn gelu_backward_body<V: Vector>(n: usize, x: *const f32, d_y: *const f32
 }
 
 dispatch! {
-    /// `sum += Σ rows of x`, in order.
+    /// `sum += Σ rows of x`, in order; rows are `stride` apart.
     ///
     /// # Safety
-    /// `x` must be valid for `rows·width`, `sum` for `width` floats; the machine must have `isa`.
-    pub(crate) unsafe fn add_rows(rows: usize, width: usize, x: *const f32, sum: *mut f32) = add_rows_body;
+    /// `x` must be valid for all rows, `sum` for `width` floats; the machine must have `isa`.
+    pub(crate) unsafe fn add_rows(rows: usize, width: usize, stride: usize, x: *const f32, sum: *mut f32) = add_rows_body;
 }
 
 #[inline(always)]
-unsafe fn add_rows_body<V: Vector>(rows: usize, width: usize, x: *const f32, sum: *mut f32) {
-    for i in (0..width).step_by(V::LANES) {
+unsafe fn add_rows_body<V: Vector>(rows: usize, width: usize, stride: usize, x: *const f32, sum: *mut f32) {
+    // Four vectors side by side: adds in flight, and whole cache lines of each row.
+    let group = 4 * V::LANES;
+    let whole = width - width % group;
+    for i in (0..whole).step_by(group) {
+        let mut totals = [V::zero(); 4];
+        for (j, total) in totals.iter_mut().enumerate() {
+            *total = V::load(sum.add(i + j * V::LANES));
+        }
+        for row in 0..rows {
+            let x = x.add(row * stride + i);
+            for (j, total) in totals.iter_mut().enumerate() {
+                *total = total.add(V::load(x.add(j * V::LANES)));
+            }
+        }
+        for (j, total) in totals.into_iter().enumerate() {
+            total.store(sum.add(i + j * V::LANES));
+        }
+    }
+    for i in (whole..width).step_by(V::LANES) {
         let left = width - i;
         let mut total = V::load_up_to(sum.add(i), left);
         for row in 0..rows {
-            total = total.add(V::load_up_to(x.add(row * width + i), left));
+            total = total.add(V::load_up_to(x.add(row * stride + i), left));
         }
         total.store_up_to(sum.add(i), left);
     }

@@ -32,21 +32,39 @@ fn all_classes_without_gradients(bencher: Bencher, shape: (usize, usize, usize))
 }
 
 fn run(bencher: Bencher, (rows, width, classes): (usize, usize, usize), isa: Isa, gradients: bool) {
-    let (hidden, table, bias) = (floats(rows * width), floats(classes * width), floats(classes));
+    let (hidden, table, bias) = (
+        floats(rows * width),
+        floats(classes * width),
+        floats(classes),
+    );
     let targets: Vec<u32> = (0..rows).map(|row| (row * 7919 % classes) as u32).collect();
     let (mut d_hidden, mut d_table) = (floats(rows * width), floats(classes * width));
     let (mut d_bias, mut losses) = (floats(classes), floats(rows));
-    let shape = Shape { rows, width, classes };
+    let shape = Shape {
+        rows,
+        width,
+        classes,
+    };
     let products = if gradients { 3 } else { 1 };
-    bencher.counter(ItemsCount::new(2 * products * rows * width * classes)).bench_local(|| {
-        let grads = gradients.then_some(cross_entropy::Grads {
-            d_hidden: &mut d_hidden,
-            d_table: &mut d_table,
-            d_bias: Some(&mut d_bias),
+    bencher
+        .counter(ItemsCount::new(2 * products * rows * width * classes))
+        .bench_local(|| {
+            let grads = gradients.then_some(cross_entropy::Grads {
+                d_hidden: &mut d_hidden,
+                d_table: &mut d_table,
+                d_bias: Some(&mut d_bias),
+            });
+            let scale = 1.0 / rows as f32;
+            cross_entropy::forward(
+                isa,
+                shape,
+                &hidden,
+                &table,
+                Some(&bias),
+                &targets,
+                scale,
+                grads,
+                black_box(&mut losses),
+            );
         });
-        let scale = 1.0 / rows as f32;
-        cross_entropy::forward(
-            isa, shape, &hidden, &table, Some(&bias), &targets, scale, grads, black_box(&mut losses),
-        );
-    });
 }

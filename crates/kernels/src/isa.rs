@@ -28,7 +28,10 @@ impl Isa {
 
     /// Every instruction set of this machine, slowest first.
     pub fn available() -> Vec<Self> {
-        Self::ALL.into_iter().filter(|isa| isa.is_available()).collect()
+        Self::ALL
+            .into_iter()
+            .filter(|isa| isa.is_available())
+            .collect()
     }
 
     /// Whether this machine has the instruction set.

@@ -15,6 +15,10 @@
     unsafe_op_in_unsafe_fn,
     reason = "kernel bodies are unsafe from the first line to the last; their duties stand above them"
 )]
+#![allow(
+    clippy::inline_always,
+    reason = "a body must end up inside the function that is compiled for its instruction set"
+)]
 
 pub mod arch;
 mod isa;

@@ -30,10 +30,17 @@ impl Scratch {
         let mut lines = FREE.with_borrow_mut(|free| {
             // Smallest first: the first that fits, else the largest, which then grows.
             let fits = free.iter().position(|one| one.len() >= wanted);
-            fits.map(|at| free.remove(at)).or_else(|| free.pop()).unwrap_or_default()
+            fits.map(|at| free.remove(at))
+                .or_else(|| free.pop())
+                .unwrap_or_default()
         });
         if lines.len() < wanted {
-            lines.resize(wanted, Line { _floats: [0.0; LINE] });
+            lines.resize(
+                wanted,
+                Line {
+                    _floats: [0.0; LINE],
+                },
+            );
         }
         Self { lines, len }
     }

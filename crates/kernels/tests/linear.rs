@@ -22,7 +22,9 @@ fn numbers(seed: u64, n: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(2).wrapping_add(1);
     (0..n)
         .map(|_| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             (state >> 40) as f32 / (1_u64 << 23) as f32 - 1.0
         })
         .collect()
@@ -39,7 +41,11 @@ struct Case {
 impl Case {
     fn new(rows: usize, inputs: usize, outputs: usize) -> Self {
         Self {
-            shape: Linear { rows, inputs, outputs },
+            shape: Linear {
+                rows,
+                inputs,
+                outputs,
+            },
             x: numbers(1, rows * inputs),
             weight: numbers(2, outputs * inputs),
             bias: numbers(3, outputs),
@@ -48,8 +54,18 @@ impl Case {
     }
 
     fn check(&self, isa: Isa, act: Activation) {
-        let Self { shape, x, weight, bias, d_out } = self;
-        let Linear { rows, inputs, outputs } = *shape;
+        let Self {
+            shape,
+            x,
+            weight,
+            bias,
+            d_out,
+        } = self;
+        let Linear {
+            rows,
+            inputs,
+            outputs,
+        } = *shape;
         let what = |name: &str| format!("{isa:?} {rows}×{inputs}→{outputs} {act:?}: {name}");
         let (want, want_pre) = reference::linear::forward(*shape, x, weight, Some(bias), act);
 
@@ -58,7 +74,16 @@ impl Case {
         assert_close(&what("out"), &out, &want, inputs);
         let mut pre = vec![f32::NAN; rows * outputs];
         out.fill(f32::NAN);
-        forward(isa, *shape, x, weight, Some(bias), act, Some(&mut pre), &mut out);
+        forward(
+            isa,
+            *shape,
+            x,
+            weight,
+            Some(bias),
+            act,
+            Some(&mut pre),
+            &mut out,
+        );
         assert_close(&what("out"), &out, &want, inputs);
         assert_close(&what("pre"), &pre, &want_pre, inputs);
         let (plain, _) = reference::linear::forward(*shape, x, weight, None, act);
@@ -74,9 +99,13 @@ impl Case {
             let (d_x, d_weight) = (Some(d_x.as_mut_slice()), Some(d_weight.as_mut_slice()));
             let d_bias = Some(d_bias.as_mut_slice());
             if all {
-                backward(isa, *shape, x, weight, act, pre, d_out, d_x, d_weight, d_bias);
+                backward(
+                    isa, *shape, x, weight, act, pre, d_out, d_x, d_weight, d_bias,
+                );
             } else {
-                backward(isa, *shape, x, weight, act, pre, d_out, None, d_weight, None);
+                backward(
+                    isa, *shape, x, weight, act, pre, d_out, None, d_weight, None,
+                );
                 backward(isa, *shape, x, weight, act, pre, d_out, d_x, None, None);
                 backward(isa, *shape, x, weight, act, pre, d_out, None, None, d_bias);
             }
@@ -127,7 +156,8 @@ fn the_reference_backward_is_the_slope_of_the_forward() {
             let (out, _) = reference::linear::forward(case.shape, &p[0], &p[1], Some(&p[2]), act);
             out.iter().zip(&d_out).map(|(y, d)| y * d).sum()
         };
-        let (_, pre) = reference::linear::forward(case.shape, &parts[0], &parts[1], Some(&parts[2]), act);
+        let (_, pre) =
+            reference::linear::forward(case.shape, &parts[0], &parts[1], Some(&parts[2]), act);
         let got = reference::linear::backward(case.shape, &parts[0], &parts[1], act, &pre, &d_out);
         for (which, got) in [got.d_x, got.d_weight, got.d_bias].into_iter().enumerate() {
             assert_eq!(got.len(), parts[which].len());
@@ -138,7 +168,10 @@ fn the_reference_backward_is_the_slope_of_the_forward() {
                     loss(&moved)
                 };
                 let slope = (at(STEP) - at(-STEP)) / (2.0 * STEP);
-                assert!((got - slope).abs() < 1e-8, "{act:?} {which} {i}: {got}, not {slope}");
+                assert!(
+                    (got - slope).abs() < 1e-8,
+                    "{act:?} {which} {i}: {got}, not {slope}"
+                );
             }
         }
     }
@@ -148,15 +181,30 @@ fn the_reference_backward_is_the_slope_of_the_forward() {
 fn threads_do_not_change_a_bit() {
     let case = Case::new(2500, 40, 72);
     let run = |threads: usize| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
         let (mut d_x, mut d_w, mut d_b) = (vec![0.0; 2500 * 40], vec![0.0; 40 * 72], vec![0.0; 72]);
         pool.install(|| {
             backward(
-                Isa::detect(), case.shape, &case.x, &case.weight, Activation::Gelu, Some(&case.d_out),
-                &case.d_out, Some(&mut d_x), Some(&mut d_w), Some(&mut d_b),
+                Isa::detect(),
+                case.shape,
+                &case.x,
+                &case.weight,
+                Activation::Gelu,
+                Some(&case.d_out),
+                &case.d_out,
+                Some(&mut d_x),
+                Some(&mut d_w),
+                Some(&mut d_b),
             );
         });
-        [d_x, d_w, d_b].concat().into_iter().map(f32::to_bits).collect::<Vec<_>>()
+        [d_x, d_w, d_b]
+            .concat()
+            .into_iter()
+            .map(f32::to_bits)
+            .collect::<Vec<_>>()
     };
     assert_eq!(run(1), run(3));
 }

@@ -13,7 +13,9 @@ fn numbers(seed: u64, n: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(2).wrapping_add(1);
     (0..n)
         .map(|_| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             (state >> 40) as f32 / (1_u64 << 23) as f32 - 1.0
         })
         .collect()
@@ -28,14 +30,25 @@ fn check(isa: Isa, m: usize, k: usize, n: usize, a_t: bool, b_t: bool) {
     let (a, b) = (unaligned(1, m * k), unaligned(2, k * n));
     let (a, b) = (&a[1..], &b[1..]);
     let want = reference::matmul::matmul(m, k, n, a, a_t, b, b_t);
-    let left = if a_t { Mat::new(a, k, m).t() } else { Mat::new(a, m, k) };
-    let right = if b_t { Mat::new(b, n, k).t() } else { Mat::new(b, k, n) };
+    let left = if a_t {
+        Mat::new(a, k, m).t()
+    } else {
+        Mat::new(a, m, k)
+    };
+    let right = if b_t {
+        Mat::new(b, n, k).t()
+    } else {
+        Mat::new(b, k, n)
+    };
 
     let mut c = vec![f32::NAN; m * n + 1];
     matmul(isa, 1.0, left, right, false, &mut c[1..]);
     let close = |got: f32, want: f32| (got - want).abs() <= tolerance(k);
     for (i, (&got, &want)) in c[1..].iter().zip(&want).enumerate() {
-        assert!(close(got, want), "{isa:?} {m}×{k}×{n} {a_t} {b_t}: c[{i}] = {got}, not {want}");
+        assert!(
+            close(got, want),
+            "{isa:?} {m}×{k}×{n} {a_t} {b_t}: c[{i}] = {got}, not {want}"
+        );
     }
     assert!(c[0].is_nan(), "{isa:?}: wrote before the output");
 
@@ -43,7 +56,10 @@ fn check(isa: Isa, m: usize, k: usize, n: usize, a_t: bool, b_t: bool) {
     let old = c.clone();
     matmul(isa, -0.5, left, right, true, &mut c);
     for ((&got, &old), &want) in c.iter().zip(&old).zip(&want) {
-        assert!(close(got, old - 0.5 * want), "{isa:?} {m}×{k}×{n}: accumulated {got}");
+        assert!(
+            close(got, old - 0.5 * want),
+            "{isa:?} {m}×{k}×{n}: accumulated {got}"
+        );
     }
 }
 
@@ -85,7 +101,12 @@ proptest! {
 
 #[test]
 fn threads_do_not_change_a_bit() {
-    let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    let pool = |threads| {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap()
+    };
     for (m, k, n) in [(64, 5000, 96), (1200, 70, 130), (300, 900, 1100)] {
         let (a, b) = (numbers(1, m * k), numbers(2, k * n));
         let run = |threads: usize| {
@@ -102,5 +123,12 @@ fn threads_do_not_change_a_bit() {
 #[should_panic(expected = "a is 2×3, b is 4×2")]
 fn sides_that_do_not_fit_are_refused() {
     let data = [0.0; 8];
-    matmul(Isa::Scalar, 1.0, Mat::new(&data[..6], 2, 3), Mat::new(&data, 4, 2), false, &mut [0.0; 4]);
+    matmul(
+        Isa::Scalar,
+        1.0,
+        Mat::new(&data[..6], 2, 3),
+        Mat::new(&data, 4, 2),
+        false,
+        &mut [0.0; 4],
+    );
 }

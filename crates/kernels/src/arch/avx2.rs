@@ -1,4 +1,8 @@
 //! Eight lanes of AVX2 with FMA.
+#![expect(
+    clippy::wildcard_imports,
+    reason = "half a hundred intrinsics, each named for what it is"
+)]
 
 use super::Vector;
 use std::arch::x86_64::*;
@@ -85,13 +89,19 @@ unsafe impl Vector for Avx2 {
 
     #[inline(always)]
     unsafe fn reduce_sum(self) -> f32 {
-        let x = _mm_add_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
+        let x = _mm_add_ps(
+            _mm256_castps256_ps128(self.0),
+            _mm256_extractf128_ps::<1>(self.0),
+        );
         let x = _mm_add_ps(x, _mm_movehl_ps(x, x));
         _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)))
     }
     #[inline(always)]
     unsafe fn reduce_max(self) -> f32 {
-        let x = _mm_max_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
+        let x = _mm_max_ps(
+            _mm256_castps256_ps128(self.0),
+            _mm256_extractf128_ps::<1>(self.0),
+        );
         let x = _mm_max_ps(x, _mm_movehl_ps(x, x));
         _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)))
     }
@@ -133,7 +143,10 @@ unsafe impl Vector for Avx2 {
     }
     #[inline(always)]
     unsafe fn iota(base: u32) -> __m256i {
-        _mm256_add_epi32(Self::splat_int(base), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))
+        _mm256_add_epi32(
+            Self::splat_int(base),
+            _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7),
+        )
     }
     #[inline(always)]
     unsafe fn add_int(a: __m256i, b: __m256i) -> __m256i {

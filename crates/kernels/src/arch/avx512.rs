@@ -1,4 +1,8 @@
 //! Sixteen lanes of AVX-512.
+#![expect(
+    clippy::wildcard_imports,
+    reason = "half a hundred intrinsics, each named for what it is"
+)]
 
 use super::Vector;
 use std::arch::x86_64::*;
@@ -77,14 +81,20 @@ unsafe impl Vector for Avx512 {
 
     #[inline(always)]
     unsafe fn reduce_sum(self) -> f32 {
-        let x = _mm256_add_ps(_mm512_castps512_ps256(self.0), _mm512_extractf32x8_ps::<1>(self.0));
+        let x = _mm256_add_ps(
+            _mm512_castps512_ps256(self.0),
+            _mm512_extractf32x8_ps::<1>(self.0),
+        );
         let x = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
         let x = _mm_add_ps(x, _mm_movehl_ps(x, x));
         _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)))
     }
     #[inline(always)]
     unsafe fn reduce_max(self) -> f32 {
-        let x = _mm256_max_ps(_mm512_castps512_ps256(self.0), _mm512_extractf32x8_ps::<1>(self.0));
+        let x = _mm256_max_ps(
+            _mm512_castps512_ps256(self.0),
+            _mm512_extractf32x8_ps::<1>(self.0),
+        );
         let x = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
         let x = _mm_max_ps(x, _mm_movehl_ps(x, x));
         _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)))

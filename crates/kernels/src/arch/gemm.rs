@@ -56,7 +56,10 @@ impl View {
     /// # Safety
     /// The place must be within the matrix or one past it.
     pub(crate) unsafe fn at(self, row: usize, col: usize) -> Self {
-        Self { data: self.data.wrapping_add(row * self.row + col * self.col), ..self }
+        Self {
+            data: self.data.wrapping_add(row * self.row + col * self.col),
+            ..self
+        }
     }
 }
 
@@ -95,8 +98,7 @@ dispatch! {
 #[inline(always)]
 unsafe fn pack_panel_body<V: Vector>(k: usize, n: usize, b: View, panel: *mut f32) {
     match V::LANES {
-        16 => pack_columns::<V, 2>(k, n, b, panel),
-        8 => pack_columns::<V, 2>(k, n, b, panel),
+        16 | 8 => pack_columns::<V, 2>(k, n, b, panel),
         4 => pack_columns::<V, 4>(k, n, b, panel),
         _ => pack_columns::<V, 8>(k, n, b, panel),
     }
@@ -121,8 +123,11 @@ unsafe fn pack_columns<V: Vector, const NV: usize>(k: usize, n: usize, b: View, 
         let last = k.min(first + 8);
         for j in 0..width {
             for p in first..last {
-                *panel.add(p * width + j) =
-                    if j < n { *b.data.add(p * b.row + j * b.col) } else { 0.0 };
+                *panel.add(p * width + j) = if j < n {
+                    *b.data.add(p * b.row + j * b.col)
+                } else {
+                    0.0
+                };
             }
         }
     }
@@ -173,7 +178,8 @@ unsafe fn tiles<V: Vector, const MR: usize, const NV: usize>(
             for row in (0..m).step_by(MR) {
                 let rows = MR.min(m - row);
                 let from = a.at(row, start);
-                let in_place = from.col == 1 && rows == MR && !from.row.is_multiple_of(CROWDED_STRIDE);
+                let in_place =
+                    from.col == 1 && rows == MR && !from.row.is_multiple_of(CROWDED_STRIDE);
                 if !in_place {
                     pack_rows::<V, MR>(rows, stretch, from, scratch);
                 }
@@ -181,7 +187,9 @@ unsafe fn tiles<V: Vector, const MR: usize, const NV: usize>(
                     let b = packed.add(panel * k + start * width);
                     let to = Output {
                         data: out.data.add(row * out.stride + panel),
-                        bias: out.bias.wrapping_add(if out.bias.is_null() { 0 } else { panel }),
+                        bias: out
+                            .bias
+                            .wrapping_add(if out.bias.is_null() { 0 } else { panel }),
                         ..out
                     };
                     let sums = if in_place {
@@ -217,7 +225,11 @@ unsafe fn pack_rows<V: Vector, const MR: usize>(rows: usize, k: usize, a: View, 
     }
     for i in 0..MR {
         for p in 0..k {
-            *to.add(p * MR + i) = if i < rows { *a.data.add(i * a.row + p * a.col) } else { 0.0 };
+            *to.add(p * MR + i) = if i < rows {
+                *a.data.add(i * a.row + p * a.col)
+            } else {
+                0.0
+            };
         }
     }
 }

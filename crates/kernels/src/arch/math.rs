@@ -71,6 +71,29 @@ pub unsafe fn gelu_derivative<V: Vector>(x: V) -> V {
     x.fma(density, cumulative)
 }
 
+/// ln(1 + u) for 0 ≤ u ≤ 1, within 2 units in the last place: 2·artanh(s) with s = u / (2 + u) ≤ ⅓, by its series.
+#[inline(always)]
+unsafe fn ln_1p_of_fraction<V: Vector>(u: V) -> V {
+    let s = u.div(u.add(V::splat(2.0)));
+    let square = s.mul(s);
+    let mut p = V::splat(1.0 / 15.0);
+    for odd in [13.0_f32, 11.0, 9.0, 7.0, 5.0, 3.0] {
+        p = p.fma(square, V::splat(1.0 / odd));
+    }
+    let twice = s.add(s);
+    p.mul(square).fma(twice, twice)
+}
+
+/// Softplus ln(1 + eˣ) = −log sigmoid(−x), and the sigmoid 1 / (1 + e⁻ˣ), its derivative.
+#[inline(always)]
+pub unsafe fn softplus<V: Vector>(x: V) -> (V, V) {
+    let u = exp(V::zero().sub(x.abs()));
+    let one = V::splat(1.0);
+    let upper = one.div(one.add(u));
+    let sigmoid = V::select(x.lt(V::zero()), u.mul(upper), upper);
+    (V::zero().max(x).add(ln_1p_of_fraction(u)), sigmoid)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,6 +108,8 @@ mod tests {
             let v = match which {
                 0 => exp(v),
                 1 => gelu(v),
+                3 => softplus(v).0,
+                4 => softplus(v).1,
                 _ => gelu_derivative(v),
             };
             v.store_up_to(y.add(i), step);
@@ -104,7 +129,9 @@ mod tests {
 
     fn grid(low: f32, high: f32) -> Vec<f32> {
         let n = 200_003;
-        (0..n).map(|i| low + (high - low) * i as f32 / (n - 1) as f32).collect()
+        (0..n)
+            .map(|i| low + (high - low) * i as f32 / (n - 1) as f32)
+            .collect()
     }
 
     fn ulps(y: f32, want: f64) -> f64 {
@@ -118,7 +145,10 @@ mod tests {
         for isa in Isa::available() {
             for x in [grid(-86.8, 0.0), grid(-1.0, 1.0), grid(0.0, 88.7)] {
                 for (x, y) in x.iter().zip(apply(isa, 0, &x)) {
-                    assert!(ulps(y, f64::from(*x).exp()) < 2.0, "{isa:?}: exp({x}) = {y}");
+                    assert!(
+                        ulps(y, f64::from(*x).exp()) < 2.0,
+                        "{isa:?}: exp({x}) = {y}"
+                    );
                 }
             }
         }
@@ -126,10 +156,22 @@ mod tests {
 
     #[test]
     fn exp_saturates() {
-        let x = [f32::NEG_INFINITY, -1e9, -100.0, 89.0, 1e9, f32::INFINITY, 0.0];
+        let x = [
+            f32::NEG_INFINITY,
+            -1e9,
+            -100.0,
+            89.0,
+            1e9,
+            f32::INFINITY,
+            0.0,
+        ];
         for isa in Isa::available() {
             let inf = f32::INFINITY;
-            assert_eq!(apply(isa, 0, &x), [0.0, 0.0, 0.0, inf, inf, inf, 1.0], "{isa:?}");
+            assert_eq!(
+                apply(isa, 0, &x),
+                [0.0, 0.0, 0.0, inf, inf, inf, 1.0],
+                "{isa:?}"
+            );
             assert!(apply(isa, 0, &[f32::NAN])[0].is_nan(), "{isa:?}");
         }
     }
@@ -143,9 +185,35 @@ mod tests {
                 let exact = f64::from(x);
                 let off = |y: f32, want: f64| (f64::from(y) - want).abs();
                 let gelu = reference::linear::gelu(exact);
-                assert!(off(gelus[i], gelu) < 2e-7 * exact.abs().max(1.0), "{isa:?}: gelu({x})");
+                assert!(
+                    off(gelus[i], gelu) < 2e-7 * exact.abs().max(1.0),
+                    "{isa:?}: gelu({x})"
+                );
                 let slope = reference::linear::gelu_derivative(exact);
-                assert!(off(slopes[i], slope) < 3e-7, "{isa:?}: gelu'({x}) = {} not {slope}", slopes[i]);
+                assert!(
+                    off(slopes[i], slope) < 3e-7,
+                    "{isa:?}: gelu'({x}) = {} not {slope}",
+                    slopes[i]
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn softplus_and_sigmoid_are_within_four_units_in_the_last_place() {
+        let x = grid(-80.0, 80.0);
+        for isa in Isa::available() {
+            let (values, slopes) = (apply(isa, 3, &x), apply(isa, 4, &x));
+            for (i, &x) in x.iter().enumerate() {
+                let exact = f64::from(x);
+                assert!(
+                    ulps(values[i], exact.exp().ln_1p()) < 4.0,
+                    "{isa:?}: softplus({x})"
+                );
+                assert!(
+                    ulps(slopes[i], 1.0 / (1.0 + (-exact).exp())) < 4.0,
+                    "{isa:?}: sigmoid({x})"
+                );
             }
         }
     }

@@ -30,7 +30,8 @@ pub use scalar::Scalar;
 /// Pointers need no alignment beyond that of `f32` and must be valid for the lanes read or written.
 #[expect(
     clippy::missing_safety_doc,
-    reason = "the duties of every method are those of the trait, stated once"
+    clippy::return_self_not_must_use,
+    reason = "the duties of every method are those of the trait, stated once; arithmetic speaks for itself"
 )]
 pub unsafe trait Vector: Copy {
     /// Floats in a vector.
@@ -120,12 +121,20 @@ pub unsafe trait Vector: Copy {
     /// The first `n ≤ LANES` lanes from `p`, the rest zero.
     #[inline(always)]
     unsafe fn load_up_to(p: *const f32, n: usize) -> Self {
-        if n >= Self::LANES { Self::load(p) } else { Self::load_partial(p, n) }
+        if n >= Self::LANES {
+            Self::load(p)
+        } else {
+            Self::load_partial(p, n)
+        }
     }
     /// The first `n ≤ LANES` lanes to `p`.
     #[inline(always)]
     unsafe fn store_up_to(self, p: *mut f32, n: usize) {
-        if n >= Self::LANES { self.store(p) } else { self.store_partial(p, n) }
+        if n >= Self::LANES {
+            self.store(p);
+        } else {
+            self.store_partial(p, n);
+        }
     }
 }
 
@@ -142,7 +151,6 @@ pub unsafe trait Vector: Copy {
 macro_rules! dispatch {
     ($(#[$meta:meta])* $vis:vis unsafe fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $ret:ty)? = $body:ident;) => {
         $(#[$meta])*
-        #[allow(clippy::allow_attributes, clippy::inline_always)]
         $vis unsafe fn $name(isa: $crate::Isa, $($arg: $type),*) $(-> $ret)? {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
@@ -174,5 +182,8 @@ pub(crate) use dispatch;
 /// Panics unless this machine has `isa`; every safe entry starts with it.
 #[inline]
 pub(crate) fn require(isa: crate::Isa) {
-    assert!(isa.is_available(), "this machine has no {isa:?}; ask Isa::detect()");
+    assert!(
+        isa.is_available(),
+        "this machine has no {isa:?}; ask Isa::detect()"
+    );
 }

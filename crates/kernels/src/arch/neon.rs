@@ -1,4 +1,8 @@
 //! Four lanes of Neon, which every 64-bit Arm has.
+#![expect(
+    clippy::wildcard_imports,
+    reason = "half a hundred intrinsics, each named for what it is"
+)]
 
 use super::Vector;
 use std::arch::aarch64::*;
@@ -108,7 +112,10 @@ unsafe impl Vector for Neon {
     }
     #[inline(always)]
     unsafe fn pow2(n: uint32x4_t) -> Self {
-        Self(vreinterpretq_f32_u32(vshlq_n_u32::<23>(vaddq_u32(n, vdupq_n_u32(127)))))
+        Self(vreinterpretq_f32_u32(vshlq_n_u32::<23>(vaddq_u32(
+            n,
+            vdupq_n_u32(127),
+        ))))
     }
     #[inline(always)]
     unsafe fn to_bits(self) -> uint32x4_t {

@@ -66,43 +66,77 @@ pub fn forward(
     losses: &mut [f32],
 ) {
     require(isa);
-    let Shape { rows, width, classes } = shape;
+    let Shape {
+        rows,
+        width,
+        classes,
+    } = shape;
     assert!(width > 0, "rows and classes must have a width");
-    let check = |name, len, want| assert_eq!(len, want, "{name} must hold {want} floats, has {len}");
     check("losses", losses.len(), rows);
     check("targets", targets.len(), rows);
-    if let Some(bias) = bias {
-        check("bias", bias.len(), classes);
+    check("bias", bias.map_or(classes, <[f32]>::len), classes);
+    if let Some(row) = targets
+        .iter()
+        .position(|&target| target as usize >= classes)
+    {
+        panic!(
+            "row {row} has target {}, there are {classes} classes",
+            targets[row]
+        );
     }
-    if let Some(row) = targets.iter().position(|&target| target as usize >= classes) {
-        panic!("row {row} has target {}, there are {classes} classes", targets[row]);
-    }
-    let (hidden, table) = (Mat::new(hidden, rows, width), Mat::new(table, classes, width));
+    let (hidden, table) = (
+        Mat::new(hidden, rows, width),
+        Mat::new(table, classes, width),
+    );
     // SAFETY: `Mat` checked the lengths.
     let packed = unsafe { Packed::new(isa, width, classes, table.t().view()) };
-    let logits = Logits { isa, shape, hidden: hidden.view(), packed, bias, targets, scale };
+    let logits = Logits {
+        isa,
+        shape,
+        hidden: hidden.view(),
+        packed,
+        bias,
+        targets,
+        scale,
+    };
 
-    let Some(Grads { d_hidden, d_table, d_bias }) = grads else {
-        losses.par_chunks_mut(ROWS).enumerate().for_each(|(task, losses)| {
-            let mut piece = Scratch::take(ROWS * PIECE_STRIDE);
-            logits.losses(task * ROWS, losses, &mut piece);
-        });
+    let Some(Grads {
+        d_hidden,
+        d_table,
+        d_bias,
+    }) = grads
+    else {
+        losses
+            .par_chunks_mut(ROWS)
+            .enumerate()
+            .for_each(|(task, losses)| {
+                let mut piece = Scratch::take(ROWS * PIECE_STRIDE);
+                logits.losses(task * ROWS, losses, &mut piece);
+            });
         return;
     };
     check("d_hidden", d_hidden.len(), rows * width);
     check("d_table", d_table.len(), classes * width);
-    if let Some(d_bias) = &d_bias {
-        check("d_bias", d_bias.len(), classes);
-    }
+    check(
+        "d_bias",
+        d_bias.as_ref().map_or(classes, |d| d.len()),
+        classes,
+    );
     if rows == 0 {
         d_table.fill(0.0);
-        d_bias.into_iter().for_each(|d_bias| d_bias.fill(0.0));
+        if let Some(d_bias) = d_bias {
+            d_bias.fill(0.0);
+        }
         return;
     }
     let pieces = pack_pieces(isa, classes, width, table.view());
     // Whole lines, and no power of two that would put every row into the same cache sets.
     let stride = classes.next_multiple_of(16);
-    let stride = if stride.is_multiple_of(256) { stride + 16 } else { stride };
+    let stride = if stride.is_multiple_of(256) {
+        stride + 16
+    } else {
+        stride
+    };
     let most = (KEPT / stride).clamp(ROWS, rows.max(ROWS));
     let at_once = rows.div_ceil(rows.div_ceil(most)).next_multiple_of(ROWS);
     let mut kept = Scratch::take(at_once.min(rows) * stride);
@@ -119,37 +153,68 @@ pub fn forward(
             .for_each(|(task, ((kept, losses), d_hidden))| {
                 logits.gradients(start + task * ROWS, losses, &pieces, kept, stride, d_hidden);
             });
-        // SAFETY: the part's rows are inside `hidden`.
-        let packed = unsafe { Packed::new(isa, count, width, hidden.view().at(start, 0)) };
-        let kept = &kept;
-        d_table.par_chunks_mut(TABLE_ROWS * width).enumerate().for_each(|(task, d_table)| {
-            let (class, height) = (task * TABLE_ROWS, d_table.len() / width);
-            let mut scratch = Scratch::take(SCRATCH);
-            let d_logits = View { data: kept[class..].as_ptr(), row: 1, col: stride };
-            let out = Output {
-                data: d_table.as_mut_ptr(),
-                stride: width,
-                alpha: 1.0,
-                accumulate: start > 0,
-                bias: std::ptr::null(),
-            };
-            // SAFETY: `kept` holds `count` rows of all classes, and each task has classes of its own.
-            unsafe {
-                if let Some(d_bias) = d_bias {
-                    let sums = d_bias.at(class);
-                    if start == 0 {
-                        sums.write_bytes(0, height);
-                    }
-                    add_rows(isa, count, height, stride, d_logits.data, sums);
-                }
-                gemm::block(isa, height, count, width, d_logits, packed.from(0), out, scratch.as_mut_ptr());
-            }
-        });
+        let d_logits = View {
+            data: kept.as_ptr(),
+            row: 1,
+            col: stride,
+        };
+        // SAFETY: the part's rows are inside `hidden`, and `kept` holds their gradients for all classes.
+        unsafe {
+            let packed = Packed::new(isa, count, width, hidden.view().at(start, 0));
+            let fresh = start == 0;
+            add_table_gradient(isa, count, width, d_logits, &packed, fresh, d_table, d_bias);
+        }
     }
+}
+
+/// `d_table = or += d_logits·hidden`, `d_bias` likewise, over `count` rows; `d_logits` is `[V, count]`.
+///
+/// # Safety
+/// `d_logits` must be valid for as many classes as `d_table` and `d_bias` have, the machine must have `isa`.
+unsafe fn add_table_gradient(
+    isa: Isa,
+    count: usize,
+    width: usize,
+    d_logits: View,
+    hidden: &Packed,
+    fresh: bool,
+    d_table: &mut [f32],
+    d_bias: Option<Shared>,
+) {
+    let task = |(task, d_table): (usize, &mut [f32])| {
+        let (class, height) = (task * TABLE_ROWS, d_table.len() / width);
+        let mut scratch = Scratch::take(SCRATCH);
+        let out = Output {
+            data: d_table.as_mut_ptr(),
+            stride: width,
+            alpha: 1.0,
+            accumulate: !fresh,
+            bias: std::ptr::null(),
+        };
+        // SAFETY: the caller's promise; each task has classes of its own.
+        unsafe {
+            let d_logits = d_logits.at(class, 0);
+            if let Some(d_bias) = d_bias {
+                let sums = d_bias.at(class);
+                if fresh {
+                    sums.write_bytes(0, height);
+                }
+                add_rows(isa, count, height, d_logits.col, d_logits.data, sums);
+            }
+            let (b, scratch) = (hidden.from(0), scratch.as_mut_ptr());
+            gemm::block(isa, height, count, width, d_logits, b, out, scratch);
+        }
+    };
+    let tasks = d_table.par_chunks_mut(TABLE_ROWS * width);
+    tasks.enumerate().for_each(task);
 }
 
 /// Floats from row to row where one piece is all there is; off a power of two, for the cache's sake.
 const PIECE_STRIDE: usize = CLASSES + 16;
+
+fn check(name: &str, len: usize, want: usize) {
+    assert_eq!(len, want, "{name} must hold {want} values, has {len}");
+}
 
 /// The table once more, as the right side of `d_logits · table`, piece by piece.
 fn pack_pieces(isa: Isa, classes: usize, width: usize, table: View) -> Vec<Packed> {
@@ -195,10 +260,27 @@ impl Logits<'_> {
     ) {
         let Shape { width, classes, .. } = self.shape;
         let (rows, count) = (parts.len(), CLASSES.min(classes - class));
-        let bias = self.bias.map_or(std::ptr::null(), |bias| bias[class..].as_ptr());
-        let out = Output { data: z, stride, alpha: 1.0, accumulate: false, bias };
+        let bias = self
+            .bias
+            .map_or(std::ptr::null(), |bias| bias[class..].as_ptr());
+        let out = Output {
+            data: z,
+            stride,
+            alpha: 1.0,
+            accumulate: false,
+            bias,
+        };
         let (a, b) = (self.hidden.at(row, 0), self.packed.from(class));
-        gemm::block(self.isa, rows, width, count, a, b, out, scratch.as_mut_ptr());
+        gemm::block(
+            self.isa,
+            rows,
+            width,
+            count,
+            a,
+            b,
+            out,
+            scratch.as_mut_ptr(),
+        );
         for (i, part) in parts.iter_mut().enumerate() {
             let z = z.add(i * stride);
             let target = self.targets[row + i] as usize;
@@ -215,13 +297,24 @@ impl Logits<'_> {
         let rows = losses.len();
         let mut scratch = Scratch::take(SCRATCH);
         let mut at_target = [0.0; ROWS];
-        let mut totals = [Part { max: f32::NEG_INFINITY, sum: 0.0 }; ROWS];
+        let mut totals = [Part {
+            max: f32::NEG_INFINITY,
+            sum: 0.0,
+        }; ROWS];
         for class in (0..self.shape.classes).step_by(CLASSES) {
             let mut parts = totals;
             // SAFETY: `z` has ROWS rows of PIECE_STRIDE floats.
             unsafe {
                 let (z, parts) = (z.as_mut_ptr(), &mut parts[..rows]);
-                self.piece(row, class, z, PIECE_STRIDE, &mut at_target, parts, &mut scratch);
+                self.piece(
+                    row,
+                    class,
+                    z,
+                    PIECE_STRIDE,
+                    &mut at_target,
+                    parts,
+                    &mut scratch,
+                );
             }
             for (total, part) in totals.iter_mut().zip(&parts[..rows]) {
                 *total = join(*total, *part);
@@ -246,13 +339,26 @@ impl Logits<'_> {
         let rows = losses.len();
         let mut scratch = Scratch::take(SCRATCH);
         let mut at_target = [0.0; ROWS];
-        let none = Part { max: f32::NEG_INFINITY, sum: 0.0 };
+        let none = Part {
+            max: f32::NEG_INFINITY,
+            sum: 0.0,
+        };
         let mut parts = vec![none; pieces.len() * rows];
         let kept = kept.as_mut_ptr();
         for (piece, parts) in parts.chunks_exact_mut(rows).enumerate() {
             let class = piece * CLASSES;
             // SAFETY: `kept` has `rows` rows of at least all classes.
-            unsafe { self.piece(row, class, kept.add(class), stride, &mut at_target, parts, &mut scratch) };
+            unsafe {
+                self.piece(
+                    row,
+                    class,
+                    kept.add(class),
+                    stride,
+                    &mut at_target,
+                    parts,
+                    &mut scratch,
+                );
+            }
         }
         let mut totals = [none; ROWS];
         for parts in parts.chunks_exact(rows) {
@@ -285,8 +391,24 @@ impl Logits<'_> {
                         *z.add(target - class) -= self.scale;
                     }
                 }
-                let (a, b) = (View { data, row: stride, col: 1 }, pieces[piece].from(0));
-                gemm::block(self.isa, rows, count, width, a, b, out, scratch.as_mut_ptr());
+                let (a, b) = (
+                    View {
+                        data,
+                        row: stride,
+                        col: 1,
+                    },
+                    pieces[piece].from(0),
+                );
+                gemm::block(
+                    self.isa,
+                    rows,
+                    count,
+                    width,
+                    a,
+                    b,
+                    out,
+                    scratch.as_mut_ptr(),
+                );
             }
         }
     }
@@ -306,7 +428,7 @@ dispatch! {
     ///
     /// # Safety
     /// `z` must be valid for `n` floats; the machine must have `isa`.
-    unsafe fn exponentials(n: usize, z: *mut f32) -> (f32, f32) = exponentials_body;
+    pub(crate) unsafe fn exponentials(n: usize, z: *mut f32) -> (f32, f32) = exponentials_body;
 }
 
 #[inline(always)]
@@ -344,13 +466,15 @@ dispatch! {
     ///
     /// # Safety
     /// `z` must be valid for `n` floats; the machine must have `isa`.
-    unsafe fn multiply(n: usize, z: *mut f32, by: f32) = multiply_body;
+    pub(crate) unsafe fn multiply(n: usize, z: *mut f32, by: f32) = multiply_body;
 }
 
 #[inline(always)]
 unsafe fn multiply_body<V: Vector>(n: usize, z: *mut f32, by: f32) {
     let by = V::splat(by);
     for i in (0..n).step_by(V::LANES) {
-        V::load_up_to(z.add(i), n - i).mul(by).store_up_to(z.add(i), n - i);
+        V::load_up_to(z.add(i), n - i)
+            .mul(by)
+            .store_up_to(z.add(i), n - i);
     }
 }

@@ -35,7 +35,11 @@ pub struct Linear {
 
 impl Linear {
     fn check(self, x: Option<&[f32]>, weight: &[f32], bias: Option<&[f32]>) {
-        let Self { rows, inputs, outputs } = self;
+        let Self {
+            rows,
+            inputs,
+            outputs,
+        } = self;
         if let Some(x) = x {
             check_len("x", x.len(), rows, inputs);
         }
@@ -47,7 +51,11 @@ impl Linear {
 }
 
 fn check_len(name: &str, len: usize, rows: usize, cols: usize) {
-    assert_eq!(len, rows * cols, "{name} must hold {rows}×{cols} floats, has {len}");
+    assert_eq!(
+        len,
+        rows * cols,
+        "{name} must hold {rows}×{cols} floats, has {len}"
+    );
 }
 
 /// `out = act(x·weightᵀ + bias)`; `pre`, if given, receives what goes into the activation.
@@ -68,7 +76,11 @@ pub fn forward(
 ) {
     require(isa);
     shape.check(Some(x), weight, bias);
-    let Linear { rows, inputs, outputs } = shape;
+    let Linear {
+        rows,
+        inputs,
+        outputs,
+    } = shape;
     check_len("out", out.len(), rows, outputs);
     let out = Shared::new(out);
     let linear = match pre {
@@ -85,7 +97,8 @@ pub fn forward(
             match act {
                 Activation::Gelu => gelu(isa, len, linear.at(start), out.at(start)),
                 Activation::Identity if linear.at(0) != out.at(0) => {
-                    out.at(start).copy_from_nonoverlapping(linear.at(start), len);
+                    out.at(start)
+                        .copy_from_nonoverlapping(linear.at(start), len);
                 }
                 Activation::Identity => {}
             }
@@ -98,7 +111,10 @@ pub fn forward(
         accumulate: false,
         bias: bias.map_or(std::ptr::null(), <[f32]>::as_ptr),
     };
-    let (x, weight) = (Mat::new(x, rows, inputs), Mat::new(weight, outputs, inputs).t());
+    let (x, weight) = (
+        Mat::new(x, rows, inputs),
+        Mat::new(weight, outputs, inputs).t(),
+    );
     // SAFETY: lengths were checked above.
     unsafe {
         let packed = Packed::new(isa, inputs, outputs, weight.view());
@@ -126,7 +142,11 @@ pub fn backward(
 ) {
     require(isa);
     shape.check(d_weight.is_some().then_some(x), weight, d_bias.as_deref());
-    let Linear { rows, inputs, outputs } = shape;
+    let Linear {
+        rows,
+        inputs,
+        outputs,
+    } = shape;
     check_len("d_out", d_out.len(), rows, outputs);
     if let Some(d_x) = &d_x {
         check_len("d_x", d_x.len(), rows, inputs);
@@ -136,7 +156,9 @@ pub fn backward(
     }
     let pre = match act {
         Activation::Identity => None,
-        Activation::Gelu => Some(pre.expect("the backward of gelu needs what went into it: pass pre")),
+        Activation::Gelu => {
+            Some(pre.expect("the backward of gelu needs what went into it: pass pre"))
+        }
     };
     if let Some(pre) = pre {
         check_len("pre", pre.len(), rows, outputs);
@@ -150,6 +172,7 @@ pub fn backward(
 }
 
 /// All gradients of a chunk of rows in one visit.
+#[expect(clippy::too_many_lines, reason = "one visit is one story")]
 fn by_chunks(
     isa: Isa,
     shape: Linear,
@@ -161,15 +184,23 @@ fn by_chunks(
     d_weight: Option<&mut [f32]>,
     d_bias: Option<&mut [f32]>,
 ) {
-    let Linear { rows, inputs, outputs } = shape;
+    let Linear {
+        rows,
+        inputs,
+        outputs,
+    } = shape;
     let chunks = Chunks::new(rows);
     let mut weight_shares = Scratch::take(d_weight.as_ref().map_or(0, |d| d.len() * chunks.count));
     let mut bias_shares = Scratch::take(d_bias.as_ref().map_or(0, |d| d.len() * chunks.count));
-    let (weights, biases) =
-        (Shared::new(&mut weight_shares), Shared::new(&mut bias_shares));
+    let (weights, biases) = (
+        Shared::new(&mut weight_shares),
+        Shared::new(&mut bias_shares),
+    );
     let weight = Mat::new(weight, outputs, inputs).view();
     // SAFETY: lengths were checked by the caller.
-    let packed = d_x.is_some().then(|| unsafe { Packed::new(isa, outputs, inputs, weight) });
+    let packed = d_x
+        .is_some()
+        .then(|| unsafe { Packed::new(isa, outputs, inputs, weight) });
     let (with_weight, with_bias) = (d_weight.is_some(), d_bias.is_some());
     let d_x = d_x.map(Shared::new);
 
@@ -183,7 +214,10 @@ fn by_chunks(
                 let len = if wanted { len } else { 0 };
                 std::slice::from_raw_parts_mut(of.at(chunk * len), len)
             };
-            (share(weights, with_weight, outputs * inputs), share(biases, with_bias, outputs))
+            (
+                share(weights, with_weight, outputs * inputs),
+                share(biases, with_bias, outputs),
+            )
         };
         bias_share.fill(0.0);
         let mut fresh = true;
@@ -198,7 +232,13 @@ fn by_chunks(
                     let pre = &pre[part];
                     // SAFETY: the three are equally long.
                     unsafe {
-                        gelu_backward(isa, d_out.len(), pre.as_ptr(), d_out.as_ptr(), d_pre.as_mut_ptr());
+                        gelu_backward(
+                            isa,
+                            d_out.len(),
+                            pre.as_ptr(),
+                            d_out.as_ptr(),
+                            d_pre.as_mut_ptr(),
+                        );
                     }
                     d_pre
                 }
@@ -207,7 +247,14 @@ fn by_chunks(
             // SAFETY: the blocks are inside the operands, whose lengths the caller checked.
             unsafe {
                 if with_bias {
-                    add_rows(isa, height, outputs, outputs, d_pre.view().data, bias_share.as_mut_ptr());
+                    add_rows(
+                        isa,
+                        height,
+                        outputs,
+                        outputs,
+                        d_pre.view().data,
+                        bias_share.as_mut_ptr(),
+                    );
                 }
                 if let (Some(d_x), Some(packed)) = (d_x, &packed) {
                     let out = Output {
@@ -218,10 +265,23 @@ fn by_chunks(
                         bias: std::ptr::null(),
                     };
                     let (view, b) = (d_pre.view(), packed.from(0));
-                    gemm::block(isa, height, outputs, inputs, view, b, out, scratch.as_mut_ptr());
+                    gemm::block(
+                        isa,
+                        height,
+                        outputs,
+                        inputs,
+                        view,
+                        b,
+                        out,
+                        scratch.as_mut_ptr(),
+                    );
                 }
                 if with_weight {
-                    let x = Mat::new(&x[start * inputs..(start + height) * inputs], height, inputs);
+                    let x = Mat::new(
+                        &x[start * inputs..(start + height) * inputs],
+                        height,
+                        inputs,
+                    );
                     let (a, b) = (d_pre.t().view(), x.view());
                     add_outer(isa, outputs, height, inputs, a, b, weight_share, fresh);
                 }
@@ -249,18 +309,27 @@ fn by_products(
     d_weight: Option<&mut [f32]>,
     d_bias: Option<&mut [f32]>,
 ) {
-    let Linear { rows, inputs, outputs } = shape;
+    let Linear {
+        rows,
+        inputs,
+        outputs,
+    } = shape;
     let mut buffer = Scratch::take(pre.map_or(0, <[f32]>::len));
     let d_pre = match pre {
         None => d_out,
         Some(pre) => {
             let piece = 96 * outputs;
-            buffer.par_chunks_mut(piece).enumerate().for_each(|(i, to)| {
-                let range = i * piece..i * piece + to.len();
-                let (pre, d_out) = (&pre[range.clone()], &d_out[range]);
-                // SAFETY: the three are equally long.
-                unsafe { gelu_backward(isa, to.len(), pre.as_ptr(), d_out.as_ptr(), to.as_mut_ptr()) };
-            });
+            buffer
+                .par_chunks_mut(piece)
+                .enumerate()
+                .for_each(|(i, to)| {
+                    let range = i * piece..i * piece + to.len();
+                    let (pre, d_out) = (&pre[range.clone()], &d_out[range]);
+                    // SAFETY: the three are equally long.
+                    unsafe {
+                        gelu_backward(isa, to.len(), pre.as_ptr(), d_out.as_ptr(), to.as_mut_ptr());
+                    }
+                });
             &buffer
         }
     };
@@ -268,20 +337,46 @@ fn by_products(
         let chunks = Chunks::new(rows);
         let mut shares = Scratch::take(chunks.count * outputs);
         shares.fill(0.0);
-        shares.par_chunks_exact_mut(outputs).enumerate().for_each(|(chunk, share)| {
-            let range = chunks.range(chunk, rows);
-            let part = &d_pre[range.start * outputs..range.end * outputs];
-            // SAFETY: `part` holds the chunk's rows, `share` one row.
-            unsafe { add_rows(isa, range.len(), outputs, outputs, part.as_ptr(), share.as_mut_ptr()) };
-        });
+        shares
+            .par_chunks_exact_mut(outputs)
+            .enumerate()
+            .for_each(|(chunk, share)| {
+                let range = chunks.range(chunk, rows);
+                let part = &d_pre[range.start * outputs..range.end * outputs];
+                // SAFETY: `part` holds the chunk's rows, `share` one row.
+                unsafe {
+                    add_rows(
+                        isa,
+                        range.len(),
+                        outputs,
+                        outputs,
+                        part.as_ptr(),
+                        share.as_mut_ptr(),
+                    );
+                }
+            });
         sum_partials(&shares, 1.0, false, d_bias);
     }
     let d_pre = Mat::new(d_pre, rows, outputs);
     if let Some(d_x) = d_x {
-        matmul(isa, 1.0, d_pre, Mat::new(weight, outputs, inputs), false, d_x);
+        matmul(
+            isa,
+            1.0,
+            d_pre,
+            Mat::new(weight, outputs, inputs),
+            false,
+            d_x,
+        );
     }
     if let Some(d_weight) = d_weight {
-        matmul::matmul(isa, 1.0, d_pre.t(), Mat::new(x, rows, inputs), false, d_weight);
+        matmul::matmul(
+            isa,
+            1.0,
+            d_pre.t(),
+            Mat::new(x, rows, inputs),
+            false,
+            d_weight,
+        );
     }
 }
 
@@ -314,7 +409,9 @@ unsafe fn gelu_backward_body<V: Vector>(n: usize, x: *const f32, d_y: *const f32
     for i in (0..n).step_by(V::LANES) {
         let left = n - i;
         let slope = math::gelu_derivative(V::load_up_to(x.add(i), left));
-        V::load_up_to(d_y.add(i), left).mul(slope).store_up_to(d_x.add(i), left);
+        V::load_up_to(d_y.add(i), left)
+            .mul(slope)
+            .store_up_to(d_x.add(i), left);
     }
 }
 
@@ -327,7 +424,13 @@ dispatch! {
 }
 
 #[inline(always)]
-unsafe fn add_rows_body<V: Vector>(rows: usize, width: usize, stride: usize, x: *const f32, sum: *mut f32) {
+unsafe fn add_rows_body<V: Vector>(
+    rows: usize,
+    width: usize,
+    stride: usize,
+    x: *const f32,
+    sum: *mut f32,
+) {
     // Four vectors side by side: adds in flight, and whole cache lines of each row.
     let group = 4 * V::LANES;
     let whole = width - width % group;

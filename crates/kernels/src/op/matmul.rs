@@ -26,22 +26,45 @@ impl<'a> Mat<'a> {
     /// # Panics
     /// If `data` does not hold `rows · cols` floats.
     pub fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
-        assert_eq!(data.len(), rows * cols, "a {rows}×{cols} matrix of {} floats", data.len());
-        Self { data, rows, cols, transposed: false }
+        assert_eq!(
+            data.len(),
+            rows * cols,
+            "a {rows}×{cols} matrix of {} floats",
+            data.len()
+        );
+        Self {
+            data,
+            rows,
+            cols,
+            transposed: false,
+        }
     }
 
     /// The transpose, without moving anything.
     #[must_use]
     pub fn t(self) -> Self {
-        Self { rows: self.cols, cols: self.rows, transposed: !self.transposed, ..self }
+        Self {
+            rows: self.cols,
+            cols: self.rows,
+            transposed: !self.transposed,
+            ..self
+        }
     }
 
     pub(crate) fn view(self) -> View {
         let data = self.data.as_ptr();
         if self.transposed {
-            View { data, row: 1, col: self.rows }
+            View {
+                data,
+                row: 1,
+                col: self.rows,
+            }
         } else {
-            View { data, row: self.cols, col: 1 }
+            View {
+                data,
+                row: self.cols,
+                col: 1,
+            }
         }
     }
 }
@@ -56,7 +79,12 @@ pub fn matmul(isa: Isa, alpha: f32, a: Mat, b: Mat, accumulate: bool, c: &mut [f
     require(isa);
     let (m, k, n) = (a.rows, a.cols, b.cols);
     assert_eq!(k, b.rows, "a is {m}×{k}, b is {}×{n}", b.rows);
-    assert_eq!(c.len(), m * n, "c must hold {m}×{n} floats, has {}", c.len());
+    assert_eq!(
+        c.len(),
+        m * n,
+        "c must hold {m}×{n} floats, has {}",
+        c.len()
+    );
     let out = Output {
         data: c.as_mut_ptr(),
         stride: n,
@@ -68,7 +96,15 @@ pub fn matmul(isa: Isa, alpha: f32, a: Mat, b: Mat, accumulate: bool, c: &mut [f
     unsafe {
         match Chunks::of(m, n, k) {
             Some(chunks) => tall(isa, m, k, n, a.view(), b.view(), out, chunks),
-            None => wide(isa, m, k, a.view(), &Packed::new(isa, k, n, b.view()), out, &|_| ()),
+            None => wide(
+                isa,
+                m,
+                k,
+                a.view(),
+                &Packed::new(isa, k, n, b.view()),
+                out,
+                &|_| (),
+            ),
         }
     }
 }
@@ -89,13 +125,25 @@ impl Packed {
         let pack = |(panel, to): (usize, &mut [f32])| {
             let column = panel * width;
             // SAFETY: the panel's columns are inside `b`, and `to` is NR·k floats.
-            unsafe { gemm::pack_panel(isa, k, width.min(n - column), b.at(0, column), to.as_mut_ptr()) };
+            unsafe {
+                gemm::pack_panel(
+                    isa,
+                    k,
+                    width.min(n - column),
+                    b.at(0, column),
+                    to.as_mut_ptr(),
+                );
+            }
         };
         // Below this many floats, waking threads costs more than copying.
         if data.len() < 1 << 15 {
-            data.chunks_exact_mut((width * k).max(1)).enumerate().for_each(pack);
+            data.chunks_exact_mut((width * k).max(1))
+                .enumerate()
+                .for_each(pack);
         } else {
-            data.par_chunks_exact_mut(width * k).enumerate().for_each(pack);
+            data.par_chunks_exact_mut(width * k)
+                .enumerate()
+                .for_each(pack);
         }
         Self { data, k, n }
     }
@@ -129,21 +177,37 @@ pub(crate) unsafe fn wide(
     // Few rows, many columns (scores of a few users): cut the columns, too.
     let columns = if row_tasks < 8 && n >= 1024 { 512 } else { n };
     let column_tasks = n.div_ceil(columns);
-    let (c, bias) = (Shared::from_ptr(out.data), Shared::from_ptr(out.bias.cast_mut()));
+    let (c, bias) = (
+        Shared::from_ptr(out.data),
+        Shared::from_ptr(out.bias.cast_mut()),
+    );
     let task = |task: usize| {
         let (row, column) = (task / column_tasks * rows, task % column_tasks * columns);
         let (height, length) = (rows.min(m - row), columns.min(n - column));
         let mut scratch = Scratch::take(SCRATCH);
         let out = Output {
             data: c.at(row * out.stride + column),
-            bias: if bias.at(0).is_null() { std::ptr::null() } else { bias.at(column) },
+            bias: if bias.at(0).is_null() {
+                std::ptr::null()
+            } else {
+                bias.at(column)
+            },
             stride: out.stride,
             alpha: out.alpha,
             accumulate: out.accumulate,
         };
         // SAFETY: the block lies inside the operands, and no other task has it.
         unsafe {
-            gemm::block(isa, height, k, length, a.at(row, 0), b.from(column), out, scratch.as_mut_ptr());
+            gemm::block(
+                isa,
+                height,
+                k,
+                length,
+                a.at(row, 0),
+                b.from(column),
+                out,
+                scratch.as_mut_ptr(),
+            );
         }
         if column_tasks == 1 {
             finish(row..row + height);
@@ -178,7 +242,10 @@ impl Chunks {
     /// At most 16 chunks, none shorter than 512 but the last; none at all for a length of zero.
     pub(crate) fn new(k: usize) -> Self {
         let size = k.div_ceil(16).max(512).next_multiple_of(DEPTH);
-        Self { size, count: k.div_ceil(size) }
+        Self {
+            size,
+            count: k.div_ceil(size),
+        }
     }
 
     /// `None` where C is large enough to be cut instead (16 shares are 16 MiB here), or `k` is short.
@@ -196,18 +263,41 @@ pub(crate) const DEPTH: usize = 256;
 
 /// # Safety
 /// As [`wide`], and `b` must be valid for `k×n`.
-unsafe fn tall(isa: Isa, m: usize, k: usize, n: usize, a: View, b: View, out: Output, chunks: Chunks) {
+unsafe fn tall(
+    isa: Isa,
+    m: usize,
+    k: usize,
+    n: usize,
+    a: View,
+    b: View,
+    out: Output,
+    chunks: Chunks,
+) {
     let mut partials = Scratch::take(chunks.count * m * n);
-    partials.par_chunks_exact_mut(m * n).enumerate().for_each(|(chunk, partial)| {
-        let range = chunks.range(chunk, k);
-        let mut fresh = true;
-        for start in range.clone().step_by(DEPTH) {
-            let depth = DEPTH.min(range.end - start);
-            // SAFETY: the stretch is inside both operands.
-            unsafe { add_outer(isa, m, depth, n, a.at(0, start), b.at(start, 0), partial, fresh) };
-            fresh = false;
-        }
-    });
+    partials
+        .par_chunks_exact_mut(m * n)
+        .enumerate()
+        .for_each(|(chunk, partial)| {
+            let range = chunks.range(chunk, k);
+            let mut fresh = true;
+            for start in range.clone().step_by(DEPTH) {
+                let depth = DEPTH.min(range.end - start);
+                // SAFETY: the stretch is inside both operands.
+                unsafe {
+                    add_outer(
+                        isa,
+                        m,
+                        depth,
+                        n,
+                        a.at(0, start),
+                        b.at(start, 0),
+                        partial,
+                        fresh,
+                    );
+                }
+                fresh = false;
+            }
+        });
     let c = std::slice::from_raw_parts_mut(out.data, m * n);
     sum_partials(&partials, out.alpha, out.accumulate, c);
 }
@@ -247,17 +337,23 @@ pub(crate) unsafe fn add_outer(
 pub(crate) fn sum_partials(partials: &[f32], alpha: f32, accumulate: bool, out: &mut [f32]) {
     const PIECE: usize = 4096;
     let len = out.len();
-    out.par_chunks_mut(PIECE).enumerate().for_each(|(piece, out)| {
-        let start = piece * PIECE;
-        let mut total = [0.0_f32; PIECE];
-        let total = &mut total[..out.len()];
-        for partial in partials.chunks_exact(len) {
-            for (total, x) in total.iter_mut().zip(&partial[start..]) {
-                *total += x;
+    out.par_chunks_mut(PIECE)
+        .enumerate()
+        .for_each(|(piece, out)| {
+            let start = piece * PIECE;
+            let mut total = [0.0_f32; PIECE];
+            let total = &mut total[..out.len()];
+            for partial in partials.chunks_exact(len) {
+                for (total, x) in total.iter_mut().zip(&partial[start..]) {
+                    *total += x;
+                }
             }
-        }
-        for (out, total) in out.iter_mut().zip(total) {
-            *out = if accumulate { *out + alpha * *total } else { alpha * *total };
-        }
-    });
+            for (out, total) in out.iter_mut().zip(total) {
+                *out = if accumulate {
+                    *out + alpha * *total
+                } else {
+                    alpha * *total
+                };
+            }
+        });
 }

@@ -13,7 +13,13 @@ pub struct Gradients<T> {
     pub d_bias: Vec<T>,
 }
 
-fn logits<T: Float>(shape: Shape, hidden: &[T], table: &[T], bias: Option<&[T]>, row: usize) -> Vec<T> {
+fn logits<T: Float>(
+    shape: Shape,
+    hidden: &[T],
+    table: &[T],
+    bias: Option<&[T]>,
+    row: usize,
+) -> Vec<T> {
     let Shape { width, classes, .. } = shape;
     let logit = |v: usize| {
         let dot = sum(width, |i| hidden[row * width + i] * table[v * width + i]);
@@ -51,7 +57,11 @@ pub fn backward<T: Float>(
     targets: &[u32],
     scale: T,
 ) -> Gradients<T> {
-    let Shape { rows, width, classes } = shape;
+    let Shape {
+        rows,
+        width,
+        classes,
+    } = shape;
     let mut grads = Gradients {
         d_hidden: vec![T::ZERO; rows * width],
         d_table: vec![T::ZERO; classes * width],
@@ -61,7 +71,11 @@ pub fn backward<T: Float>(
         let z = logits(shape, hidden, table, bias, row);
         let total = log_sum_exp(&z);
         for v in 0..classes {
-            let target = if v == targets[row] as usize { T::ONE } else { T::ZERO };
+            let target = if v == targets[row] as usize {
+                T::ONE
+            } else {
+                T::ZERO
+            };
             let d = scale * ((z[v] - total).exp() - target);
             grads.d_bias[v] += d;
             for i in 0..width {

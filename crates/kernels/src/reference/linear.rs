@@ -17,7 +17,9 @@ pub fn erf<T: Float>(x: T) -> T {
         }
         scaled * total
     } else {
-        let fraction = (1..100).rev().fold(z, |below, n| z + 0.5 * f64::from(n) / below);
+        let fraction = (1..100)
+            .rev()
+            .fold(z, |below, n| z + 0.5 * f64::from(n) / below);
         1.0 - 0.5 * scaled / fraction
     };
     T::from_f64(if x < T::ZERO { -value } else { value })
@@ -47,7 +49,11 @@ pub fn forward<T: Float>(
     bias: Option<&[T]>,
     act: Activation,
 ) -> (Vec<T>, Vec<T>) {
-    let Linear { rows, inputs, outputs } = shape;
+    let Linear {
+        rows,
+        inputs,
+        outputs,
+    } = shape;
     let mut pre = Vec::with_capacity(rows * outputs);
     for n in 0..rows {
         for o in 0..outputs {
@@ -85,7 +91,11 @@ pub fn backward<T: Float>(
     pre: &[T],
     d_out: &[T],
 ) -> Gradients<T> {
-    let Linear { rows, inputs, outputs } = shape;
+    let Linear {
+        rows,
+        inputs,
+        outputs,
+    } = shape;
     let d_pre: Vec<T> = pre
         .iter()
         .zip(d_out)
@@ -95,7 +105,9 @@ pub fn backward<T: Float>(
         })
         .collect();
     let each = |count: usize, width: usize, f: &dyn Fn(usize, usize) -> T| -> Vec<T> {
-        (0..count * width).map(|i| f(i / width, i % width)).collect()
+        (0..count * width)
+            .map(|i| f(i / width, i % width))
+            .collect()
     };
     Gradients {
         d_x: each(rows, inputs, &|n, i| {
@@ -104,6 +116,8 @@ pub fn backward<T: Float>(
         d_weight: each(outputs, inputs, &|o, i| {
             sum(rows, |n| d_pre[n * outputs + o] * x[n * inputs + i])
         }),
-        d_bias: (0..outputs).map(|o| sum(rows, |n| d_pre[n * outputs + o])).collect(),
+        d_bias: (0..outputs)
+            .map(|o| sum(rows, |n| d_pre[n * outputs + o]))
+            .collect(),
     }
 }

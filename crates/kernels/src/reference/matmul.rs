@@ -13,7 +13,21 @@ pub fn matmul<T: Float>(
     b: &[T],
     b_transposed: bool,
 ) -> Vec<T> {
-    let at = |i, p| if a_transposed { a[p * m + i] } else { a[i * k + p] };
-    let bt = |p, j| if b_transposed { b[j * k + p] } else { b[p * n + j] };
-    (0..m * n).map(|c| sum(k, |p| at(c / n, p) * bt(p, c % n))).collect()
+    let at = |i, p| {
+        if a_transposed {
+            a[p * m + i]
+        } else {
+            a[i * k + p]
+        }
+    };
+    let bt = |p, j| {
+        if b_transposed {
+            b[j * k + p]
+        } else {
+            b[p * n + j]
+        }
+    };
+    (0..m * n)
+        .map(|c| sum(k, |p| at(c / n, p) * bt(p, c % n)))
+        .collect()
 }

@@ -4,10 +4,12 @@
 
 pub mod adamw;
 pub mod attention;
+pub mod candidates;
+pub mod cross_entropy;
 pub mod dropout;
 pub mod embed;
-pub mod matmul;
 pub mod linear;
+pub mod matmul;
 pub mod norm;
 pub mod rank;
 

@@ -15,6 +15,7 @@ fn main() {
 }
 
 struct Case {
+    isa: Isa,
     offsets: Vec<u32>,
     causal: bool,
     prob: f32,
@@ -25,13 +26,16 @@ struct Case {
 }
 
 impl Case {
-    fn new(causal: bool, prob: f32) -> Self {
+    fn new(isa: Isa, causal: bool, prob: f32) -> Self {
         let tokens = SEQUENCES * TOKENS;
         Self {
+            isa,
             offsets: (0..=SEQUENCES).map(|b| (b * TOKENS) as u32).collect(),
             causal,
             prob,
-            qkv: (0..tokens * 3 * WIDTH).map(|i| (i as f32 * 0.37).sin()).collect(),
+            qkv: (0..tokens * 3 * WIDTH)
+                .map(|i| (i as f32 * 0.37).sin())
+                .collect(),
             out: vec![0.0; tokens * WIDTH],
             lse: vec![0.0; tokens * HEADS],
             d_qkv: vec![0.0; tokens * 3 * WIDTH],
@@ -44,13 +48,15 @@ impl Case {
             heads: HEADS,
             width: WIDTH,
             causal: self.causal,
-            dropout: Dropout { prob: self.prob, seed: 1 },
+            dropout: Dropout {
+                prob: self.prob,
+                seed: 1,
+            },
         };
-        let isa = Isa::detect();
-        forward(isa, &shape, &self.qkv, &mut self.out, &mut self.lse);
+        forward(self.isa, &shape, &self.qkv, &mut self.out, &mut self.lse);
         if with_backward {
             let (qkv, out, lse) = (&self.qkv, &self.out, &self.lse);
-            backward(isa, &shape, qkv, out, lse, out, &mut self.d_qkv);
+            backward(self.isa, &shape, qkv, out, lse, out, &mut self.d_qkv);
         }
     }
 }
@@ -60,20 +66,34 @@ fn flops(products: usize) -> ItemsCount {
     ItemsCount::new(2 * products * SEQUENCES * TOKENS * TOKENS * WIDTH)
 }
 
-#[divan::bench(args = [0.0, 0.2])]
-fn forward_only(bencher: Bencher, prob: f32) {
-    let mut case = Case::new(false, prob);
+/// The vector instruction sets; plain Rust takes its time.
+fn sets() -> Vec<Isa> {
+    Isa::available()
+        .into_iter()
+        .filter(|&isa| isa != Isa::Scalar)
+        .collect()
+}
+
+#[divan::bench(args = sets())]
+fn forward_only(bencher: Bencher, isa: Isa) {
+    let mut case = Case::new(isa, false, 0.0);
     bencher.counter(flops(2)).bench_local(|| case.run(false));
 }
 
-#[divan::bench(args = [0.0, 0.2])]
-fn forward_and_backward(bencher: Bencher, prob: f32) {
-    let mut case = Case::new(false, prob);
+#[divan::bench(args = sets())]
+fn forward_and_backward(bencher: Bencher, isa: Isa) {
+    let mut case = Case::new(isa, false, 0.0);
     bencher.counter(flops(7)).bench_local(|| case.run(true));
 }
 
-#[divan::bench(args = [0.0, 0.2])]
-fn causal_forward_and_backward(bencher: Bencher, prob: f32) {
-    let mut case = Case::new(true, prob);
+#[divan::bench(args = sets())]
+fn forward_and_backward_with_dropout(bencher: Bencher, isa: Isa) {
+    let mut case = Case::new(isa, false, 0.2);
+    bencher.counter(flops(7)).bench_local(|| case.run(true));
+}
+
+#[divan::bench(args = sets())]
+fn causal_forward_and_backward(bencher: Bencher, isa: Isa) {
+    let mut case = Case::new(isa, true, 0.0);
     bencher.bench_local(|| case.run(true));
 }

@@ -30,8 +30,18 @@ fn add_norm_forward(bencher: Bencher, prob: f32) {
     let (mut out, mut normalized, mut rstd) = (x.clone(), x.clone(), wave(ROWS));
     bencher.counter(bytes(4)).bench_local(|| {
         norm::add_norm_forward(
-            Isa::detect(), ROWS, WIDTH, &x, Some(&residual), Dropout { prob, seed: 1 }, &gamma, &gamma, 1e-12,
-            &mut out, &mut normalized, &mut rstd,
+            Isa::detect(),
+            ROWS,
+            WIDTH,
+            &x,
+            Some(&residual),
+            Dropout { prob, seed: 1 },
+            &gamma,
+            &gamma,
+            1e-12,
+            &mut out,
+            &mut normalized,
+            &mut rstd,
         );
     });
 }
@@ -43,8 +53,18 @@ fn add_norm_backward(bencher: Bencher, prob: f32) {
     let (mut d_gamma, mut d_beta) = (wave(WIDTH), wave(WIDTH));
     bencher.counter(bytes(4)).bench_local(|| {
         norm::add_norm_backward(
-            Isa::detect(), ROWS, WIDTH, &normalized, &rstd, Dropout { prob, seed: 1 }, &gamma, &normalized,
-            &mut d_x, Some(&mut d_residual), &mut d_gamma, &mut d_beta,
+            Isa::detect(),
+            ROWS,
+            WIDTH,
+            &normalized,
+            &rstd,
+            Dropout { prob, seed: 1 },
+            &gamma,
+            &normalized,
+            &mut d_x,
+            Some(&mut d_residual),
+            &mut d_gamma,
+            &mut d_beta,
         );
     });
 }

@@ -2,7 +2,9 @@
 
 mod agree;
 
-use agree::{Odd, assert_close, assert_gradient, assert_threads_do_not_matter, bits, numbers, wide};
+use agree::{
+    Odd, assert_close, assert_gradient, assert_threads_do_not_matter, bits, numbers, wide,
+};
 use cloze_kernels::op::attention::{Attention, Dropout, backward, forward};
 use cloze_kernels::{Isa, reference};
 use proptest::prelude::*;
@@ -10,7 +12,10 @@ use proptest::prelude::*;
 /// Rounding of sums of up to 512 terms, and of an exponential good to two units in the last place.
 const TOLERANCE: f64 = 5e-6;
 
-const SOME: Dropout = Dropout { prob: 0.3, seed: 11 };
+const SOME: Dropout = Dropout {
+    prob: 0.3,
+    seed: 11,
+};
 
 fn offsets(lengths: &[usize]) -> Vec<u32> {
     let ends = lengths.iter().scan(0, |end, length| {
@@ -21,7 +26,7 @@ fn offsets(lengths: &[usize]) -> Vec<u32> {
 }
 
 fn run(isa: Isa, shape: &Attention, qkv: &[f32], d_out: &[f32]) -> [Odd; 3] {
-    let tokens = *shape.offsets.last().unwrap() as usize;
+    let tokens = shape.offsets[shape.offsets.len() - 1] as usize;
     let mut out = Odd::blank(tokens * shape.width);
     let mut lse = Odd::blank(tokens * shape.heads);
     let mut d_qkv = Odd::blank(tokens * 3 * shape.width);
@@ -33,7 +38,13 @@ fn run(isa: Isa, shape: &Attention, qkv: &[f32], d_out: &[f32]) -> [Odd; 3] {
 fn check(lengths: &[usize], heads: usize, size: usize, causal: bool, dropout: Dropout) {
     let offsets = offsets(lengths);
     let width = heads * size;
-    let shape = Attention { offsets: &offsets, heads, width, causal, dropout };
+    let shape = Attention {
+        offsets: &offsets,
+        heads,
+        width,
+        causal,
+        dropout,
+    };
     let tokens = lengths.iter().sum::<usize>();
     let qkv = Odd::new(&numbers(1, tokens * 3 * width));
     let d_out = Odd::new(&numbers(2, tokens * width));
@@ -47,7 +58,12 @@ fn check(lengths: &[usize], heads: usize, size: usize, causal: bool, dropout: Dr
         let got = run(isa, &shape, &qkv, &d_out);
         assert_close(&format!("{isa:?} {shape:?}: out"), &got[0], &out, TOLERANCE);
         assert_close(&format!("{isa:?} {shape:?}: lse"), &got[1], &lse, TOLERANCE);
-        assert_close(&format!("{isa:?} {shape:?}: d_qkv"), &got[2], &d_qkv, TOLERANCE);
+        assert_close(
+            &format!("{isa:?} {shape:?}: d_qkv"),
+            &got[2],
+            &d_qkv,
+            TOLERANCE,
+        );
     }
 }
 
@@ -78,7 +94,13 @@ fn edges_of_tiles_agree_with_loops() {
 fn gradient_is_the_slope() {
     let offsets = offsets(&[4, 1, 3]);
     for (causal, dropout) in [(false, Dropout::NONE), (true, Dropout::NONE), (false, SOME)] {
-        let shape = Attention { offsets: &offsets, heads: 2, width: 6, causal, dropout };
+        let shape = Attention {
+            offsets: &offsets,
+            heads: 2,
+            width: 6,
+            causal,
+            dropout,
+        };
         let qkv = wide(&numbers(3, 8 * 18));
         let d_out = wide(&numbers(4, 8 * 6));
         let forward = |qkv: &[f64]| {
@@ -90,7 +112,12 @@ fn gradient_is_the_slope() {
         let mut d_qkv = vec![f64::NAN; qkv.len()];
         reference::attention::backward(&shape, &qkv, &out, &lse, &d_out, &mut d_qkv);
         assert_gradient("d_qkv", &qkv, &d_qkv, |qkv| {
-            forward(qkv).0.iter().zip(&d_out).map(|(out, d)| out * d).sum()
+            forward(qkv)
+                .0
+                .iter()
+                .zip(&d_out)
+                .map(|(out, d)| out * d)
+                .sum()
         });
     }
 }
@@ -101,10 +128,19 @@ fn threads_do_not_matter() {
     let offsets = offsets(&lengths);
     let tokens = lengths.iter().sum::<usize>();
     let (qkv, d_out) = (numbers(5, tokens * 3 * 32), numbers(6, tokens * 32));
-    let shape = Attention { offsets: &offsets, heads: 2, width: 32, causal: true, dropout: SOME };
+    let shape = Attention {
+        offsets: &offsets,
+        heads: 2,
+        width: 32,
+        causal: true,
+        dropout: SOME,
+    };
     for isa in Isa::available() {
         assert_threads_do_not_matter("attention", || {
-            run(isa, &shape, &qkv, &d_out).iter().flat_map(|part| part.to_vec()).collect()
+            run(isa, &shape, &qkv, &d_out)
+                .iter()
+                .flat_map(|part| part.to_vec())
+                .collect()
         });
     }
 }
@@ -118,14 +154,27 @@ fn batch_neighbours_do_not_matter() {
     for isa in Isa::available() {
         for causal in [false, true] {
             fn shape(offsets: &[u32], causal: bool) -> Attention<'_> {
-                Attention { offsets, heads: 2, width: 40, causal, dropout: Dropout::NONE }
+                Attention {
+                    offsets,
+                    heads: 2,
+                    width: 40,
+                    causal,
+                    dropout: Dropout::NONE,
+                }
             }
             let together = run(isa, &shape(&all, causal), &qkv, &d_out);
             for (bounds, &length) in all.windows(2).zip(&lengths) {
                 let of = |row: usize| bounds[0] as usize * row..bounds[1] as usize * row;
                 let own = offsets(&[length]);
-                let alone = run(isa, &shape(&own, causal), &qkv[of(3 * width)], &d_out[of(width)]);
-                for ((alone, together), row) in alone.iter().zip(&together).zip([width, heads, 3 * width]) {
+                let alone = run(
+                    isa,
+                    &shape(&own, causal),
+                    &qkv[of(3 * width)],
+                    &d_out[of(width)],
+                );
+                for ((alone, together), row) in
+                    alone.iter().zip(&together).zip([width, heads, 3 * width])
+                {
                     assert_eq!(bits(alone), bits(&together[of(row)]), "{isa:?}");
                 }
             }
@@ -136,21 +185,44 @@ fn batch_neighbours_do_not_matter() {
 #[test]
 fn causal_output_ignores_later_tokens() {
     let own = offsets(&[120]);
-    let shape = Attention { offsets: &own, heads: 1, width: 16, causal: true, dropout: Dropout::NONE };
+    let shape = Attention {
+        offsets: &own,
+        heads: 1,
+        width: 16,
+        causal: true,
+        dropout: Dropout::NONE,
+    };
     let (qkv, d_out) = (numbers(9, 120 * 48), numbers(10, 120 * 16));
     let mut changed = qkv.clone();
     changed[71 * 48..].fill(0.5);
     for isa in Isa::available() {
-        let (before, after) = (run(isa, &shape, &qkv, &d_out), run(isa, &shape, &changed, &d_out));
-        assert_eq!(bits(&before[0][..71 * 16]), bits(&after[0][..71 * 16]), "{isa:?}");
-        assert_ne!(bits(&before[0][71 * 16..]), bits(&after[0][71 * 16..]), "{isa:?}");
+        let (before, after) = (
+            run(isa, &shape, &qkv, &d_out),
+            run(isa, &shape, &changed, &d_out),
+        );
+        assert_eq!(
+            bits(&before[0][..71 * 16]),
+            bits(&after[0][..71 * 16]),
+            "{isa:?}"
+        );
+        assert_ne!(
+            bits(&before[0][71 * 16..]),
+            bits(&after[0][71 * 16..]),
+            "{isa:?}"
+        );
     }
 }
 
 #[test]
 fn huge_scores_stay_finite() {
     let own = offsets(&[60]);
-    let shape = Attention { offsets: &own, heads: 1, width: 32, causal: false, dropout: Dropout::NONE };
+    let shape = Attention {
+        offsets: &own,
+        heads: 1,
+        width: 32,
+        causal: false,
+        dropout: Dropout::NONE,
+    };
     let qkv: Vec<f32> = numbers(11, 60 * 96).iter().map(|x| x * 1e4).collect();
     for isa in Isa::available() {
         for part in run(isa, &shape, &qkv, &numbers(12, 60 * 32)) {
@@ -163,6 +235,18 @@ fn huge_scores_stay_finite() {
 #[should_panic(expected = "attention: length of out")]
 fn wrong_lengths_are_refused() {
     let own = offsets(&[2]);
-    let shape = Attention { offsets: &own, heads: 1, width: 4, causal: false, dropout: Dropout::NONE };
-    forward(Isa::Scalar, &shape, &[0.0; 24], &mut [0.0; 7], &mut [0.0; 2]);
+    let shape = Attention {
+        offsets: &own,
+        heads: 1,
+        width: 4,
+        causal: false,
+        dropout: Dropout::NONE,
+    };
+    forward(
+        Isa::Scalar,
+        &shape,
+        &[0.0; 24],
+        &mut [0.0; 7],
+        &mut [0.0; 2],
+    );
 }

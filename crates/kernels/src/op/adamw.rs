@@ -1,4 +1,4 @@
-//! AdamW in one pass over parameter, gradient and both moments, and the norm for clipping.
+//! `AdamW` in one pass over parameter, gradient and both moments, and the norm for clipping.
 //!
 //! # Source
 //! Loshchilov & Hutter, Decoupled Weight Decay Regularization, ICLR 2019, arXiv:1711.05101, algorithm 2.
@@ -66,7 +66,10 @@ pub fn step(
 pub fn sum_of_squares(isa: Isa, x: &[f32]) -> f64 {
     require(isa);
     // SAFETY: the instruction set was checked above.
-    let sums: Vec<f64> = x.par_chunks(BLOCK).map(|x| unsafe { squares(isa, x) }).collect();
+    let sums: Vec<f64> = x
+        .par_chunks(BLOCK)
+        .map(|x| unsafe { squares(isa, x) })
+        .collect();
     sums.iter().sum()
 }
 
@@ -157,6 +160,10 @@ dispatch! {
 }
 
 /// Eight sums side by side, whatever the lanes, so that every instruction set adds in the same order; the compiler widens it.
+#[expect(
+    clippy::extra_unused_type_parameters,
+    reason = "named by `dispatch!`, like every body"
+)]
 #[inline(always)]
 unsafe fn squares_body<V: Vector>(x: &[f32]) -> f64 {
     let mut sums = [0.0_f64; 8];

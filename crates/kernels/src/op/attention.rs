@@ -11,7 +11,7 @@
 //! apart, whose mask counts tokens of the batch; the order of every sum is fixed.
 //!
 //! # Source
-//! Vaswani et al., Attention Is All You Need, NeurIPS 2017, arXiv:1706.03762, §3.2; the backward without stored probabilities:
+//! Vaswani et al., Attention Is All You Need, NIPS 2017, arXiv:1706.03762, §3.2; the backward without stored probabilities:
 //! Dao, FlashAttention-2, ICLR 2024, arXiv:2307.08691, §3.1.
 
 use super::dropout::Mask;
@@ -53,7 +53,11 @@ impl Attention<'_> {
             self.width,
             self.heads
         );
-        assert_eq!(self.offsets.first(), Some(&0), "attention: first of offsets");
+        assert_eq!(
+            self.offsets.first(),
+            Some(&0),
+            "attention: first of offsets"
+        );
         assert!(self.offsets.is_sorted(), "attention: offsets fall");
         self.offsets[self.offsets.len() - 1] as usize
     }
@@ -61,14 +65,14 @@ impl Attention<'_> {
     /// Calls `f` for every head of every sequence that has tokens, over the pool.
     fn each_head(&self, f: impl Fn(Head) + Sync + Send) {
         each((self.offsets.len() - 1) * self.heads, |task| {
-            let (sequence, head) = (task / self.heads, task % self.heads);
+            let sequence = task / self.heads;
             let start = self.offsets[sequence] as usize;
             let tokens = self.offsets[sequence + 1] as usize - start;
             if tokens > 0 {
                 f(Head {
                     start,
                     tokens,
-                    head,
+                    index: task % self.heads,
                     heads: self.heads,
                     width: self.width,
                     causal: self.causal,
@@ -86,7 +90,8 @@ struct Head {
     start: usize,
     /// T
     tokens: usize,
-    head: usize,
+    /// Which of `heads`.
+    index: usize,
     heads: usize,
     /// D
     width: usize,
@@ -106,17 +111,17 @@ impl Head {
 
     /// Floats up to this head's first query in `[N, 3D]`; keys and values follow `width` and `2 * width` later.
     fn qkv(&self) -> usize {
-        self.start * 3 * self.width + self.head * self.size()
+        self.start * 3 * self.width + self.index * self.size()
     }
 
     /// Floats up to this head's first output in `[N, D]`.
     fn out(&self) -> usize {
-        self.start * self.width + self.head * self.size()
+        self.start * self.width + self.index * self.size()
     }
 
     /// Place of a query in `[N, H]`.
     fn row(&self, query: usize) -> usize {
-        (self.start + query) * self.heads + self.head
+        (self.start + query) * self.heads + self.index
     }
 
     /// Keys that `query` may attend to.
@@ -134,7 +139,11 @@ impl Head {
 pub fn forward(isa: Isa, shape: &Attention, qkv: &[f32], out: &mut [f32], lse: &mut [f32]) {
     require(isa);
     let tokens = shape.tokens();
-    assert_eq!(qkv.len(), tokens * 3 * shape.width, "attention: length of qkv");
+    assert_eq!(
+        qkv.len(),
+        tokens * 3 * shape.width,
+        "attention: length of qkv"
+    );
     assert_eq!(out.len(), tokens * shape.width, "attention: length of out");
     assert_eq!(lse.len(), tokens * shape.heads, "attention: length of lse");
     let (out, lse) = (Shared::new(out), Shared::new(lse));
@@ -161,11 +170,23 @@ pub fn backward(
 ) {
     require(isa);
     let tokens = shape.tokens();
-    assert_eq!(qkv.len(), tokens * 3 * shape.width, "attention: length of qkv");
+    assert_eq!(
+        qkv.len(),
+        tokens * 3 * shape.width,
+        "attention: length of qkv"
+    );
     assert_eq!(out.len(), tokens * shape.width, "attention: length of out");
     assert_eq!(lse.len(), tokens * shape.heads, "attention: length of lse");
-    assert_eq!(d_out.len(), tokens * shape.width, "attention: length of d_out");
-    assert_eq!(d_qkv.len(), tokens * 3 * shape.width, "attention: length of d_qkv");
+    assert_eq!(
+        d_out.len(),
+        tokens * shape.width,
+        "attention: length of d_out"
+    );
+    assert_eq!(
+        d_qkv.len(),
+        tokens * 3 * shape.width,
+        "attention: length of d_qkv"
+    );
     let d_qkv = Shared::new(d_qkv);
     shape.each_head(|head| {
         let (qkv, out, lse, d_out) = (qkv.as_ptr(), out.as_ptr(), lse.as_ptr(), d_out.as_ptr());
@@ -196,8 +217,8 @@ unsafe fn forward_body<V: Vector>(
     let (tokens, size, stride) = (head.tokens, head.size(), 3 * head.width);
     let (wide, high) = (padded(size), padded(tokens));
     let query = qkv.add(head.qkv());
-    let mut scratch = Scratch::take(high * (size + TILE) + wide * (tokens + TILE) + MAX_LANES);
-    let mut parts = Parts::new(&mut scratch);
+    let mut scratch = Scratch::take(high * (size + TILE) + wide * (tokens + TILE));
+    let mut parts = Parts { rest: &mut scratch };
     let keys = parts.take(size * high);
     let values = parts.take(tokens * wide);
     let scores = parts.take(TILE * high);
@@ -210,8 +231,12 @@ unsafe fn forward_body<V: Vector>(
         let rows = TILE.min(tokens - first);
         let seen = head.keys(first + rows - 1);
         // [rows, K] · [K, seen]
-        let a = Left { data: query.add(first * stride), row: stride, col: 1 };
-        let b = Packed { data: keys, depth: size, cols: tokens };
+        let a = Left {
+            data: query.add(first * stride),
+            row: stride,
+            col: 1,
+        };
+        let b = Packed::new(keys, size, tokens);
         multiply(isa, rows, size, seen, a, b, scores, high, false);
         for (r, total) in totals.iter_mut().enumerate().take(rows) {
             let row = head.row(first + r);
@@ -225,8 +250,8 @@ unsafe fn forward_body<V: Vector>(
             *total = 1.0 / sum;
         }
         // [rows, seen] · [seen, K]
-        let a = Left { data: scores, row: high, col: 1 };
-        let b = Packed { data: values, depth: tokens, cols: size };
+        let a = Left::new(scores, high);
+        let b = Packed::new(values, tokens, size);
         multiply(isa, rows, seen, size, a, b, sums, wide, false);
         for (r, &total) in totals.iter().enumerate().take(rows) {
             let to = out.add(head.out() + (first + r) * head.width);
@@ -260,7 +285,11 @@ unsafe fn softmax<V: Vector, const DROP: bool>(
         col += V::LANES;
     }
     if whole < keys {
-        let last = V::select(in_reach, V::load(line.add(whole)), V::splat(f32::NEG_INFINITY));
+        let last = V::select(
+            in_reach,
+            V::load(line.add(whole)),
+            V::splat(f32::NEG_INFINITY),
+        );
         top = last.max(top);
     }
     let top = top.reduce_max();
@@ -310,11 +339,13 @@ unsafe fn backward_body<V: Vector>(
     let (tokens, size, stride) = (head.tokens, head.size(), 3 * head.width);
     let (wide, high) = (padded(size), padded(tokens));
     let query = qkv.add(head.qkv());
+    let (key, value) = (query.add(head.width), query.add(2 * head.width));
     let (out, d_out) = (out.add(head.out()), d_out.add(head.out()));
     let d_query = d_qkv.add(head.qkv());
-    let needed = 2 * high * (size + TILE) + wide * (3 * tokens + 3 * TILE) + MAX_LANES;
+    let (d_key, d_value) = (d_query.add(head.width), d_query.add(2 * head.width));
+    let needed = 2 * high * (size + TILE) + wide * (3 * tokens + 3 * TILE);
     let mut scratch = Scratch::take(needed);
-    let mut parts = Parts::new(&mut scratch);
+    let mut parts = Parts { rest: &mut scratch };
     let keys_transposed = parts.take(size * high);
     let values_transposed = parts.take(size * high);
     let keys = parts.take(tokens * wide);
@@ -325,9 +356,9 @@ unsafe fn backward_body<V: Vector>(
     let tile_queries = parts.take(TILE * wide);
     let tile_d_out = parts.take(TILE * wide);
     let sums = parts.take(TILE * wide);
-    pack_transposed::<V>(query.add(head.width), stride, tokens, size, keys_transposed);
-    pack_transposed::<V>(query.add(2 * head.width), stride, tokens, size, values_transposed);
-    pack::<V>(query.add(head.width), stride, tokens, size, keys);
+    pack_transposed::<V>(key, stride, tokens, size, keys_transposed);
+    pack_transposed::<V>(value, stride, tokens, size, values_transposed);
+    pack::<V>(key, stride, tokens, size, keys);
     d_keys.write_bytes(0, tokens * wide);
     d_values.write_bytes(0, tokens * wide);
 
@@ -337,40 +368,44 @@ unsafe fn backward_body<V: Vector>(
         let tile_query = query.add(first * stride);
         let tile_out = d_out.add(first * head.width);
         // Scores and the gradient of probabilities: [rows, K] · [K, seen]
-        let a = Left { data: tile_query, row: stride, col: 1 };
-        let b = Packed { data: keys_transposed, depth: size, cols: tokens };
+        let a = Left::new(tile_query, stride);
+        let b = Packed::new(keys_transposed, size, tokens);
         multiply(isa, rows, size, seen, a, b, probs, high, false);
-        let a = Left { data: tile_out, row: head.width, col: 1 };
-        let b = Packed { data: values_transposed, depth: size, cols: tokens };
+        let a = Left::new(tile_out, head.width);
+        let b = Packed::new(values_transposed, size, tokens);
         multiply(isa, rows, size, seen, a, b, d_scores, high, false);
         for r in 0..rows {
-            let at = (first + r) * head.width;
-            let own = dot::<V>(d_out.add(at), out.add(at), size);
-            let own_lse = *lse.add(head.row(first + r));
-            let (prob, d_score) = (probs.add(r * high), d_scores.add(r * high));
+            let query = first + r;
+            let own = dot::<V>(
+                d_out.add(query * head.width),
+                out.add(query * head.width),
+                size,
+            );
+            let stats = (*lse.add(head.row(query)), own);
+            let lines = (probs.add(r * high), d_scores.add(r * high));
             if head.dropout.is_active() {
-                differentiate::<V, true>(&head, prob, d_score, first + r, seen, own_lse, own);
+                differentiate::<V, true>(&head, query, seen, stats, lines);
             } else {
-                differentiate::<V, false>(&head, prob, d_score, first + r, seen, own_lse, own);
+                differentiate::<V, false>(&head, query, seen, stats, lines);
             }
         }
         // dV and dK: [seen, rows] · [rows, K]
         pack::<V>(tile_out, head.width, rows, size, tile_d_out);
-        let a = Left { data: probs, row: 1, col: high };
-        let b = Packed { data: tile_d_out, depth: rows, cols: size };
+        let a = Left::transposed(probs, high);
+        let b = Packed::new(tile_d_out, rows, size);
         multiply(isa, seen, rows, size, a, b, d_values, wide, true);
         pack::<V>(tile_query, stride, rows, size, tile_queries);
-        let a = Left { data: d_scores, row: 1, col: high };
-        let b = Packed { data: tile_queries, depth: rows, cols: size };
+        let a = Left::transposed(d_scores, high);
+        let b = Packed::new(tile_queries, rows, size);
         multiply(isa, seen, rows, size, a, b, d_keys, wide, true);
         // dQ: [rows, seen] · [seen, K]
-        let a = Left { data: d_scores, row: high, col: 1 };
-        let b = Packed { data: keys, depth: tokens, cols: size };
+        let a = Left::new(d_scores, high);
+        let b = Packed::new(keys, tokens, size);
         multiply(isa, rows, seen, size, a, b, sums, wide, false);
         unpack(sums, wide, rows, size, d_query.add(first * stride), stride);
     }
-    unpack(d_keys, wide, tokens, size, d_query.add(head.width), stride);
-    unpack(d_values, wide, tokens, size, d_query.add(2 * head.width), stride);
+    unpack(d_keys, wide, tokens, size, d_key, stride);
+    unpack(d_values, wide, tokens, size, d_value, stride);
 }
 
 /// Turns a query's scores into its probabilities after dropout, and the gradient of those into that of the scores; both zero from
@@ -378,12 +413,10 @@ unsafe fn backward_body<V: Vector>(
 #[inline(always)]
 unsafe fn differentiate<V: Vector, const DROP: bool>(
     head: &Head,
-    prob: *mut f32,
-    d_score: *mut f32,
     query: usize,
     seen: usize,
-    lse: f32,
-    own: f32,
+    (lse, own): (f32, f32),
+    (probs, d_scores): (*mut f32, *mut f32),
 ) {
     let keys = head.keys(query);
     let whole = keys - keys % V::LANES;
@@ -393,7 +426,7 @@ unsafe fn differentiate<V: Vector, const DROP: bool>(
     let row_key = head.dropout.row_key(head.row(query) as u64);
     let mut col = 0;
     while col < keys {
-        let (prob, d_score) = (prob.add(col), d_score.add(col));
+        let (prob, d_score) = (probs.add(col), d_scores.add(col));
         let mut p = exp(V::load(prob).mul(scale).sub(lse));
         let mut d = V::load(d_score);
         if col == whole {
@@ -410,8 +443,8 @@ unsafe fn differentiate<V: Vector, const DROP: bool>(
         p.mul(scale).mul(d.sub(own)).store(d_score);
         col += V::LANES;
     }
-    clear::<V>(prob, col, seen);
-    clear::<V>(d_score, col, seen);
+    clear::<V>(probs, col, seen);
+    clear::<V>(d_scores, col, seen);
 }
 
 /// Zeroes the vectors that begin in `from..to`.
@@ -447,12 +480,7 @@ struct Parts<'a> {
     rest: &'a mut [f32],
 }
 
-impl<'a> Parts<'a> {
-    fn new(scratch: &'a mut [f32]) -> Self {
-        let skipped = scratch.as_ptr().align_offset(64).min(MAX_LANES);
-        Self { rest: &mut scratch[skipped..] }
-    }
-
+impl Parts<'_> {
     /// The next `n` floats, a whole number of lines.
     fn take(&mut self, n: usize) -> *mut f32 {
         let (part, rest) = std::mem::take(&mut self.rest).split_at_mut(n);
@@ -469,6 +497,26 @@ struct Left {
     col: usize,
 }
 
+impl Left {
+    /// Rows that lie `stride` floats apart.
+    fn new(data: *const f32, stride: usize) -> Self {
+        Self {
+            data,
+            row: stride,
+            col: 1,
+        }
+    }
+
+    /// The transpose of [`Left::new`].
+    fn transposed(data: *const f32, stride: usize) -> Self {
+        Self {
+            data,
+            row: 1,
+            col: stride,
+        }
+    }
+}
+
 /// The right side: `depth` rows of `cols`, cut into panels two vectors wide, each row-major; the last is one vector wide if that is
 /// enough. Columns past `cols` are zero.
 #[derive(Clone, Copy)]
@@ -478,9 +526,21 @@ struct Packed {
     cols: usize,
 }
 
+impl Packed {
+    fn new(data: *const f32, depth: usize, cols: usize) -> Self {
+        Self { data, depth, cols }
+    }
+}
+
 /// Rows of `from`, `stride` floats apart, as a [`Packed`] of `depth` rows of `cols`.
 #[inline(always)]
-unsafe fn pack<V: Vector>(from: *const f32, stride: usize, depth: usize, cols: usize, to: *mut f32) {
+unsafe fn pack<V: Vector>(
+    from: *const f32,
+    stride: usize,
+    depth: usize,
+    cols: usize,
+    to: *mut f32,
+) {
     let mut to = to;
     let mut col = 0;
     while col < cols {
@@ -512,7 +572,11 @@ unsafe fn pack_transposed<V: Vector>(
     let mut col = 0;
     while col < cols {
         let left = cols - col;
-        let panel = if left > V::LANES { 2 * V::LANES } else { V::LANES };
+        let panel = if left > V::LANES {
+            2 * V::LANES
+        } else {
+            V::LANES
+        };
         let full = panel.min(left);
         for j in 0..full {
             let from = from.add((col + j) * stride);
@@ -541,7 +605,8 @@ unsafe fn unpack(
     to_stride: usize,
 ) {
     for row in 0..rows {
-        from.add(row * from_stride).copy_to_nonoverlapping(to.add(row * to_stride), cols);
+        from.add(row * from_stride)
+            .copy_to_nonoverlapping(to.add(row * to_stride), cols);
     }
 }
 
@@ -596,7 +661,10 @@ unsafe fn panel_rows<V: Vector, const VECTORS: usize>(
     macro_rules! tiles {
         ($height:literal) => {
             while rows - row >= $height {
-                let a = Left { data: a.data.add(row * a.row), ..a };
+                let a = Left {
+                    data: a.data.add(row * a.row),
+                    ..a
+                };
                 let c = c.add(row * stride);
                 tile::<V, $height, VECTORS>(depth, a, b, c, stride, accumulate);
                 row += $height;
@@ -627,7 +695,11 @@ unsafe fn tile<V: Vector, const ROWS: usize, const VECTORS: usize>(
     for (i, sums) in product.into_iter().enumerate() {
         for (j, sum) in sums.into_iter().enumerate() {
             let to = c.add(i * stride + j * V::LANES);
-            let sum = if accumulate { V::load(to).add(sum) } else { sum };
+            let sum = if accumulate {
+                V::load(to).add(sum)
+            } else {
+                sum
+            };
             sum.store(to);
         }
     }

@@ -27,10 +27,10 @@ pub fn gather(
     let out = Shared::new(out);
     each(ids.len().div_ceil(block), |piece| {
         let first = piece * block;
-        for n in first..ids.len().min(first + block) {
+        for (n, &id) in (first..).zip(ids[first..].iter().take(block)) {
             // SAFETY: lengths, ids and instruction set checked above; pieces own disjoint rows of `out`.
             unsafe {
-                let row = table.as_ptr().add(ids[n] as usize * width);
+                let row = table.as_ptr().add(id as usize * width);
                 let out = out.at(n * width);
                 if accumulate {
                     add(isa, row, out, width);
@@ -51,7 +51,11 @@ pub fn gather(
 pub fn scatter_add(isa: Isa, width: usize, d_out: &[f32], ids: &[u32], d_table: &mut [f32]) {
     require(isa);
     check(width, d_table, ids);
-    assert_eq!(d_out.len(), ids.len() * width, "scatter_add: length of d_out");
+    assert_eq!(
+        d_out.len(),
+        ids.len() * width,
+        "scatter_add: length of d_out"
+    );
     if width == 0 {
         return;
     }
@@ -59,25 +63,34 @@ pub fn scatter_add(isa: Isa, width: usize, d_out: &[f32], ids: &[u32], d_table: 
     let mut places: Vec<(u32, u32)> = ids.iter().copied().zip(0..).collect();
     places.par_sort_unstable();
     let block = block_rows(width);
-    d_table.par_chunks_mut(block * width).enumerate().for_each(|(piece, rows)| {
-        let from = piece * block;
-        let start = places.partition_point(|&(id, _)| (id as usize) < from);
-        let here = places[start..].iter().take_while(|&&(id, _)| (id as usize) < from + block);
-        for &(id, n) in here {
-            let row = &mut rows[(id as usize - from) * width..][..width];
-            // SAFETY: lengths, ids and instruction set checked above; `row` is borrowed by this piece alone.
-            unsafe { add(isa, d_out.as_ptr().add(n as usize * width), row.as_mut_ptr(), width) };
-        }
-    });
+    d_table
+        .par_chunks_mut(block * width)
+        .enumerate()
+        .for_each(|(piece, rows)| {
+            let from = piece * block;
+            let start = places.partition_point(|&(id, _)| (id as usize) < from);
+            let here = places[start..]
+                .iter()
+                .take_while(|&&(id, _)| (id as usize) < from + block);
+            for &(id, n) in here {
+                let row = &mut rows[(id as usize - from) * width..][..width];
+                let term = &d_out[n as usize * width..][..width];
+                // SAFETY: the instruction set was checked above; both slices are `width` long.
+                unsafe { add(isa, term.as_ptr(), row.as_mut_ptr(), width) };
+            }
+        });
 }
 
 fn check(width: usize, table: &[f32], ids: &[u32]) {
-    let classes = if width == 0 { usize::MAX } else { table.len() / width };
+    if width == 0 {
+        return;
+    }
     assert!(
-        width == 0 || table.len().is_multiple_of(width),
+        table.len().is_multiple_of(width),
         "table has {} floats, needs a multiple of width {width}",
         table.len()
     );
+    let classes = table.len() / width;
     if let Some(n) = ids.iter().position(|&id| id as usize >= classes) {
         panic!("ids[{n}] is {}, the table has {classes} rows", ids[n]);
     }

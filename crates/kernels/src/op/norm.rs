@@ -1,8 +1,8 @@
 //! Layer normalisation of a residual sum, after dropout.
 //!
 //! s = residual + dropout(x); x̂ = (s − mean s) / √(var s + ε); out = γ x̂ + β, row by row. Each row is read from memory once: its
-//! sum, its centred copy and its output are made while it lies in L1. Backward, with g = γ ∘ d_out:
-//! d_s = (g − mean g − x̂ mean(g ∘ x̂)) / √(var s + ε). d_γ and d_β are summed within blocks of rows, then over blocks in order.
+//! sum, its centred copy and its output are made while it lies in L1. Backward, with g = γ ∘ dout:
+//! ds = (g − mean g − x̂ mean(g ∘ x̂)) / √(var s + ε). dγ and dβ are summed within blocks of rows, then over blocks in order.
 //!
 //! # Source
 //! Ba, Kiros & Hinton, Layer Normalization, 2016, arXiv:1607.06450.
@@ -42,7 +42,11 @@ pub fn add_norm_forward(
     assert_eq!(gamma.len(), width, "add_norm: length of gamma");
     assert_eq!(beta.len(), width, "add_norm: length of beta");
     assert_eq!(out.len(), rows * width, "add_norm: length of out");
-    assert_eq!(normalized.len(), rows * width, "add_norm: length of normalized");
+    assert_eq!(
+        normalized.len(),
+        rows * width,
+        "add_norm: length of normalized"
+    );
     assert_eq!(rstd.len(), rows, "add_norm: length of rstd");
     let block = block_rows(width);
     let (out, normalized, rstd) = (Shared::new(out), Shared::new(normalized), Shared::new(rstd));
@@ -52,8 +56,19 @@ pub fn add_norm_forward(
         // SAFETY: lengths and instruction set checked above; pieces own disjoint rows of the outputs.
         unsafe {
             forward_rows(
-                isa, first, count, width, x, residual, dropout, gamma, beta, eps,
-                out.at(0), normalized.at(0), rstd.at(0),
+                isa,
+                first,
+                count,
+                width,
+                x,
+                residual,
+                dropout,
+                gamma,
+                beta,
+                eps,
+                out.at(0),
+                normalized.at(0),
+                rstd.at(0),
             );
         }
     });
@@ -81,13 +96,21 @@ pub fn add_norm_backward(
 ) {
     require(isa);
     dropout.check();
-    assert_eq!(normalized.len(), rows * width, "add_norm: length of normalized");
+    assert_eq!(
+        normalized.len(),
+        rows * width,
+        "add_norm: length of normalized"
+    );
     assert_eq!(rstd.len(), rows, "add_norm: length of rstd");
     assert_eq!(gamma.len(), width, "add_norm: length of gamma");
     assert_eq!(d_out.len(), rows * width, "add_norm: length of d_out");
     assert_eq!(d_x.len(), rows * width, "add_norm: length of d_x");
     if let Some(d_residual) = &d_residual {
-        assert_eq!(d_residual.len(), rows * width, "add_norm: length of d_residual");
+        assert_eq!(
+            d_residual.len(),
+            rows * width,
+            "add_norm: length of d_residual"
+        );
     }
     assert_eq!(d_gamma.len(), width, "add_norm: length of d_gamma");
     assert_eq!(d_beta.len(), width, "add_norm: length of d_beta");
@@ -103,8 +126,17 @@ pub fn add_norm_backward(
         // SAFETY: lengths and instruction set checked above; pieces own disjoint rows of the gradients and one row of shares.
         unsafe {
             backward_rows(
-                isa, first, count, width, normalized, rstd, dropout, gamma, d_out,
-                d_x.at(0), d_residual.map_or(std::ptr::null_mut(), |d| d.at(0)),
+                isa,
+                first,
+                count,
+                width,
+                normalized,
+                rstd,
+                dropout,
+                gamma,
+                d_out,
+                d_x.at(0),
+                d_residual.map_or(std::ptr::null_mut(), |d| d.at(0)),
                 all_shares.at(piece * 2 * width),
             );
         }
@@ -114,8 +146,14 @@ pub fn add_norm_backward(
     if width > 0 {
         for share in shares.chunks_exact(2 * width) {
             let (of_gamma, of_beta) = share.split_at(width);
-            d_gamma.iter_mut().zip(of_gamma).for_each(|(sum, part)| *sum += part);
-            d_beta.iter_mut().zip(of_beta).for_each(|(sum, part)| *sum += part);
+            d_gamma
+                .iter_mut()
+                .zip(of_gamma)
+                .for_each(|(sum, part)| *sum += part);
+            d_beta
+                .iter_mut()
+                .zip(of_beta)
+                .for_each(|(sum, part)| *sum += part);
         }
     }
 }
@@ -175,7 +213,9 @@ unsafe fn forward_body<V: Vector>(
         if whole < width {
             // Through memory, so that lanes past the row come back as zeros and not as minus the mean.
             let n = width - whole;
-            V::load_partial(line.add(whole), n).sub(mean).store_partial(line.add(whole), n);
+            V::load_partial(line.add(whole), n)
+                .sub(mean)
+                .store_partial(line.add(whole), n);
             let centred = V::load_partial(line.add(whole), n);
             squares = centred.fma(centred, squares);
         }
@@ -189,7 +229,9 @@ unsafe fn forward_body<V: Vector>(
             value.store_up_to(line.add(col), n);
             let gamma = V::load_up_to(gamma.as_ptr().add(col), n);
             let beta = V::load_up_to(beta.as_ptr().add(col), n);
-            value.fma(gamma, beta).store_up_to(out.add(row * width + col), n);
+            value
+                .fma(gamma, beta)
+                .store_up_to(out.add(row * width + col), n);
             col += V::LANES;
         }
     }
@@ -233,7 +275,8 @@ unsafe fn backward_body<V: Vector>(
             let value = V::load_up_to(normalized.add(col), n);
             let d = V::load_up_to(d_out.add(col), n);
             let (d_gamma, d_beta) = (share.add(col), share.add(width + col));
-            d.fma(value, V::load_up_to(d_gamma, n)).store_up_to(d_gamma, n);
+            d.fma(value, V::load_up_to(d_gamma, n))
+                .store_up_to(d_gamma, n);
             d.add(V::load_up_to(d_beta, n)).store_up_to(d_beta, n);
             let g = d.mul(V::load_up_to(gamma.as_ptr().add(col), n));
             total = total.add(g);

@@ -1,6 +1,6 @@
 //! The best of many scores, and the place of one among them.
 
-use std::cmp::Ordering;
+use std::cmp::Reverse;
 
 /// Ids and scores of the `k` best that `skip` leaves, best first; NaN comes last, equals by lower id.
 ///
@@ -10,6 +10,8 @@ pub fn top_k(scores: &[f32], k: usize, skip: impl Fn(u32) -> bool) -> Vec<(u32, 
     if k == 0 {
         return Vec::new();
     }
+    // Smaller is better: by score, then by id.
+    let place = |&(id, score): &(u32, f32)| (Reverse(worth(score)), id);
     let full = k.saturating_mul(2);
     let mut best: Vec<(u32, f32)> = Vec::with_capacity(full.min(scores.len()));
     // Ids rise, so an equal score that comes later is worse. Until k are known, anything enters.
@@ -20,12 +22,12 @@ pub fn top_k(scores: &[f32], k: usize, skip: impl Fn(u32) -> bool) -> Vec<(u32, 
         }
         best.push((id, score));
         if best.len() == full {
-            best.select_nth_unstable_by(k - 1, order);
+            best.select_nth_unstable_by_key(k - 1, place);
             best.truncate(k);
             bar = Some(worth(best[k - 1].1));
         }
     }
-    best.sort_unstable_by(order);
+    best.sort_unstable_by_key(place);
     best.truncate(k);
     best
 }
@@ -49,8 +51,4 @@ fn worth(score: f32) -> i64 {
     }
     let magnitude = i64::from(score.abs().to_bits());
     if score < 0.0 { -magnitude } else { magnitude }
-}
-
-fn order(a: &(u32, f32), b: &(u32, f32)) -> Ordering {
-    worth(b.1).cmp(&worth(a.1)).then(a.0.cmp(&b.0))
 }

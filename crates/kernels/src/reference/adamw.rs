@@ -1,4 +1,4 @@
-//! AdamW by plain loops.
+//! `AdamW` by plain loops.
 //!
 //! # Source
 //! Loshchilov & Hutter, Decoupled Weight Decay Regularization, ICLR 2019, arXiv:1711.05101, algorithm 2.
@@ -17,7 +17,7 @@ pub fn step<T: Float>(config: &AdamW, param: &mut [T], grad: &[T], m: &mut [T], 
         v[i] = beta2 * v[i] + (T::ONE - beta2) * g * g;
         let mean = m[i] / unbias(config.beta1);
         let spread = (v[i] / unbias(config.beta2)).sqrt();
-        param[i] = param[i] - of(config.lr) * of(config.weight_decay) * param[i];
-        param[i] = param[i] - of(config.lr) * mean / (spread + of(config.eps));
+        param[i] = param[i] * (T::ONE - of(config.lr) * of(config.weight_decay));
+        param[i] -= of(config.lr) * mean / (spread + of(config.eps));
     }
 }

@@ -1,7 +1,7 @@
 //! Packed multi-head attention by plain loops.
 //!
 //! # Source
-//! Vaswani et al., Attention Is All You Need, NeurIPS 2017, arXiv:1706.03762, §3.2.
+//! Vaswani et al., Attention Is All You Need, NIPS 2017, arXiv:1706.03762, §3.2.
 
 use super::{Float, dropout, sum};
 use crate::op::attention::Attention;
@@ -12,7 +12,8 @@ struct Head<'a> {
     /// First token of the sequence.
     start: usize,
     tokens: usize,
-    head: usize,
+    /// Which head.
+    index: usize,
     /// K: width of the head.
     width: usize,
 }
@@ -22,18 +23,18 @@ impl Head<'_> {
     fn qkv(&self, part: usize, token: usize, i: usize) -> usize {
         (self.start + token) * 3 * self.shape.width
             + part * self.shape.width
-            + self.head * self.width
+            + self.index * self.width
             + i
     }
 
     /// Places in `[N, D]`.
     fn out(&self, token: usize, i: usize) -> usize {
-        (self.start + token) * self.shape.width + self.head * self.width + i
+        (self.start + token) * self.shape.width + self.index * self.width + i
     }
 
     /// Places in `[N, H]`.
     fn row(&self, token: usize) -> usize {
-        (self.start + token) * self.shape.heads + self.head
+        (self.start + token) * self.shape.heads + self.index
     }
 
     /// How many keys `query` may attend to.
@@ -59,12 +60,12 @@ impl Head<'_> {
 
 fn each_head(shape: &Attention, mut f: impl FnMut(&Head)) {
     for bounds in shape.offsets.windows(2) {
-        for head in 0..shape.heads {
+        for index in 0..shape.heads {
             f(&Head {
                 shape,
                 start: bounds[0] as usize,
                 tokens: (bounds[1] - bounds[0]) as usize,
-                head,
+                index,
                 width: shape.width / shape.heads,
             });
         }

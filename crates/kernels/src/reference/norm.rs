@@ -25,14 +25,14 @@ pub fn add_norm_forward<T: Float>(
 ) {
     dropout::add_forward(rows, width, x, residual, dropout, normalized);
     let count = T::from_f64(width as f64);
-    for row in 0..rows {
+    for (row, rstd) in rstd.iter_mut().enumerate() {
         let line = row * width..(row + 1) * width;
         let values = &mut normalized[line.clone()];
         let mean = sum(width, |i| values[i]) / count;
         let variance = sum(width, |i| (values[i] - mean) * (values[i] - mean)) / count;
-        rstd[row] = T::ONE / (variance + eps).sqrt();
+        *rstd = T::ONE / (variance + eps).sqrt();
         for (i, (value, out)) in values.iter_mut().zip(&mut out[line]).enumerate() {
-            *value = (*value - mean) * rstd[row];
+            *value = (*value - mean) * *rstd;
             *out = *value * gamma[i] + beta[i];
         }
     }
@@ -59,13 +59,12 @@ pub fn add_norm_backward<T: Float>(
         });
         d_beta[i] = sum(rows, |row| d_out[row * width + i]);
     }
-    for row in 0..rows {
+    for (row, &rstd) in rstd.iter().enumerate() {
         let at = row * width;
         let mean = sum(width, |i| d_out[at + i] * gamma[i]) / count;
         let slope = sum(width, |i| d_out[at + i] * gamma[i] * normalized[at + i]) / count;
         for i in 0..width {
-            d_x[at + i] =
-                (d_out[at + i] * gamma[i] - mean - normalized[at + i] * slope) * rstd[row];
+            d_x[at + i] = (d_out[at + i] * gamma[i] - mean - normalized[at + i] * slope) * rstd;
         }
     }
     if let Some(d_residual) = d_residual {

@@ -5,12 +5,11 @@ use std::cmp::Ordering;
 /// Best first: higher scores first, NaN last, lower ids first among equals.
 fn order(a: (u32, f32), b: (u32, f32)) -> Ordering {
     match (a.1.is_nan(), b.1.is_nan()) {
-        (true, true) => a.0.cmp(&b.0),
         (true, false) => Ordering::Greater,
         (false, true) => Ordering::Less,
         (false, false) if a.1 > b.1 => Ordering::Less,
         (false, false) if a.1 < b.1 => Ordering::Greater,
-        (false, false) => a.0.cmp(&b.0),
+        _ => a.0.cmp(&b.0),
     }
 }
 

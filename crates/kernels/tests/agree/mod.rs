@@ -55,7 +55,10 @@ impl DerefMut for Odd {
 impl Drop for Odd {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            assert!(self.0[0] == GUARD && self.0[self.0.len() - 1] == GUARD, "wrote out of bounds");
+            assert!(
+                self.0[0] == GUARD && self.0[self.0.len() - 1] == GUARD,
+                "wrote out of bounds"
+            );
         }
     }
 }
@@ -69,11 +72,17 @@ pub fn assert_close(what: &str, got: &[f32], want: &[f64], tolerance: f64) {
     let mut squares = 0.0;
     for (i, (&got, &want)) in got.iter().zip(want).enumerate() {
         let error = (f64::from(got) - want).abs() / size;
-        assert!(error <= tolerance, "{what}[{i}] is {got}, needs {want}; off by {error:e}");
+        assert!(
+            error <= tolerance,
+            "{what}[{i}] is {got}, needs {want}; off by {error:e}"
+        );
         squares += error * error;
     }
     let rms = (squares / got.len().max(1) as f64).sqrt();
-    assert!(rms <= tolerance / 3.0, "{what}: root mean square error is {rms:e}");
+    assert!(
+        rms <= tolerance / 3.0,
+        "{what}: root mean square error is {rms:e}"
+    );
 }
 
 /// `gradient` is that of `f` at `x`, by central differences.
@@ -91,7 +100,10 @@ pub fn assert_gradient(what: &str, x: &[f64], gradient: &[f64], f: impl Fn(&[f64
         let slope = (above - below) / (2.0 * STEP);
         // Rounding leaves 1e-16 / STEP, the third derivative STEP².
         let error = (slope - gradient).abs();
-        assert!(error < 1e-8 * slope.abs().max(1.0), "{what}[{i}] is {gradient}, the slope is {slope}");
+        assert!(
+            error < 1e-8 * slope.abs().max(1.0),
+            "{what}[{i}] is {gradient}, the slope is {slope}"
+        );
     }
 }
 
@@ -107,5 +119,8 @@ pub fn assert_threads_do_not_matter(what: &str, f: impl Fn() -> Vec<f32> + Sync 
         bits(&pool.expect("a pool").install(&f))
     };
     let one = on(1);
-    assert!(one == on(2) && one == on(3), "{what}: bits change with the number of threads");
+    assert!(
+        one == on(2) && one == on(3),
+        "{what}: bits change with the number of threads"
+    );
 }

@@ -1,6 +1,7 @@
 //! Losses at the shapes of recommenders, forward and gradients together. GFLOP/s is items per second.
 
 use cloze_kernels::Isa;
+use cloze_kernels::op::candidates::{self, CandidateLoss};
 use cloze_kernels::op::cross_entropy::{self, Shape};
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
@@ -67,4 +68,33 @@ fn run(bencher: Bencher, (rows, width, classes): (usize, usize, usize), isa: Isa
                 black_box(&mut losses),
             );
         });
+}
+
+/// One positive and 256 negatives for each of 2560 rows, of 54,000 classes.
+#[divan::bench(args = [CandidateLoss::SampledSoftmax, CandidateLoss::Gbce { beta: 0.5 }])]
+fn candidate_classes(bencher: Bencher, loss: CandidateLoss) {
+    let shape = candidates::Shape {
+        rows: 2560,
+        width: 64,
+        classes: 54_000,
+        candidates: 257,
+    };
+    let (rows, width, classes) = (shape.rows, shape.width, shape.classes);
+    let pairs = rows * shape.candidates;
+    let (hidden, table) = (floats(rows * width), floats(classes * width));
+    let ids: Vec<u32> = (0..pairs).map(|at| (at * 7919 % classes) as u32).collect();
+    let (mut d_hidden, mut d_table) = (floats(rows * width), floats(classes * width));
+    let mut losses = floats(rows);
+    let flops = ItemsCount::new(6 * pairs * width);
+    bencher.counter(flops).bench_local(|| {
+        let grads = Some(cross_entropy::Grads {
+            d_hidden: &mut d_hidden,
+            d_table: &mut d_table,
+            d_bias: None,
+        });
+        let (isa, losses) = (Isa::detect(), black_box(&mut losses));
+        candidates::forward(
+            isa, shape, &hidden, &table, None, &ids, None, loss, 1.0, grads, losses,
+        );
+    });
 }

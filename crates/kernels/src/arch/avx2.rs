@@ -1,5 +1,5 @@
 //! Eight lanes of AVX2 with FMA.
-#![expect(
+#![allow(
     clippy::wildcard_imports,
     reason = "half a hundred intrinsics, each named for what it is"
 )]

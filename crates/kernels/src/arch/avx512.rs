@@ -1,5 +1,5 @@
 //! Sixteen lanes of AVX-512.
-#![expect(
+#![allow(
     clippy::wildcard_imports,
     reason = "half a hundred intrinsics, each named for what it is"
 )]

@@ -140,7 +140,7 @@ pub unsafe trait Vector: Copy {
 
 /// Makes `name(isa, args…)` from a generic body, compiled for every instruction set of the target.
 ///
-/// ```ignore
+/// ```text
 /// dispatch! {
 ///     /// Duties of the caller.
 ///     pub(crate) unsafe fn scale(x: *mut f32, n: usize, by: f32) = scale_body;

@@ -1,5 +1,5 @@
 //! Four lanes of Neon, which every 64-bit Arm has.
-#![expect(
+#![allow(
     clippy::wildcard_imports,
     reason = "half a hundred intrinsics, each named for what it is"
 )]

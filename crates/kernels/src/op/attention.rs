@@ -10,15 +10,20 @@
 //! With `causal`, a tile's products stop at its last query's key. A head's result depends on nothing outside its sequence, dropout
 //! apart, whose mask counts tokens of the batch; the order of every sum is fixed.
 //!
+//! The inner functions have one duty in common: a machine with the instruction set of `V`, and pointers valid for the shapes they name.
+//!
 //! # Source
 //! Vaswani et al., Attention Is All You Need, NIPS 2017, arXiv:1706.03762, §3.2; the backward without stored probabilities:
 //! Dao, FlashAttention-2, ICLR 2024, arXiv:2307.08691, §3.1.
 
+mod product;
+
+use self::product::{Left, Packed, multiply, pack, pack_transposed, unpack};
 use super::dropout::Mask;
 use super::split::each;
 use crate::Isa;
 use crate::arch::math::exp;
-use crate::arch::{Vector, dispatch, gemm, require};
+use crate::arch::{Vector, dispatch, require};
 use crate::scratch::{Scratch, Shared};
 
 pub use super::dropout::Dropout;
@@ -231,11 +236,7 @@ unsafe fn forward_body<V: Vector>(
         let rows = TILE.min(tokens - first);
         let seen = head.keys(first + rows - 1);
         // [rows, K] · [K, seen]
-        let a = Left {
-            data: query.add(first * stride),
-            row: stride,
-            col: 1,
-        };
+        let a = Left::new(query.add(first * stride), stride);
         let b = Packed::new(keys, size, tokens);
         multiply(isa, rows, size, seen, a, b, scores, high, false);
         for (r, total) in totals.iter_mut().enumerate().take(rows) {
@@ -486,221 +487,5 @@ impl Parts<'_> {
         let (part, rest) = std::mem::take(&mut self.rest).split_at_mut(n);
         self.rest = rest;
         part.as_mut_ptr()
-    }
-}
-
-/// The left side of a product: element (i, p) lies `i * row + p * col` floats on.
-#[derive(Clone, Copy)]
-struct Left {
-    data: *const f32,
-    row: usize,
-    col: usize,
-}
-
-impl Left {
-    /// Rows that lie `stride` floats apart.
-    fn new(data: *const f32, stride: usize) -> Self {
-        Self {
-            data,
-            row: stride,
-            col: 1,
-        }
-    }
-
-    /// The transpose of [`Left::new`].
-    fn transposed(data: *const f32, stride: usize) -> Self {
-        Self {
-            data,
-            row: 1,
-            col: stride,
-        }
-    }
-}
-
-/// The right side: `depth` rows of `cols`, cut into panels two vectors wide, each row-major; the last is one vector wide if that is
-/// enough. Columns past `cols` are zero.
-#[derive(Clone, Copy)]
-struct Packed {
-    data: *const f32,
-    depth: usize,
-    cols: usize,
-}
-
-impl Packed {
-    fn new(data: *const f32, depth: usize, cols: usize) -> Self {
-        Self { data, depth, cols }
-    }
-}
-
-/// Rows of `from`, `stride` floats apart, as a [`Packed`] of `depth` rows of `cols`.
-#[inline(always)]
-unsafe fn pack<V: Vector>(
-    from: *const f32,
-    stride: usize,
-    depth: usize,
-    cols: usize,
-    to: *mut f32,
-) {
-    let mut to = to;
-    let mut col = 0;
-    while col < cols {
-        let left = cols - col;
-        for p in 0..depth {
-            let from = from.add(p * stride + col);
-            V::load_up_to(from, V::LANES.min(left)).store(to);
-            to = to.add(V::LANES);
-            if left > V::LANES {
-                let n = V::LANES.min(left - V::LANES);
-                V::load_up_to(from.add(V::LANES), n).store(to);
-                to = to.add(V::LANES);
-            }
-        }
-        col += 2 * V::LANES;
-    }
-}
-
-/// Columns of `from`, whose `cols` rows lie `stride` floats apart, as a [`Packed`] of `depth` rows of `cols`.
-#[inline(always)]
-unsafe fn pack_transposed<V: Vector>(
-    from: *const f32,
-    stride: usize,
-    cols: usize,
-    depth: usize,
-    to: *mut f32,
-) {
-    let mut to = to;
-    let mut col = 0;
-    while col < cols {
-        let left = cols - col;
-        let panel = if left > V::LANES {
-            2 * V::LANES
-        } else {
-            V::LANES
-        };
-        let full = panel.min(left);
-        for j in 0..full {
-            let from = from.add((col + j) * stride);
-            for p in 0..depth {
-                *to.add(p * panel + j) = *from.add(p);
-            }
-        }
-        for j in full..panel {
-            for p in 0..depth {
-                *to.add(p * panel + j) = 0.0;
-            }
-        }
-        to = to.add(depth * panel);
-        col += 2 * V::LANES;
-    }
-}
-
-/// Copies rows of `cols` from one stride to another.
-#[inline(always)]
-unsafe fn unpack(
-    from: *const f32,
-    from_stride: usize,
-    rows: usize,
-    cols: usize,
-    to: *mut f32,
-    to_stride: usize,
-) {
-    for row in 0..rows {
-        from.add(row * from_stride)
-            .copy_to_nonoverlapping(to.add(row * to_stride), cols);
-    }
-}
-
-dispatch! {
-    /// `c = a · b`, or `+=` when `accumulate`: `rows` by `depth` times `depth` by `cols`, of which `b` may hold more.
-    ///
-    /// # Safety
-    /// The machine has the instruction set; `b` holds at least `depth` rows and `cols` columns; rows of `c`, `stride` floats apart,
-    /// have room for whole vectors up to the panel in which column `cols` lies or the end of `b`.
-    unsafe fn multiply(
-        rows: usize, depth: usize, cols: usize, a: Left, b: Packed, c: *mut f32, stride: usize,
-        accumulate: bool,
-    ) = multiply_body;
-}
-
-#[inline(always)]
-unsafe fn multiply_body<V: Vector>(
-    rows: usize,
-    depth: usize,
-    cols: usize,
-    a: Left,
-    b: Packed,
-    c: *mut f32,
-    stride: usize,
-    accumulate: bool,
-) {
-    let mut col = 0;
-    while col < cols {
-        let panel = b.data.add(col * b.depth);
-        let c = c.add(col);
-        if b.cols - col > V::LANES {
-            panel_rows::<V, 2>(rows, depth, a, panel, c, stride, accumulate);
-        } else {
-            panel_rows::<V, 1>(rows, depth, a, panel, c, stride, accumulate);
-        }
-        col += 2 * V::LANES;
-    }
-}
-
-/// All rows of one panel: as many at a time as registers hold, then by halves.
-#[inline(always)]
-unsafe fn panel_rows<V: Vector, const VECTORS: usize>(
-    rows: usize,
-    depth: usize,
-    a: Left,
-    b: *const f32,
-    c: *mut f32,
-    stride: usize,
-    accumulate: bool,
-) {
-    let mut row = 0;
-    macro_rules! tiles {
-        ($height:literal) => {
-            while rows - row >= $height {
-                let a = Left {
-                    data: a.data.add(row * a.row),
-                    ..a
-                };
-                let c = c.add(row * stride);
-                tile::<V, $height, VECTORS>(depth, a, b, c, stride, accumulate);
-                row += $height;
-            }
-        };
-    }
-    // Eight rows by two vectors want 19 registers; AVX2 has 16.
-    if V::LANES == 8 {
-        tiles!(6);
-    } else {
-        tiles!(8);
-    }
-    tiles!(4);
-    tiles!(2);
-    tiles!(1);
-}
-
-#[inline(always)]
-unsafe fn tile<V: Vector, const ROWS: usize, const VECTORS: usize>(
-    depth: usize,
-    a: Left,
-    b: *const f32,
-    c: *mut f32,
-    stride: usize,
-    accumulate: bool,
-) {
-    let product = gemm::product::<V, ROWS, VECTORS>(depth, a.data, a.row, a.col, b);
-    for (i, sums) in product.into_iter().enumerate() {
-        for (j, sum) in sums.into_iter().enumerate() {
-            let to = c.add(i * stride + j * V::LANES);
-            let sum = if accumulate {
-                V::load(to).add(sum)
-            } else {
-                sum
-            };
-            sum.store(to);
-        }
     }
 }

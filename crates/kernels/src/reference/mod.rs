@@ -50,9 +50,6 @@ pub trait Float:
     /// Natural logarithm of `1 + self`.
     #[must_use]
     fn ln_1p(self) -> Self;
-    /// Hyperbolic tangent.
-    #[must_use]
-    fn tanh(self) -> Self;
     /// Square root.
     #[must_use]
     fn sqrt(self) -> Self;
@@ -84,9 +81,6 @@ macro_rules! float {
             }
             fn ln_1p(self) -> Self {
                 $t::ln_1p(self)
-            }
-            fn tanh(self) -> Self {
-                $t::tanh(self)
             }
             fn sqrt(self) -> Self {
                 $t::sqrt(self)

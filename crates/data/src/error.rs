@@ -64,7 +64,9 @@ pub enum Error {
     #[error("no data: expected files in the recipe's data.files, found none; pass --data FILE")]
     NoFiles,
     /// Reading or filtering left nothing.
-    #[error("no events left of {rows} rows read ({skipped} of them skipped as bad); lower data.min_user_events or data.min_item_events, now {min_user_events} and {min_item_events}")]
+    #[error(
+        "no events left of {rows} rows read ({skipped} of them skipped as bad); lower data.min_user_events or data.min_item_events, now {min_user_events} and {min_item_events}"
+    )]
     NothingLeft {
         /// Rows read.
         rows: u64,
@@ -139,7 +141,12 @@ impl fmt::Display for BadRow {
 pub(crate) fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = name.to_lowercase();
     names
-        .map(|candidate| (strsim::jaro_winkler(&wanted, &candidate.to_lowercase()), candidate))
+        .map(|candidate| {
+            (
+                strsim::jaro_winkler(&wanted, &candidate.to_lowercase()),
+                candidate,
+            )
+        })
         .filter(|(similarity, _)| *similarity >= 0.75)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, candidate)| candidate)

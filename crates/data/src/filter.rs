@@ -51,8 +51,12 @@ pub fn k_core(log: &mut Log, min_user_events: u32, min_item_events: u32) -> usiz
                 && items[event.item as usize] >= min_item_events
         });
         if log.events.len() == before {
-            drop_unused(&mut log.users, &users, &mut log.events, |event| &mut event.user);
-            drop_unused(&mut log.items, &items, &mut log.events, |event| &mut event.item);
+            drop_unused(&mut log.users, &users, &mut log.events, |event| {
+                &mut event.user
+            });
+            drop_unused(&mut log.items, &items, &mut log.events, |event| {
+                &mut event.item
+            });
             return rounds;
         }
         rounds += 1;
@@ -140,7 +144,14 @@ mod tests {
 
     #[test]
     fn runs_are_merged_and_returns_to_an_item_stay() {
-        let mut log = log(&[(3, 1, 1), (3, 1, 2), (4, 1, 3), (3, 2, 4), (3, 1, 5), (3, 1, 6)]);
+        let mut log = log(&[
+            (3, 1, 1),
+            (3, 1, 2),
+            (4, 1, 3),
+            (3, 2, 4),
+            (3, 1, 5),
+            (3, 1, 6),
+        ]);
         drop_duplicates(&mut log, Duplicates::MergeConsecutive);
         let times: Vec<_> = log.events.iter().map(|event| event.time).collect();
         assert_eq!(times, [1, 3, 4, 5]);

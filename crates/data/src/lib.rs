@@ -3,9 +3,10 @@
 //! This room reads files and decides what a model sees. It never computes with tensors, prints, or reads the clock.
 //! Start at [`dataset::prepare`], which goes from files to a split data set.
 
-mod error;
 pub mod dataset;
+mod error;
 pub mod filter;
+pub mod history;
 pub mod sequence;
 pub mod source;
 pub mod split;
@@ -14,6 +15,7 @@ pub mod vocabulary;
 
 pub use dataset::Dataset;
 pub use error::{BadRow, Error, Place};
+pub use history::{Histories, History, read_histories};
 pub use sequence::Sequences;
 pub use split::{Cases, Split};
 pub use vocabulary::ItemVocabulary;

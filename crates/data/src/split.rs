@@ -77,7 +77,7 @@ impl Split {
 /// with most publications, but not a forecast of what a deployment will reach: for that, split by time.
 ///
 /// # Source
-/// Kang and McAuley, Self-Attentive Sequential Recommendation, ICDM 2018, arXiv:1808.09781, §IV; Sun et al.,
+/// Kang et al., Self-Attentive Sequential Recommendation, ICDM 2018, arXiv:1808.09781, §IV; Sun et al.,
 /// BERT4Rec, CIKM 2019, arXiv:1904.06690, §4.1.
 ///
 /// # Departures

@@ -117,7 +117,10 @@ mod tests {
     #[test]
     fn a_table_of_another_shape_is_refused() {
         let error = titles("t.csv", "item,nam\n1,a\n").unwrap_err().to_string();
-        assert!(error.contains(r#"no column "name", did you mean "nam"?"#), "{error}");
+        assert!(
+            error.contains(r#"no column "name", did you mean "nam"?"#),
+            "{error}"
+        );
         assert!(titles("t.txt", "1 a\n").is_err());
         assert!(titles("t.jsonl", "{\"item\": 1, \"name\": [2]}\n").is_err());
     }

@@ -5,18 +5,18 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
+use ::parquet::arrow::ArrowWriter;
+use ::parquet::basic::{Compression, ZstdLevel};
+use ::parquet::errors::ParquetError;
+use ::parquet::file::properties::WriterProperties;
 use arrow_array::cast::AsArray;
 use arrow_array::types::UInt64Type;
 use arrow_array::{Array, ArrayRef, RecordBatch, StringArray, UInt64Array};
 use arrow_schema::{DataType, Field, Schema};
-use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
-use parquet::basic::{Compression, ZstdLevel};
-use parquet::errors::ParquetError;
-use parquet::file::properties::WriterProperties;
 
 use crate::Error;
 use crate::error::{nearest, quoted};
+use crate::source::parquet;
 
 /// Items by token id, with what people call them and how often they occur in the training part.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -120,16 +120,11 @@ impl ItemVocabulary {
     /// # Errors
     /// If the file is damaged, has other columns, or an id is missing, empty or not unique.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let file = File::open(path).map_err(|source| io(path, source))?;
-        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options)
-            .map_err(|e| broken(path, e))?;
+        let (builder, _) = parquet::open(path)?;
         check_columns(path, builder.schema())?;
-        let reader = builder.build().map_err(|e| broken(path, e))?;
         let mut vocabulary = Self::default();
-        for batch in reader {
-            let batch = batch.map_err(|e| broken(path, ParquetError::External(Box::new(e))))?;
-            vocabulary.extend(path, &batch)?;
+        for batch in parquet::batches(path, builder)? {
+            vocabulary.extend(path, &batch?)?;
         }
         if vocabulary.is_empty() {
             return Err(fault(path, 0, "at least one item", "none"));
@@ -221,7 +216,11 @@ mod tests {
     fn vocabulary() -> ItemVocabulary {
         ItemVocabulary::new(
             vec!["85123A".into(), "71053".into(), "ü".into()],
-            vec![Some("WHITE HANGING HEART".into()), None, Some(String::new())],
+            vec![
+                Some("WHITE HANGING HEART".into()),
+                None,
+                Some(String::new()),
+            ],
             vec![2369, 0, u64::MAX],
         )
     }
@@ -234,10 +233,16 @@ mod tests {
         let read = ItemVocabulary::read(&first).unwrap();
         assert_eq!(read, vocabulary());
         assert_eq!(read.index("71053"), Some(1));
-        assert_eq!((read.id(0), read.title(0)), ("85123A", Some("WHITE HANGING HEART")));
+        assert_eq!(
+            (read.id(0), read.title(0)),
+            ("85123A", Some("WHITE HANGING HEART"))
+        );
         assert_eq!(read.title(1), None);
         read.write(&second).unwrap();
-        assert_eq!(std::fs::read(first).unwrap(), std::fs::read(second).unwrap());
+        assert_eq!(
+            std::fs::read(first).unwrap(),
+            std::fs::read(second).unwrap()
+        );
     }
 
     fn write_columns(columns: Vec<(&str, ArrayRef)>, path: &Path) {
@@ -253,7 +258,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("items.parquet");
         for (ids, message) in [
-            (vec!["a", "b", "a"], r#"row 2: expected ids that differ, found "a", which is in row 0 too"#),
+            (
+                vec!["a", "b", "a"],
+                r#"row 2: expected ids that differ, found "a", which is in row 0 too"#,
+            ),
             (vec!["a", ""], "row 1: expected an id, found nothing"),
             (vec![], "row 0: expected at least one item, found none"),
         ] {
@@ -261,14 +269,22 @@ mod tests {
             let ids: ArrayRef = Arc::new(StringArray::from(ids));
             let titles: ArrayRef = Arc::new(StringArray::from(vec![None::<&str>; count]));
             let counts: ArrayRef = Arc::new(UInt64Array::from(vec![1; count]));
-            write_columns(vec![("id", ids), ("title", titles), ("count", counts)], &path);
+            write_columns(
+                vec![("id", ids), ("title", titles), ("count", counts)],
+                &path,
+            );
             let error = ItemVocabulary::read(&path).unwrap_err().to_string();
             assert!(error.contains(message), "{error}");
         }
         let ids: ArrayRef = Arc::new(StringArray::from(vec!["a"]));
         write_columns(vec![("item", ids)], &path);
         let error = ItemVocabulary::read(&path).unwrap_err().to_string();
-        assert!(error.contains("expected the columns id (Utf8), title (Utf8), count (UInt64), found item (Utf8)"), "{error}");
+        assert!(
+            error.contains(
+                "expected the columns id (Utf8), title (Utf8), count (UInt64), found item (Utf8)"
+            ),
+            "{error}"
+        );
     }
 
     #[test]

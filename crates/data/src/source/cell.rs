@@ -15,6 +15,7 @@ pub(crate) enum Cell<'a> {
     Float(f64),
     /// Microseconds since 1970.
     Moment(i64),
+    List(Vec<Cell<'a>>),
     /// Something of no use, in words.
     Other(&'static str),
 }
@@ -57,7 +58,9 @@ impl Cell<'_> {
                 Ok(timestamp) => write!(buffer, "{timestamp}"),
                 Err(_) => return Err(self.describe()),
             },
-            Cell::Null | Cell::Float(_) | Cell::Other(_) => return Err(self.describe()),
+            Cell::Null | Cell::Float(_) | Cell::List(_) | Cell::Other(_) => {
+                return Err(self.describe());
+            }
         }
         .expect("writing to a string cannot fail");
         Ok(buffer)
@@ -73,7 +76,7 @@ impl Cell<'_> {
             Cell::Integer(integer) => i64::try_from(*integer).ok().map(|i| (Kind::Integer, i)),
             Cell::Float(seconds) => time::float(*seconds).map(|micros| (Kind::Float, micros)),
             Cell::Moment(micros) => Some((Kind::Date, *micros)),
-            Cell::Null | Cell::Other(_) => None,
+            Cell::Null | Cell::List(_) | Cell::Other(_) => None,
         }
         .ok_or_else(|| self.describe())
     }
@@ -87,6 +90,7 @@ impl Cell<'_> {
             Cell::Integer(integer) => integer.to_string(),
             Cell::Float(float) => format!("the float {float:e}"),
             Cell::Moment(micros) => format!("a moment {micros} µs from 1970"),
+            Cell::List(_) => "a list".into(),
             Cell::Other(what) => (*what).into(),
         }
     }

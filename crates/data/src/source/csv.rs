@@ -28,13 +28,13 @@ pub(super) fn scan(
     let mut record = csv::ByteRecord::new();
     let mut next = |record: &mut csv::ByteRecord, place: &mut Place| {
         let line = reader.position().line();
-        let found = reader.read_byte_record(record).map_err(|error| {
-            Error::Broken {
+        let found = reader
+            .read_byte_record(record)
+            .map_err(|error| Error::Broken {
                 path: path.to_owned(),
                 place: Place::Line(line),
                 source: error.into(),
-            }
-        })?;
+            })?;
         *place = Place::Line(record.position().map_or(line, csv::Position::line));
         text.meter.record_read();
         Ok::<_, Error>(found)

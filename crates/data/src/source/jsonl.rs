@@ -49,8 +49,10 @@ pub(crate) fn not_an_object(error: &serde_json::Error, line: &[u8]) -> BadCell {
 }
 
 fn keys(object: &[u8]) -> Vec<String> {
-    serde_json::from_slice::<serde_json::Map<_, _>>(object)
-        .map_or_else(|_| Vec::new(), |map| map.into_iter().map(|(key, _)| key).collect())
+    serde_json::from_slice::<serde_json::Map<_, _>>(object).map_or_else(
+        |_| Vec::new(),
+        |map| map.into_iter().map(|(key, _)| key).collect(),
+    )
 }
 
 /// Reads the named values of an object, and nothing else of it; of a repeated key the last one.
@@ -90,7 +92,7 @@ impl<'de> Visitor<'de> for Picks<'_> {
 
 /// A string, borrowed if it has no escapes.
 #[derive(serde::Deserialize)]
-struct JsonText<'a>(#[serde(borrow)] Cow<'a, str>);
+pub(crate) struct JsonText<'a>(#[serde(borrow)] pub Cow<'a, str>);
 
 /// Any JSON value as a cell.
 pub(crate) struct JsonCell<'a>(pub Cell<'a>);
@@ -139,8 +141,11 @@ impl<'de> Visitor<'de> for CellVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-        while list.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Cell::Other("a list"))
+        let mut cells = Vec::new();
+        while let Some(JsonCell(cell)) = list.next_element()? {
+            cells.push(cell);
+        }
+        Ok(Cell::List(cells))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {

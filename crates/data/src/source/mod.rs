@@ -5,17 +5,18 @@ mod compression;
 mod csv;
 mod jsonl;
 mod pairs;
-mod parquet;
+pub(crate) mod parquet;
 pub mod time;
 
 use std::collections::HashMap;
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
-use cloze_spec::data::{Csv, Format, Interactions};
+use cloze_spec::data::{Columns, Csv, Format, Interactions};
 
 pub(crate) use cell::Cell;
-pub(crate) use compression::Text;
+pub(crate) use compression::{Text, open as open_text};
+pub(crate) use jsonl::{JsonCell, JsonText, not_an_object};
 
 use crate::Error;
 use crate::error::{BadRow, Place, nearest};
@@ -119,7 +120,23 @@ pub fn read(
     bad_rows: BadRows,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(Log, ReadReport), Error> {
-    let names = &settings.columns;
+    read_log(
+        files,
+        &settings.format,
+        &settings.columns,
+        bad_rows,
+        progress,
+    )
+}
+
+/// As [`read`], of the settings only those that matter.
+pub(crate) fn read_log(
+    files: &[PathBuf],
+    format: &Format,
+    names: &Columns,
+    bad_rows: BadRows,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<(Log, ReadReport), Error> {
     let mut columns = vec![names.user.as_str(), names.item.as_str()];
     columns.extend(names.time.as_deref());
     let sizes: Vec<u64> = files
@@ -147,7 +164,7 @@ pub fn read(
     let mut timed = names.time.is_some();
     for (path, size) in files.iter().zip(sizes) {
         collector.path = path;
-        let format = resolve(path, &settings.format)?;
+        let format = resolve(path, format)?;
         timed &= format != Format::Pairs;
         scan(path, &format, &columns, &mut collector)?;
         collector.progress.finish_file(size);
@@ -318,7 +335,11 @@ struct Interner {
 
 impl Interner {
     fn intern(&mut self, id: &str) -> u32 {
-        if self.ids.get(self.last as usize).is_some_and(|last| last == id) {
+        if self
+            .ids
+            .get(self.last as usize)
+            .is_some_and(|last| last == id)
+        {
             return self.last;
         }
         self.last = if let Some(&known) = self.index.get(id) {

@@ -1,6 +1,7 @@
 //! Apache Parquet.
 
 use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use arrow_array::cast::AsArray;
@@ -14,6 +15,7 @@ use arrow_schema::{ArrowError, DataType, TimeUnit};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError;
+use parquet::file::metadata::ColumnChunkMetaData;
 
 use super::cell::Cell;
 use super::{Scan, find_columns};
@@ -23,19 +25,7 @@ use crate::error::Place;
 const BATCH_ROWS: usize = 8192;
 
 pub(super) fn scan(path: &Path, columns: &[&str], scan: &mut dyn Scan) -> Result<(), Error> {
-    let file = File::open(path).map_err(|source| Error::Io {
-        path: path.to_owned(),
-        source,
-    })?;
-    let total_bytes = file.metadata().map_or(0, |metadata| metadata.len());
-    let broken = |source| Error::Parquet {
-        path: path.to_owned(),
-        source,
-    };
-    // Without the embedded Arrow schema there are fewer types to meet: no dictionaries, no views.
-    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-    let builder =
-        ParquetRecordBatchReaderBuilder::try_new_with_options(file, options).map_err(broken)?;
+    let (builder, total_bytes) = open(path)?;
     let total_rows = builder.metadata().file_metadata().num_rows().max(1) as u64;
     let names: Vec<String> = builder
         .schema()
@@ -45,25 +35,88 @@ pub(super) fn scan(path: &Path, columns: &[&str], scan: &mut dyn Scan) -> Result
         .collect();
     let picks = find_columns(path, &names, columns)?;
     let mask = ProjectionMask::roots(builder.parquet_schema(), picks.iter().copied());
-    let reader = builder
-        .with_projection(mask)
-        .with_batch_size(BATCH_ROWS)
-        .build()
-        .map_err(broken)?;
+    let builder = builder.with_projection(mask).with_batch_size(BATCH_ROWS);
     let mut row = 0;
-    for batch in reader {
-        let batch = batch.map_err(|error| broken(from_arrow(error)))?;
-        scan_batch(path, &batch, columns, &mut row, scan)?;
+    for batch in batches(path, builder)? {
+        scan_batch(path, &batch?, columns, &mut row, scan)?;
         let share = row as f64 / total_rows as f64;
         scan.bytes(((total_bytes as f64 * share) as u64).min(total_bytes));
     }
     Ok(())
 }
 
-fn from_arrow(error: ArrowError) -> ParquetError {
-    match error {
-        ArrowError::ParquetError(message) => ParquetError::General(message),
-        other => ParquetError::External(Box::new(other)),
+/// Opens a Parquet file and checks what its footer says; also gives its size in bytes.
+pub(crate) fn open(path: &Path) -> Result<(ParquetRecordBatchReaderBuilder<File>, u64), Error> {
+    let io = |source| Error::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let file = File::open(path).map_err(io)?;
+    let total_bytes = file.metadata().map_err(io)?.len();
+    // Without the embedded Arrow schema there are fewer types to meet: no dictionaries, no views.
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    let builder = guard(path, || {
+        ParquetRecordBatchReaderBuilder::try_new_with_options(file, options)
+    })?;
+    for group in builder.metadata().row_groups() {
+        let sound = |column: &ColumnChunkMetaData| {
+            let start = column
+                .dictionary_page_offset()
+                .map_or(column.data_page_offset(), |dictionary| {
+                    dictionary.min(column.data_page_offset())
+                });
+            let end = start.checked_add(column.compressed_size());
+            start >= 0
+                && column.compressed_size() >= 0
+                && end.is_some_and(|end| end as u64 <= total_bytes)
+                && column.num_values() >= 0
+        };
+        if group.num_rows() < 0 || !group.columns().iter().all(sound) {
+            let what = "the footer places data outside of the file";
+            return Err(broken(path, ParquetError::General(what.into())));
+        }
+    }
+    Ok((builder, total_bytes))
+}
+
+/// The rows of an opened file. After an error there are no more.
+pub(crate) fn batches(
+    path: &Path,
+    builder: ParquetRecordBatchReaderBuilder<File>,
+) -> Result<impl Iterator<Item = Result<RecordBatch, Error>>, Error> {
+    let mut reader = Some(guard(path, || builder.build())?);
+    Ok(std::iter::from_fn(move || {
+        let open = reader.as_mut()?;
+        let next = guard(path, || {
+            open.next().transpose().map_err(|error| match error {
+                ArrowError::ParquetError(message) => ParquetError::General(message),
+                other => ParquetError::External(Box::new(other)),
+            })
+        });
+        if !matches!(next, Ok(Some(_))) {
+            reader = None;
+        }
+        next.transpose()
+    }))
+}
+
+/// Turns a panic into an error: the Parquet reader checks less than damaged files need. What it was working on is
+/// given up with it.
+fn guard<T>(path: &Path, work: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, Error> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+            let text = text.or_else(|| panic.downcast_ref().cloned());
+            let text = text.unwrap_or_else(|| "for no stated reason".into());
+            Err(ParquetError::General(format!("its reader gave up: {text}")))
+        })
+        .map_err(|source| broken(path, source))
+}
+
+fn broken(path: &Path, source: ParquetError) -> Error {
+    Error::Parquet {
+        path: path.to_owned(),
+        source,
     }
 }
 

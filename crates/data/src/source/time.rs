@@ -53,8 +53,8 @@ fn date(text: &str) -> Option<i64> {
     if !text.starts_with(|c: char| c.is_ascii_digit() || c == '+' || c == '-') {
         return None;
     }
-    let has_offset = text.ends_with(['Z', 'z'])
-        || text.get(10..).is_some_and(|rest| rest.contains(['+', '-']));
+    let has_offset =
+        text.ends_with(['Z', 'z']) || text.get(10..).is_some_and(|rest| rest.contains(['+', '-']));
     let timestamp = if has_offset {
         text.parse().ok()?
     } else {

@@ -1,0 +1,177 @@
+//! The parsers that take whatever users have.
+
+use std::path::{Path, PathBuf};
+
+use cloze_data::source::{self, BadRows, time};
+use cloze_data::{ItemVocabulary, read_histories, titles};
+use cloze_spec::data::{Columns, Duplicates, Format, Interactions, Split, Titles};
+
+/// A parser of outside bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parser {
+    /// Event logs as delimited text.
+    Csv,
+    /// Event logs as JSON Lines.
+    Jsonl,
+    /// Event logs as Parquet.
+    Parquet,
+    /// Event logs as pairs.
+    Pairs,
+    /// Tables of titles.
+    Titles,
+    /// Vocabularies of model folders.
+    ItemsParquet,
+    /// Histories to predict from.
+    Histories,
+    /// Single times.
+    Times,
+}
+
+/// All of them.
+pub const PARSERS: [Parser; 8] = [
+    Parser::Csv,
+    Parser::Jsonl,
+    Parser::Parquet,
+    Parser::Pairs,
+    Parser::Titles,
+    Parser::ItemsParquet,
+    Parser::Histories,
+    Parser::Times,
+];
+
+impl Parser {
+    /// The name of its fuzz target.
+    pub fn name(self) -> &'static str {
+        match self {
+            Parser::Csv => "csv",
+            Parser::Jsonl => "jsonl",
+            Parser::Parquet => "parquet",
+            Parser::Pairs => "pairs",
+            Parser::Titles => "titles",
+            Parser::ItemsParquet => "items_parquet",
+            Parser::Histories => "histories",
+            Parser::Times => "times",
+        }
+    }
+
+    /// Parses `bytes` by way of a file in `folder`; whether they were accepted.
+    ///
+    /// # Panics
+    /// If the parser does, or what it accepts is not what it promises.
+    pub fn run(self, bytes: &[u8], folder: &Path) -> bool {
+        let format = match self {
+            Parser::Csv => Format::Csv(cloze_spec::data::Csv::default()),
+            Parser::Jsonl => Format::Jsonl,
+            Parser::Parquet => Format::Parquet,
+            Parser::Pairs => Format::Pairs,
+            Parser::Titles => return read_titles(bytes, folder),
+            Parser::ItemsParquet => return read_vocabulary(bytes, folder),
+            Parser::Histories => return read_lines(bytes, folder),
+            Parser::Times => {
+                return str::from_utf8(bytes).is_ok_and(|text| time::parse(text).is_some());
+            }
+        };
+        let file = write(folder, self.name(), bytes);
+        let settings = Interactions {
+            files: vec![file],
+            titles: None,
+            format,
+            columns: Columns {
+                time: Some("time".into()),
+                ..Columns::default()
+            },
+            min_user_events: 1,
+            min_item_events: 1,
+            duplicates: Duplicates::Keep,
+            split: Split::LeaveOneOut,
+        };
+        let mut results = [BadRows::Fail, BadRows::Skip].map(|bad_rows| {
+            source::read(&settings.files, &settings, bad_rows, &mut |_, _| {}).ok()
+        });
+        if let Some((log, report)) = &results[1] {
+            assert_eq!(log.events.len() as u64, report.rows - report.skipped);
+            for event in &log.events {
+                let ids = [
+                    &log.users[event.user as usize],
+                    &log.items[event.item as usize],
+                ];
+                assert!(ids.iter().all(|id| !id.trim().is_empty()));
+            }
+        }
+        let strict = results[0].take();
+        if strict.is_some() {
+            assert_eq!(
+                strict, results[1],
+                "without bad rows nothing is to be skipped"
+            );
+        }
+        strict.is_some()
+    }
+}
+
+fn write(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
+    let file = folder.join(name);
+    // Some file systems flush a file that is overwritten, which takes longer than all the rest.
+    if file.exists() {
+        std::fs::remove_file(&file).unwrap();
+    }
+    std::fs::write(&file, bytes).unwrap();
+    file
+}
+
+fn read_titles(bytes: &[u8], folder: &Path) -> bool {
+    let file = write(folder, "titles.csv", bytes);
+    let settings = Titles {
+        file,
+        item: "item".into(),
+        title: "title".into(),
+    };
+    match titles::read(&settings, BadRows::Skip) {
+        Ok((titles, report)) => {
+            assert!(titles.len() as u64 <= report.rows);
+            assert!(
+                titles
+                    .iter()
+                    .all(|(id, title)| !id.is_empty() && !title.is_empty())
+            );
+            true
+        }
+        Err(_) => false,
+    }
+}
+
+fn read_vocabulary(bytes: &[u8], folder: &Path) -> bool {
+    let file = write(folder, "items.parquet", bytes);
+    match ItemVocabulary::read(&file) {
+        Ok(vocabulary) => {
+            for token in 0..vocabulary.len() as u32 {
+                assert_eq!(vocabulary.index(vocabulary.id(token)), Some(token));
+            }
+            true
+        }
+        Err(_) => false,
+    }
+}
+
+fn read_lines(bytes: &[u8], folder: &Path) -> bool {
+    let file = write(folder, "histories.jsonl", bytes);
+    let ids = ["cup", "7"].map(str::to_owned).to_vec();
+    let vocabulary = ItemVocabulary::new(ids, vec![None; 2], vec![1; 2]);
+    let columns = Columns::default();
+    let Ok(mut histories) =
+        read_histories(&file, &vocabulary, &Format::Auto, &columns, BadRows::Skip)
+    else {
+        return false;
+    };
+    let read: Vec<_> = histories.by_ref().collect();
+    let accepted = read.iter().all(Result::is_ok);
+    let kept = histories.report().rows - histories.report().skipped;
+    assert_eq!(read.iter().flatten().count() as u64, kept);
+    assert!(
+        read.iter()
+            .flatten()
+            .flat_map(|history| &history.items)
+            .all(|&token| token < 2)
+    );
+    accepted
+}

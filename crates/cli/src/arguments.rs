@@ -1,0 +1,289 @@
+//! The command line, as a table.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Bidirectional encoders over any sequence: learn by filling blanks, evaluate, recommend.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cloze",
+    version,
+    max_term_width = 110,
+    after_help = "\
+First steps:
+  cloze quickstart                                        train on the bundled purchases, evaluate, recommend
+  cloze train bert4rec --data orders.csv --user customer --item sku --time date -o model
+  cloze eval model                                        metrics and baselines on the held-out purchases
+  cloze predict model --items \"85123A,22423\"              what next, for someone never seen"
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train BERT4Rec on the bundled purchases, evaluate it against baselines, and recommend products
+    Quickstart(Quickstart),
+    /// Train a recipe on your data, or go on with a run that was interrupted
+    Train(Train),
+    /// Measure a model, with baselines beside it, on held-out interactions
+    Eval(Eval),
+    /// Recommend the next items for histories, of users known or new
+    Predict(Predict),
+    /// Show what a model folder or a recipe holds
+    Inspect(Inspect),
+    /// List the built-in recipes, or print one
+    Recipes(Recipes),
+    /// Print a completion script for your shell
+    Completions(Completions),
+}
+
+/// Where to read interactions from; each option overrides the recipe.
+#[derive(Debug, Args, Default)]
+#[command(next_help_heading = "Data")]
+pub struct Data {
+    /// Interactions: Parquet, CSV, TSV, JSON Lines or `user item` lines, gzip or zstd read through; repeat for more
+    #[arg(long = "data", value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// How the files are written; by default told from the extension
+    #[arg(long, value_enum)]
+    pub format: Option<Format>,
+    /// Column of the user; a number from 0 if the file has no header
+    #[arg(long, value_name = "COLUMN")]
+    pub user: Option<String>,
+    /// Column of the item
+    #[arg(long, value_name = "COLUMN")]
+    pub item: Option<String>,
+    /// Column of the time: integers, floats or ISO 8601
+    #[arg(long, value_name = "COLUMN")]
+    pub time: Option<String>,
+    /// What separates CSV columns (`\t` for a tab)
+    #[arg(long, value_name = "CHAR")]
+    pub delimiter: Option<String>,
+    /// The CSV has no header; columns are numbers
+    #[arg(long)]
+    pub no_header: bool,
+    /// A table of item names: FILE,ITEM_COLUMN,TITLE_COLUMN
+    #[arg(long, value_name = "FILE,ITEM,TITLE")]
+    pub titles: Option<String>,
+    /// Count rows that cannot be read, name the first ones, and go on
+    #[arg(long)]
+    pub skip_bad_rows: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Format {
+    /// Apache Parquet
+    Parquet,
+    /// Separated values with quotes
+    Csv,
+    /// Tab-separated values
+    Tsv,
+    /// One JSON object a line
+    Jsonl,
+    /// `user item` on each line, as the published sets have it
+    Pairs,
+}
+
+/// Where to compute.
+#[derive(Debug, Clone, Copy, ValueEnum, Default)]
+pub enum Device {
+    /// The CPU, by fused kernels
+    #[default]
+    Cpu,
+    /// An NVIDIA GPU (in builds with the feature `cuda`)
+    #[cfg(feature = "cuda")]
+    Cuda,
+    /// An Apple GPU (in builds with the feature `metal`)
+    #[cfg(feature = "metal")]
+    Metal,
+    /// A GPU through Vulkan (in builds with the feature `vulkan`)
+    #[cfg(feature = "vulkan")]
+    Vulkan,
+}
+
+impl Device {
+    pub fn place(self) -> cloze_train::Place {
+        match self {
+            Self::Cpu => cloze_train::Place::Cpu,
+            #[cfg(feature = "cuda")]
+            Self::Cuda => cloze_train::Place::Cuda,
+            #[cfg(feature = "metal")]
+            Self::Metal => cloze_train::Place::Metal,
+            #[cfg(feature = "vulkan")]
+            Self::Vulkan => cloze_train::Place::Vulkan,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct Quickstart {
+    /// Folder for the model and the report
+    #[arg(short, long, value_name = "DIR", default_value = "quickstart")]
+    pub output: PathBuf,
+    /// Folder of the bundled purchases, if it is not found by itself
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Override one value of the recipe, such as `epochs=4`; repeat for more
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub set: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cloze train bert4rec --data orders.parquet --user customer --item sku --time at -o model
+  cloze train sasrec --data ratings.csv.gz --set optim.lr=5e-4 --set model.width=128 -o model
+  cloze train bert4rec/ml-1m --data ml-1m.txt.gz -o ml-1m
+  cloze train --resume model
+  cloze train my-recipe.toml -o model
+
+OUT/report.html shows the run while it goes on. Ctrl-C finishes the step, writes a checkpoint and says how to go on;
+a run that is gone on with ends with the same bits as one that was never interrupted.")]
+pub struct Train {
+    /// A built-in recipe (`cloze recipes`) or a TOML file
+    #[arg(required_unless_present = "resume", conflicts_with = "resume")]
+    pub recipe: Option<String>,
+    #[command(flatten)]
+    pub data: Data,
+    /// Override one value of the recipe, such as `optim.lr=1e-3` or `model.width=128`; repeat for more
+    #[arg(long = "set", value_name = "PATH=VALUE", conflicts_with = "resume")]
+    pub set: Vec<String>,
+    /// Where randomness flows from; overrides the recipe's
+    #[arg(long, value_name = "NUMBER", conflicts_with = "resume")]
+    pub seed: Option<u64>,
+    /// Folder for the model; must not exist yet
+    #[arg(short, long, value_name = "DIR", required_unless_present = "resume", conflicts_with = "resume")]
+    pub output: Option<PathBuf>,
+    /// Go on with the interrupted run in this folder
+    #[arg(long, value_name = "DIR")]
+    pub resume: Option<PathBuf>,
+    /// Stop after this many steps, as Ctrl-C would
+    #[arg(long, value_name = "STEPS")]
+    pub max_steps: Option<u64>,
+    /// Where to compute
+    #[arg(long, value_enum, default_value_t)]
+    pub device: Device,
+    /// Threads to compute with; by default one a core
+    #[arg(long, value_name = "COUNT")]
+    pub threads: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Without --data, the files of the model's recipe are read again and split as for training, so that the test part is what
+the model has not seen. Ranks are pessimistic: an item that scores the same as the right one counts as ranked above it.")]
+pub struct Eval {
+    /// Model folder
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub data: Data,
+    /// Which held-out part
+    #[arg(long, value_enum, default_value_t)]
+    pub part: Part,
+    /// Leave the baselines out
+    #[arg(long)]
+    pub no_baselines: bool,
+    /// Other model folders, trained on the same data, for the same table
+    #[arg(long = "with", value_name = "MODEL")]
+    pub others: Vec<PathBuf>,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+    /// Where to compute
+    #[arg(long, value_enum, default_value_t)]
+    pub device: Device,
+    /// Threads to compute with; by default one a core
+    #[arg(long, value_name = "COUNT")]
+    pub threads: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum, Default)]
+pub enum Part {
+    /// What settings and the stopping point were chosen by
+    Validation,
+    /// What nothing was chosen by
+    #[default]
+    Test,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cloze predict model --items \"85123A,22423\"
+  cloze predict model history.jsonl -o next.parquet --top 20
+  cloze predict model orders.csv --user customer --item sku --time at -o next.csv
+  cat history.jsonl | cloze predict model - --exclude-seen
+
+A line of history.jsonl is {\"user\": \"12347\", \"items\": [\"85123A\", \"22423\"]}, oldest item first.
+Items that the model does not know are left out of the history and reported.")]
+pub struct Predict {
+    /// Model folder
+    pub model: PathBuf,
+    /// Histories: JSON Lines with `user` and `items`, or a log of interactions; `-` for standard input
+    #[arg(required_unless_present = "items", conflicts_with = "items")]
+    pub input: Option<PathBuf>,
+    /// One history on the command line: items separated by commas, oldest first
+    #[arg(long, value_name = "ITEM,ITEM,…")]
+    pub items: Option<String>,
+    /// Where to: .parquet, .csv or .jsonl; without it, a table (for --items) or JSON Lines on standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Recommendations for each history
+    #[arg(long, value_name = "COUNT", default_value_t = 10)]
+    pub top: usize,
+    /// Leave the history's own items out
+    #[arg(long, overrides_with = "include_seen")]
+    pub exclude_seen: bool,
+    /// Let the history's own items in, whatever the model's recipe says
+    #[arg(long)]
+    pub include_seen: bool,
+    /// Recommend nothing but the items in this file, one a line
+    #[arg(long, value_name = "FILE")]
+    pub allow: Option<PathBuf>,
+    /// Recommend none of the items in this file, one a line
+    #[arg(long, value_name = "FILE")]
+    pub deny: Option<PathBuf>,
+    /// Column of the user, if the input is a log
+    #[arg(long, value_name = "COLUMN")]
+    pub user: Option<String>,
+    /// Column of the item, if the input is a log
+    #[arg(long, value_name = "COLUMN")]
+    pub item: Option<String>,
+    /// Column of the time, if the input is a log
+    #[arg(long, value_name = "COLUMN")]
+    pub time: Option<String>,
+    /// Where to compute
+    #[arg(long, value_enum, default_value_t)]
+    pub device: Device,
+    /// Threads to compute with; by default one a core
+    #[arg(long, value_name = "COUNT")]
+    pub threads: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// A model folder, a built-in recipe or a TOML file
+    pub what: String,
+    /// List every parameter with its shape
+    #[arg(long)]
+    pub parameters: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Recipes {
+    /// Print this recipe as it is resolved, to start your own from
+    pub name: Option<String>,
+    /// Override one value first; repeat for more
+    #[arg(long = "set", value_name = "PATH=VALUE", requires = "name")]
+    pub set: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// The shell
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}

@@ -1,0 +1,24 @@
+//! Trainable components in Burn, and the encoder they make.
+//!
+//! Each component has the name and settings of its twin in `cloze-spec`. All take packed sequences: `[N, D]` rows for
+//! the tokens of every sequence, one after the other, and offsets that say where each begins. The arithmetic is in
+//! [`op`]: fused kernels on a CPU, Burn's own operations elsewhere. This room knows nothing of files, data or training;
+//! start at [`Encoder::forward`].
+
+mod block;
+mod embed;
+mod encoder;
+mod ffn;
+mod head;
+mod linear;
+mod mixer;
+mod noise;
+mod norm;
+pub mod objective;
+pub mod op;
+mod sequences;
+pub mod weights;
+
+pub use encoder::Encoder;
+pub use noise::Noise;
+pub use sequences::Sequences;

@@ -1,0 +1,41 @@
+use crate::op::Dropout;
+
+/// Where dropout comes from: a seed a forward pass, from which each place that drops takes its own.
+///
+/// The n-th place of a pass gets the same values whenever seed and n are the same, so a resumed run drops what the
+/// uninterrupted one would have.
+#[derive(Debug, Clone)]
+pub struct Noise {
+    seed: Option<u64>,
+    place: u64,
+}
+
+impl Noise {
+    /// Nothing is dropped: for evaluation and use.
+    pub const fn none() -> Self {
+        Self { seed: None, place: 0 }
+    }
+
+    /// Dropout for one training pass.
+    pub const fn new(seed: u64) -> Self {
+        Self { seed: Some(seed), place: 0 }
+    }
+
+    /// Dropout of probability `prob` for the next place of the pass.
+    pub(crate) fn dropout(&mut self, prob: f32) -> Dropout {
+        match self.seed {
+            Some(seed) if prob > 0.0 => {
+                self.place += 1;
+                Dropout { prob, seed: mix(seed ^ mix(self.place)) }
+            }
+            _ => Dropout::NONE,
+        }
+    }
+}
+
+/// The finaliser of `SplitMix64` (Steele et al., OOPSLA 2014): every bit of the input reaches every bit of the output.
+fn mix(mut x: u64) -> u64 {
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}

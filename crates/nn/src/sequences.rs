@@ -1,0 +1,36 @@
+use std::sync::Arc;
+
+use cloze_data::batch::PackedBatch;
+use cloze_spec::embed::Positions;
+
+/// A packed batch as the encoder takes it: shared, so that the backward pass can keep what it needs.
+#[derive(Debug, Clone)]
+pub struct Sequences {
+    /// Tokens of all sequences, `[N]`.
+    pub tokens: Arc<[u32]>,
+    /// Sequence `b` is the tokens `offsets[b]..offsets[b + 1]`, `[B + 1]`.
+    pub offsets: Arc<[u32]>,
+    /// The tokens whose vectors are wanted, ascending, `[M]`.
+    pub rows: Arc<[u32]>,
+}
+
+impl Sequences {
+    /// The batch's sequences, and the rows that it asks predictions for.
+    pub fn new(batch: &PackedBatch) -> Self {
+        Self {
+            tokens: batch.tokens.as_slice().into(),
+            offsets: batch.offsets.as_slice().into(),
+            rows: batch.rows.as_slice().into(),
+        }
+    }
+
+    /// Each token's position within its sequence, `[N]`.
+    pub(crate) fn positions(&self, from: Positions) -> Option<Arc<[u32]>> {
+        let spans = self.offsets.windows(2).map(|w| w[1] - w[0]);
+        match from {
+            Positions::FromStart => Some(spans.flat_map(|len| 0..len).collect()),
+            Positions::FromEnd => Some(spans.flat_map(|len| (0..len).rev()).collect()),
+            Positions::None => None,
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! What a model is, on paper and on disk.
+//!
+//! A [`Recipe`] is a TOML file that names the data, the [`Model`] and the stages that train it; the
+//! [`inventory`] lists the parameters a model has, by name and shape; [`folder`] keeps both with the weights in
+//! one directory. This room computes nothing and never touches a tensor: start at [`Recipe::parse`].
+
+pub mod batch;
+pub mod block;
+pub mod data;
+pub mod embed;
+mod error;
+pub mod ffn;
+pub mod folder;
+pub mod head;
+pub mod init;
+pub mod inventory;
+pub mod mixer;
+pub mod model;
+pub mod norm;
+pub mod objective;
+pub mod optim;
+pub mod recipe;
+pub mod schedule;
+pub mod stage;
+
+pub use error::{Error, Faults};
+pub use model::Model;
+pub use recipe::Recipe;

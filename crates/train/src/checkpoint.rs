@@ -1,0 +1,167 @@
+//! Everything that going on from a step needs, in one folder that is there whole or not at all.
+//!
+//! ```text
+//! OUT/training/000007/state.json           where the run stands
+//! OUT/training/000007/model.safetensors     the weights
+//! OUT/training/000007/mean.safetensors      the optimiser's moments
+//! OUT/training/000007/square.safetensors
+//! ```
+//!
+//! A checkpoint is written under a temporary name and renamed when it is complete; only then are older ones removed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use cloze_nn::weights::{self, Values};
+use cloze_spec::folder::{WEIGHTS, sync_folder, write_atomically};
+use cloze_spec::inventory::parameters;
+use cloze_spec::{Model, Recipe};
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+use crate::optim::Moments;
+use crate::safetensors::{self, Tensors};
+
+/// Where a run stands. With the recipe and the data it determines everything that follows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    /// Hash of the data that the run learns from.
+    pub fingerprint: u64,
+    /// Epoch under way, from 0.
+    pub epoch: u64,
+    /// Batches of that epoch already learned from.
+    pub batch: usize,
+    /// Optimiser steps taken.
+    pub step: u64,
+    /// Best value of the validation metric, and its epoch.
+    pub best: Option<Best>,
+    /// Validations since then.
+    pub validations_without_gain: u64,
+    /// Tokens learned from.
+    pub tokens: u64,
+    /// Seconds spent training, validation not counted.
+    pub seconds: f64,
+    /// The run has come to its end.
+    pub finished: bool,
+}
+
+/// The best validation so far.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Best {
+    /// Value of the metric.
+    pub value: f64,
+    /// Epochs done when it was reached.
+    pub epoch: u64,
+}
+
+/// A checkpoint, as read.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// Where the run stands.
+    pub state: State,
+    /// The weights.
+    pub values: Values,
+    /// The optimiser's moments.
+    pub moments: Moments,
+}
+
+const STATE: &str = "state.json";
+const MEAN: &str = "mean.safetensors";
+const SQUARE: &str = "square.safetensors";
+
+fn folder(out: &Path) -> PathBuf {
+    out.join("training")
+}
+
+/// Values with their shapes, as the inventory lists them.
+pub(crate) fn tensors(model: &Model, items: usize, values: &Values) -> Tensors {
+    parameters(model, items)
+        .into_iter()
+        .map(|p| {
+            let of_parameter = values.get(&p.name).unwrap_or_else(|| panic!("values hold {}", p.name)).clone();
+            (p.name, (p.shape, of_parameter))
+        })
+        .collect()
+}
+
+/// Reads weights and checks them against the inventory.
+///
+/// # Errors
+/// If the file cannot be read, or any tensor is missing, extra or misshapen.
+pub(crate) fn read_values(path: &Path, model: &Model, items: usize) -> Result<Values, Error> {
+    let tensors = safetensors::read(path)?;
+    let shapes = tensors.iter().map(|(name, (shape, _))| (name.clone(), shape.clone())).collect();
+    weights::check(model, items, &shapes, &path.display().to_string())?;
+    Ok(safetensors::values(tensors))
+}
+
+/// Writes a checkpoint of `out` and removes the older ones.
+///
+/// # Errors
+/// If anything cannot be written; the older checkpoint then still stands.
+pub fn write(
+    out: &Path,
+    recipe: &Recipe,
+    items: usize,
+    state: &State,
+    values: &Values,
+    moments: &Moments,
+) -> Result<(), Error> {
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |source| cloze_spec::Error::Io { path, source }
+    };
+    let root = folder(out);
+    // Always a new name: a rename over an older checkpoint of the same step could not be atomic.
+    let serial = newest(out).and_then(|path| path.file_name()?.to_str()?.parse::<u64>().ok()).map_or(0, |n| n + 1);
+    let temporary = root.join(format!("{serial:06}.tmp"));
+    let done = root.join(format!("{serial:06}"));
+    if temporary.exists() {
+        fs::remove_dir_all(&temporary).map_err(io(&temporary))?;
+    }
+    fs::create_dir_all(&temporary).map_err(io(&temporary))?;
+    let model = &recipe.model;
+    safetensors::write(&temporary.join(WEIGHTS), &tensors(model, items, values))?;
+    safetensors::write(&temporary.join(MEAN), &tensors(model, items, &moments.mean))?;
+    safetensors::write(&temporary.join(SQUARE), &tensors(model, items, &moments.square))?;
+    let json = serde_json::to_vec_pretty(state).expect("a state holds only what JSON can say");
+    write_atomically(&temporary.join(STATE), |file| std::io::Write::write_all(file, &json))?;
+    fs::rename(&temporary, &done).map_err(io(&done))?;
+    sync_folder(&root);
+    for entry in fs::read_dir(&root).map_err(io(&root))? {
+        let path = entry.map_err(io(&root))?.path();
+        if path != done {
+            fs::remove_dir_all(&path).map_err(io(&path))?;
+        }
+    }
+    Ok(())
+}
+
+/// The folder of the newest complete checkpoint of `out`.
+fn newest(out: &Path) -> Option<PathBuf> {
+    let is_complete = |path: &PathBuf| path.extension().is_none() && path.join(STATE).exists();
+    fs::read_dir(folder(out)).ok()?.filter_map(|entry| Some(entry.ok()?.path())).filter(is_complete).max()
+}
+
+/// The newest complete checkpoint of `out`, if there is one.
+///
+/// # Errors
+/// If it cannot be read or does not fit the recipe.
+pub fn read(out: &Path, recipe: &Recipe, items: usize) -> Result<Option<Checkpoint>, Error> {
+    let Some(newest) = newest(out) else { return Ok(None) };
+    let path = newest.join(STATE);
+    let text = fs::read(&path).map_err(|source| cloze_spec::Error::Io { path: path.clone(), source })?;
+    let state: State = serde_json::from_slice(&text)
+        .map_err(|error| Error::Resume { path, message: format!("is no training state: {error}") })?;
+    let model = &recipe.model;
+    Ok(Some(Checkpoint {
+        values: read_values(&newest.join(WEIGHTS), model, items)?,
+        moments: Moments {
+            mean: read_values(&newest.join(MEAN), model, items)?,
+            square: read_values(&newest.join(SQUARE), model, items)?,
+        },
+        state,
+    }))
+}

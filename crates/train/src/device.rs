@@ -1,0 +1,33 @@
+use burn::tensor::Device;
+
+/// Where tensors live: the CPU, or what the build has a GPU backend for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Place {
+    /// Burn's Flex backend with the kernels of `cloze-kernels`.
+    #[default]
+    Cpu,
+    /// CUDA.
+    #[cfg(feature = "cuda")]
+    Cuda,
+    /// Metal.
+    #[cfg(feature = "metal")]
+    Metal,
+    /// Vulkan.
+    #[cfg(feature = "vulkan")]
+    Vulkan,
+}
+
+impl Place {
+    /// Burn's name for it.
+    pub fn device(self) -> Device {
+        match self {
+            Self::Cpu => Device::flex(),
+            #[cfg(feature = "cuda")]
+            Self::Cuda => Device::cuda(0),
+            #[cfg(feature = "metal")]
+            Self::Metal => Device::metal(burn::tensor::DeviceKind::DefaultDevice),
+            #[cfg(feature = "vulkan")]
+            Self::Vulkan => Device::vulkan(burn::tensor::DeviceKind::DefaultDevice),
+        }
+    }
+}

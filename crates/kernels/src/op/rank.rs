@@ -14,17 +14,22 @@ pub fn top_k(scores: &[f32], k: usize, skip: impl Fn(u32) -> bool) -> Vec<(u32, 
     let place = |&(id, score): &(u32, f32)| (Reverse(worth(score)), id);
     let full = k.saturating_mul(2);
     let mut best: Vec<(u32, f32)> = Vec::with_capacity(full.min(scores.len()));
-    // Ids rise, so an equal score that comes later is worse. Until k are known, anything enters.
-    let mut bar = None;
-    for (id, &score) in (0..).zip(scores) {
-        if bar.is_some_and(|bar| worth(score) <= bar) || skip(id) {
+    // Ids rise, so an equal score that comes later is worse. Until k numbers are known, anything enters.
+    let mut bar: Option<f32> = None;
+    for (block, first) in scores.chunks(BLOCK).zip((0..).step_by(BLOCK)) {
+        if bar.is_some_and(|bar| !any(block, |score| score > bar)) {
             continue;
         }
-        best.push((id, score));
-        if best.len() == full {
-            best.select_nth_unstable_by_key(k - 1, place);
-            best.truncate(k);
-            bar = Some(worth(best[k - 1].1));
+        for (id, &score) in (first..).zip(block) {
+            if bar.is_some_and(|bar| score <= bar || score.is_nan()) || skip(id) {
+                continue;
+            }
+            best.push((id, score));
+            if best.len() == full {
+                best.select_nth_unstable_by_key(k - 1, place);
+                best.truncate(k);
+                bar = Some(best[k - 1].1).filter(|bar| !bar.is_nan());
+            }
         }
     }
     best.sort_unstable_by_key(place);
@@ -39,9 +44,24 @@ pub fn top_k(scores: &[f32], k: usize, skip: impl Fn(u32) -> bool) -> Vec<(u32, 
 /// # Panics
 /// Where `scores` has no `target`.
 pub fn rank_of(scores: &[f32], target: u32, skip: impl Fn(u32) -> bool) -> u32 {
-    let own = worth(scores[target as usize]);
-    let ahead = |&(id, score): &(u32, f32)| worth(score) >= own && id != target && !skip(id);
-    1 + (0..).zip(scores.iter().copied()).filter(ahead).count() as u32
+    let own = scores[target as usize];
+    let is_ahead = |score: f32| score >= own || own.is_nan();
+    let mut rank = 1;
+    for (block, first) in scores.chunks(BLOCK).zip((0..).step_by(BLOCK)) {
+        if any(block, is_ahead) {
+            let ahead = |&(id, &score): &(u32, &f32)| is_ahead(score) && id != target && !skip(id);
+            rank += (first..).zip(block).filter(ahead).count() as u32;
+        }
+    }
+    rank
+}
+
+/// Scores that are looked at together before any is looked at alone: most blocks hold nothing of interest.
+const BLOCK: usize = 64;
+
+/// Whether any score is such. Looks at all of them, which compilers turn into vector instructions.
+fn any(block: &[f32], is_such: impl Fn(f32) -> bool) -> bool {
+    block.iter().fold(false, |any, &score| any | is_such(score))
 }
 
 /// An integer in the order of the scores: NaN below everything, the two zeros equal.

@@ -3,15 +3,23 @@
 //! This room reads files and decides what a model sees. It never computes with tensors, prints, or reads the clock.
 //! Start at [`dataset::prepare`], which goes from files to a split data set.
 
+pub mod batch;
+pub mod cases;
 pub mod dataset;
 mod error;
 pub mod filter;
 pub mod history;
+mod mask;
+pub mod plan;
+pub mod prefetch;
+mod sampler;
 pub mod sequence;
 pub mod source;
 pub mod split;
+mod stream;
 pub mod titles;
 pub mod vocabulary;
+mod window;
 
 pub use dataset::Dataset;
 pub use error::{BadRow, Error, Place};

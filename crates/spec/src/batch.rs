@@ -19,7 +19,9 @@ impl Batch {
     /// What is wrong with values whose types are right, each fault with its key under `path`.
     pub fn faults(&self, path: &str) -> Vec<String> {
         let mut faults = Vec::new();
-        fault(&mut faults, self.max_tokens > 0, || format!("{path}.max_tokens: expected at least 1, found 0"));
+        fault(&mut faults, self.max_tokens > 0, || {
+            format!("{path}.max_tokens: expected at least 1, found 0")
+        });
         fault(&mut faults, self.max_sequences != Some(0), || {
             format!("{path}.max_sequences: expected at least 1, found 0; leave it out for no limit")
         });
@@ -57,9 +59,13 @@ impl Window {
     pub fn faults(&self, path: &str) -> Vec<String> {
         let mut faults = Vec::new();
         match self {
-            Self::Sliding(Sliding { step }) => fault(&mut faults, *step > 0.0 && *step <= 1.0, || {
-                format!("{path}.step: expected a share above 0, up to 1, of the longest sequence, found {step}")
-            }),
+            Self::Sliding(Sliding { step }) => {
+                fault(&mut faults, *step > 0.0 && *step <= 1.0, || {
+                    format!(
+                        "{path}.step: expected a share above 0, up to 1, of the longest sequence, found {step}"
+                    )
+                })
+            }
             Self::Last => {}
         }
         faults
@@ -73,7 +79,13 @@ mod tests {
     #[test]
     fn tables_are_read_and_written_back() {
         let batch: Batch = toml::from_str("max_tokens = 4096").unwrap();
-        assert_eq!(batch, Batch { max_tokens: 4096, max_sequences: None });
+        assert_eq!(
+            batch,
+            Batch {
+                max_tokens: 4096,
+                max_sequences: None
+            }
+        );
         for text in ["kind = \"sliding\"\nstep = 0.5\n", "kind = \"last\"\n"] {
             let window: Window = toml::from_str(text).unwrap();
             assert_eq!(toml::to_string(&window).unwrap(), text);
@@ -85,7 +97,10 @@ mod tests {
 
     #[test]
     fn values_out_of_range_are_named() {
-        let batch = Batch { max_tokens: 0, max_sequences: Some(0) };
+        let batch = Batch {
+            max_tokens: 0,
+            max_sequences: Some(0),
+        };
         assert_eq!(
             batch.faults("stage.0.batch"),
             [
@@ -94,9 +109,17 @@ mod tests {
             ]
         );
         for step in [0.0, -0.5, 1.01, f64::NAN] {
-            assert_eq!(Window::Sliding(Sliding { step }).faults("window").len(), 1, "{step}");
+            assert_eq!(
+                Window::Sliding(Sliding { step }).faults("window").len(),
+                1,
+                "{step}"
+            );
         }
-        assert!(Window::Sliding(Sliding { step: 1.0 }).faults("window").is_empty());
+        assert!(
+            Window::Sliding(Sliding { step: 1.0 })
+                .faults("window")
+                .is_empty()
+        );
         assert!(Window::Last.faults("window").is_empty());
     }
 }

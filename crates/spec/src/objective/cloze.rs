@@ -64,19 +64,31 @@ impl Cloze {
     /// How many items of a window of `len` are hidden: `min(max_masked, max(1, round(mask_prob · len)))`, halves up.
     pub fn masked_count(&self, len: usize) -> usize {
         let wanted = (self.mask_prob * len as f64).round() as usize;
-        wanted.max(1).min(self.max_masked.unwrap_or(usize::MAX)).min(len)
+        wanted
+            .max(1)
+            .min(self.max_masked.unwrap_or(usize::MAX))
+            .min(len)
     }
 
     pub(super) fn faults(&self, path: &str) -> Vec<String> {
         let mut faults = Vec::new();
         let is_share = |share: f64| (0.0..=1.0).contains(&share);
-        fault(&mut faults, self.mask_prob > 0.0 && self.mask_prob <= 1.0, || {
-            format!("{path}.mask_prob: expected a share above 0, up to 1, found {}", self.mask_prob)
-        });
+        fault(
+            &mut faults,
+            self.mask_prob > 0.0 && self.mask_prob <= 1.0,
+            || {
+                format!(
+                    "{path}.mask_prob: expected a share above 0, up to 1, found {}",
+                    self.mask_prob
+                )
+            },
+        );
         fault(&mut faults, self.max_masked != Some(0), || {
             format!("{path}.max_masked: expected at least 1, found 0; leave it out for no limit")
         });
-        fault(&mut faults, self.duplicates > 0, || format!("{path}.duplicates: expected at least 1, found 0"));
+        fault(&mut faults, self.duplicates > 0, || {
+            format!("{path}.duplicates: expected at least 1, found 0")
+        });
         if let Replace::Bert(Bert { mask, random }) = self.replace {
             for (key, share) in [("mask", mask), ("random", random)] {
                 fault(&mut faults, is_share(share), || {
@@ -85,7 +97,9 @@ impl Cloze {
             }
             // 0.9 + 0.1 need not be 1 in binary.
             fault(&mut faults, mask + random <= 1.0 + 1e-9, || {
-                format!("{path}.replace: expected mask and random to add up to 1 at most, found {mask} and {random}")
+                format!(
+                    "{path}.replace: expected mask and random to add up to 1 at most, found {mask} and {random}"
+                )
             });
         }
         if let LastItem::Share(share) = self.last_item {
@@ -122,11 +136,17 @@ mod tests {
     #[test]
     fn a_table_is_read_and_written_back() {
         let other = FULL
-            .replace(r#"{ kind = "bert", mask = 0.8, random = 0.1 }"#, r#"{ kind = "always" }"#)
+            .replace(
+                r#"{ kind = "bert", mask = 0.8, random = 0.1 }"#,
+                r#"{ kind = "always" }"#,
+            )
             .replace("{ share = 0.5 }", "\"extra\"")
             .replace("max_masked = 40", "");
         assert_eq!(cloze(FULL).last_item, LastItem::Share(0.5));
-        assert_eq!((cloze(&other).last_item, cloze(&other).max_masked), (LastItem::Extra, None));
+        assert_eq!(
+            (cloze(&other).last_item, cloze(&other).max_masked),
+            (LastItem::Extra, None)
+        );
         for text in [FULL, &other] {
             let objective: Objective = toml::from_str(text).unwrap();
             assert_eq!(objective.faults("objective"), [""; 0]);
@@ -142,8 +162,14 @@ mod tests {
             ("random = 0.1", "radnom = 0.1"),
             ("share =", "part ="),
             ("log_q", "logq"),
-            (r#"replace = { kind = "bert","#, r#"replace = { kind = "always","#),
-            (r#"loss = { kind = "sampled-softmax","#, r#"loss = { kind = "softmax","#),
+            (
+                r#"replace = { kind = "bert","#,
+                r#"replace = { kind = "always","#,
+            ),
+            (
+                r#"loss = { kind = "sampled-softmax","#,
+                r#"loss = { kind = "softmax","#,
+            ),
         ] {
             let text = FULL.replace(right, wrong);
             assert_ne!(text, FULL);
@@ -161,7 +187,10 @@ mod tests {
             .replace("duplicates = 10", "duplicates = 0")
             .replace("negatives = 256", "negatives = 0");
         let faults = Objective::Cloze(cloze(&text)).faults("objective");
-        let keys: Vec<_> = faults.iter().map(|fault| fault.split_once(": ").unwrap().0).collect();
+        let keys: Vec<_> = faults
+            .iter()
+            .map(|fault| fault.split_once(": ").unwrap().0)
+            .collect();
         assert_eq!(
             keys,
             [
@@ -180,11 +209,20 @@ mod tests {
     #[test]
     fn the_number_of_blanks_is_a_rounded_share_but_at_least_one_and_at_most_the_limit() {
         let cloze = cloze(FULL);
-        let counts: Vec<_> = [1, 2, 7, 8, 12, 13, 100, 199, 200, 1000].map(|len| cloze.masked_count(len)).into();
+        let counts: Vec<_> = [1, 2, 7, 8, 12, 13, 100, 199, 200, 1000]
+            .map(|len| cloze.masked_count(len))
+            .into();
         assert_eq!(counts, [1, 1, 1, 2, 2, 3, 20, 40, 40, 40]);
-        let all = Cloze { mask_prob: 1.0, max_masked: None, ..cloze };
+        let all = Cloze {
+            mask_prob: 1.0,
+            max_masked: None,
+            ..cloze
+        };
         assert_eq!([1, 2, 300].map(|len| all.masked_count(len)), [1, 2, 300]);
-        let half = Cloze { mask_prob: 0.5, ..all };
+        let half = Cloze {
+            mask_prob: 0.5,
+            ..all
+        };
         assert_eq!([3, 5].map(|len| half.masked_count(len)), [2, 3]);
     }
 }

@@ -86,18 +86,21 @@ impl Loss {
     pub fn negatives(&self) -> Option<(usize, Sampler)> {
         match *self {
             Self::Softmax => None,
-            Self::SampledSoftmax(SampledSoftmax { negatives, sampler, .. }) | Self::Bce(Bce { negatives, sampler }) => {
-                Some((negatives, sampler))
-            }
+            Self::SampledSoftmax(SampledSoftmax {
+                negatives, sampler, ..
+            })
+            | Self::Bce(Bce { negatives, sampler }) => Some((negatives, sampler)),
             Self::Gbce(Gbce { negatives, .. }) => Some((negatives, Sampler::Uniform)),
         }
     }
 
     pub(super) fn faults(&self, path: &str) -> Vec<String> {
         let mut faults = Vec::new();
-        fault(&mut faults, self.negatives().is_none_or(|(count, _)| count > 0), || {
-            format!("{path}.negatives: expected at least 1, found 0")
-        });
+        fault(
+            &mut faults,
+            self.negatives().is_none_or(|(count, _)| count > 0),
+            || format!("{path}.negatives: expected at least 1, found 0"),
+        );
         if let Self::Gbce(Gbce { t, .. }) = self {
             fault(&mut faults, (0.0..=1.0).contains(t), || {
                 format!("{path}.t: expected a number from 0 to 1, found {t}")
@@ -139,10 +142,16 @@ mod tests {
 
     #[test]
     fn values_out_of_range_are_named() {
-        let loss = Loss::Gbce(Gbce { negatives: 0, t: 1.5 });
+        let loss = Loss::Gbce(Gbce {
+            negatives: 0,
+            t: 1.5,
+        });
         assert_eq!(
             loss.faults("loss"),
-            ["loss.negatives: expected at least 1, found 0", "loss.t: expected a number from 0 to 1, found 1.5"]
+            [
+                "loss.negatives: expected at least 1, found 0",
+                "loss.t: expected a number from 0 to 1, found 1.5"
+            ]
         );
     }
 }

@@ -82,30 +82,77 @@ impl Kind {
             Self::Mixer => Some((
                 "pub(crate) enum AnyMixer {",
                 format!(
-                    "use burn::module::Module;\nuse burn::tensor::Tensor;\nuse cloze_spec::mixer;\n\n\
-                     use super::Mixer;\nuse crate::linear::Linear;\nuse crate::noise::Noise;\n\
-                     use crate::op::{{self, Activation}};\nuse crate::sequences::Sequences;\nuse crate::weights::Source;\n\n\
-                     {head}#[derive(Module, Debug)]\npub(crate) struct {camel} {{\n    output: Linear,\n}}\n\n\
-                     impl {camel} {{\n    pub fn new(_settings: &mixer::{camel}, source: &Source<'_>, name: &str) -> Self {{\n        \
-                     Self {{ output: Linear::new(source, &format!(\"{{name}}.output\")) }}\n    }}\n}}\n\n\
-                     impl Mixer for {camel} {{\n    \
-                     fn forward(&self, x: Tensor<2>, sequences: &Sequences, selected: bool, _noise: &mut Noise) -> Tensor<2> {{\n        \
-                     let mut mixed = x; // [N, D]; {GAP}: mix the tokens of each of `sequences`\n        \
-                     if selected {{\n            mixed = op::select_rows(mixed, &sequences.rows); // [M, D]\n        }}\n        \
-                     self.output.forward(mixed, Activation::Identity)\n    }}\n}}\n"
+                    "use burn::module::Module;
+use burn::tensor::Tensor;
+use cloze_spec::mixer;
+
+use super::Mixer;
+use crate::linear::Linear;
+use crate::noise::Noise;
+use crate::op::{{self, Activation}};
+use crate::sequences::Sequences;
+use crate::weights::Source;
+
+{head}#[derive(Module, Debug)]
+pub(crate) struct {camel} {{
+    output: Linear,
+}}
+
+impl {camel} {{
+    pub fn new(_settings: &mixer::{camel}, source: &Source<'_>, name: &str) -> Self {{
+        Self {{
+            output: Linear::new(source, &format!(\"{{name}}.output\")),
+        }}
+    }}
+}}
+
+impl Mixer for {camel} {{
+    fn forward(
+        &self,
+        x: Tensor<2>,
+        sequences: &Sequences,
+        selected: bool,
+        _noise: &mut Noise,
+    ) -> Tensor<2> {{
+        let mut mixed = x; // [N, D]; {GAP}: mix the tokens of each sequence
+        if selected {{
+            mixed = op::select_rows(mixed, &sequences.rows); // [M, D]
+        }}
+        self.output.forward(mixed, Activation::Identity)
+    }}
+}}
+"
                 ),
             )),
             Self::Ffn => Some((
                 "pub(crate) enum AnyFfn {",
                 format!(
-                    "use burn::module::Module;\nuse burn::tensor::Tensor;\nuse cloze_spec::ffn;\n\n\
-                     use crate::linear::Linear;\nuse crate::op::Activation;\nuse crate::weights::Source;\n\n\
-                     {head}#[derive(Module, Debug)]\npub(crate) struct {camel} {{\n    down: Linear,\n}}\n\n\
-                     impl {camel} {{\n    pub fn new(_settings: &ffn::{camel}, source: &Source<'_>, name: &str) -> Self {{\n        \
-                     Self {{ down: Linear::new(source, &format!(\"{{name}}.down\")) }}\n    }}\n\n    \
-                     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {{\n        \
-                     let hidden = x; // [N, F]; {GAP}: what happens to each token\n        \
-                     self.down.forward(hidden, Activation::Identity)\n    }}\n}}\n"
+                    "use burn::module::Module;
+use burn::tensor::Tensor;
+use cloze_spec::ffn;
+
+use crate::linear::Linear;
+use crate::op::Activation;
+use crate::weights::Source;
+
+{head}#[derive(Module, Debug)]
+pub(crate) struct {camel} {{
+    down: Linear,
+}}
+
+impl {camel} {{
+    pub fn new(_settings: &ffn::{camel}, source: &Source<'_>, name: &str) -> Self {{
+        Self {{
+            down: Linear::new(source, &format!(\"{{name}}.down\")),
+        }}
+    }}
+
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {{
+        let hidden = x; // [N, F]; {GAP}: what happens to each token
+        self.down.forward(hidden, Activation::Identity)
+    }}
+}}
+"
                 ),
             )),
             Self::Objective => None,
@@ -226,14 +273,21 @@ fn with_module(text: &str, name: &Name, public: bool) -> String {
     lines.join("\n") + "\n"
 }
 
-/// Adds a line in order to the first group of lines that begin with `group`, or as a group of its own before line `place`.
-fn with_line<'a>(lines: &[&'a str], group: &str, line: &'a str, place: usize) -> Vec<&'a str> {
+/// Adds a line where rustfmt would put it in the first group that has a line beginning with `like`, or as a group of
+/// its own before line `place`.
+fn with_line<'a>(lines: &[&'a str], like: &str, line: &'a str, place: usize) -> Vec<&'a str> {
     let mut out = lines.to_vec();
-    if let Some(first) = lines.iter().position(|other| other.starts_with(group)) {
-        let others = lines[first..]
+    if let Some(member) = lines.iter().position(|other| other.starts_with(like)) {
+        let first = lines[..member]
             .iter()
-            .take_while(|other| other.starts_with(group));
-        out.insert(first + others.filter(|other| **other < line).count(), line);
+            .rposition(|other| other.is_empty())
+            .map_or(0, |empty| empty + 1);
+        let group = lines[first..].iter().take_while(|other| !other.is_empty());
+        let path = |line: &'a str| line.trim_start_matches("pub ");
+        out.insert(
+            first + group.filter(|other| path(other) < path(line)).count(),
+            line,
+        );
     } else {
         out.splice(place..place, [line, ""]);
     }
@@ -299,6 +353,11 @@ mod tests {
         let expected =
             "//! Doc.\n\nmod a;\nmod b;\nmod c;\n\npub use a::A;\npub use b::B;\npub use c::C;\n";
         assert_eq!(with_module(text, &name, true), expected);
+        let mixed = "mod a;\n\npub use a::A;\nuse x::Y;\n";
+        assert_eq!(
+            with_module(mixed, &name, true),
+            "mod a;\nmod b;\n\npub use a::A;\npub use b::B;\nuse x::Y;\n"
+        );
         let single = "//! Doc.\n\nuse x::Y;\n\nstruct A;\n";
         let expected = "//! Doc.\n\nmod b;\n\npub use b::B;\n\nuse x::Y;\n\nstruct A;\n";
         assert_eq!(with_module(single, &name, true), expected);

@@ -1,5 +1,7 @@
 //! Items to tell the right one from.
 
+use std::hint::select_unpredictable;
+
 use cloze_spec::objective;
 
 use crate::batch::Candidates;
@@ -15,7 +17,7 @@ pub(crate) struct Sampler {
     items: u32,
 }
 
-/// A draw that lands here gives the slot's own item if 32 more random bits are below `own`, else `other`.
+/// A draw that lands here gives the slot's own item if its fraction, in units of 2⁻³², is below `own`, else `other`.
 #[derive(Clone, Copy, Debug)]
 struct Slot {
     own: u32,
@@ -48,17 +50,15 @@ impl Sampler {
     }
 
     /// One item. An item that never occurs is drawn with probability 0 by popularity.
-    pub(crate) fn draw(&self, stream: &mut Stream) -> u32 {
-        let item = stream.below(self.items);
+    fn draw(&self, draws: &mut Draws) -> u32 {
+        // The whole part is a slot; the fraction, independent of it, chooses within the slot.
+        let product = u128::from(draws.next()) * u128::from(self.items);
+        let (item, fraction) = ((product >> 64) as u32, (product >> 32) as u32);
         if self.slots.is_empty() {
             return item;
         }
         let slot = self.slots[item as usize];
-        if (stream.bits() as u32) < slot.own {
-            item
-        } else {
-            slot.other
-        }
+        select_unpredictable(fraction < slot.own, item, slot.other)
     }
 
     /// `negatives` drawn items for each of `labels`, `K`, after the label itself.
@@ -78,10 +78,11 @@ impl Sampler {
         log_q: bool,
         stream: &mut Stream,
     ) -> Candidates {
+        let mut draws = Draws(stream.bits());
         let mut ids = Vec::with_capacity(labels.len() * (1 + negatives));
         for &label in labels {
             ids.push(label);
-            ids.extend((0..negatives).map(|_| self.draw(stream)));
+            ids.extend((0..negatives).map(|_| self.draw(&mut draws)));
         }
         let correction = (log_q && !self.log_q.is_empty()).then(|| {
             let log_draws = (negatives as f32).ln();
@@ -90,6 +91,21 @@ impl Sampler {
                 .collect()
         });
         Candidates { ids, correction }
+    }
+}
+
+/// Random bits for negatives, of which a batch may need millions.
+///
+/// # Source
+/// Steele, Lea and Flood, Fast Splittable Pseudorandom Number Generators, OOPSLA 2014, figure 17 (`SplitMix64`).
+struct Draws(u64);
+
+impl Draws {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
     }
 }
 
@@ -157,14 +173,14 @@ mod tests {
         let counts = [10, 0, 1, 60, 29];
         let sampler = Sampler::new(Kind::Popularity, &counts);
         let mut drawn = [0_u32; 5];
-        let draws = 100_000;
-        let mut stream = stream(0);
-        for _ in 0..draws {
-            drawn[sampler.draw(&mut stream) as usize] += 1;
+        let count = 100_000;
+        let mut draws = Draws(0);
+        for _ in 0..count {
+            drawn[sampler.draw(&mut draws) as usize] += 1;
         }
         assert_eq!(drawn[1], 0);
         for item in [0, 2, 3, 4] {
-            let expected = f64::from(sampler.log_q[item]).exp() * f64::from(draws);
+            let expected = f64::from(sampler.log_q[item]).exp() * f64::from(count);
             assert!((expected - counts[item] as f64 * 1000.0).abs() < 1.0);
             assert!(
                 (f64::from(drawn[item]) - expected).abs() < 5.0 * expected.sqrt(),
@@ -174,11 +190,21 @@ mod tests {
     }
 
     #[test]
+    fn random_bits_are_those_of_the_published_generator() {
+        // The first outputs for the seed 1234567, as published with the reference implementation's ports.
+        let mut draws = Draws(1_234_567);
+        assert_eq!(
+            [draws.next(), draws.next()],
+            [6_457_827_717_110_365_317, 3_203_168_211_198_807_973]
+        );
+    }
+
+    #[test]
     fn uniform_draws_reach_every_item_alike() {
         let sampler = Sampler::new(Kind::Uniform, &[0, 5, 0, 100]);
         let mut drawn = [0_u32; 4];
-        let mut stream = stream(0);
-        (0..40_000).for_each(|_| drawn[sampler.draw(&mut stream) as usize] += 1);
+        let mut draws = Draws(0);
+        (0..40_000).for_each(|_| drawn[sampler.draw(&mut draws) as usize] += 1);
         assert!(
             drawn.iter().all(|count| count.abs_diff(10_000) < 500),
             "{drawn:?}"

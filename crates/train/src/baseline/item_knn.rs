@@ -26,14 +26,17 @@ pub struct ItemKnn {
     /// Row `i`: the nearest of `i` with their similarity, nearest first.
     neighbours: SparseRows,
     num_items: usize,
-    half_life: Option<f32>,
+    half_life: f32,
 }
 
 impl ItemKnn {
     /// Neighbours that each item keeps.
     pub const NEIGHBOURS: usize = 200;
+    /// Items after which a purchase weighs half, unless said otherwise. It gave the best NDCG@10 of 0.5, 1, 2, 4 and
+    /// none on the validation parts of MovieLens-1M and Amazon Beauty, far above equal weights.
+    pub const HALF_LIFE: f32 = 1.0;
 
-    /// Finds the neighbours of each item of `train`, all below `num_items`. All of a history weighs alike.
+    /// Finds the neighbours of each item of `train`, all below `num_items`.
     ///
     /// Time grows with the sum of the squared lengths of the sequences; memory with the purchases, the kept
     /// neighbours, and one row of all items for each thread.
@@ -63,11 +66,11 @@ impl ItemKnn {
         Self {
             neighbours: SparseRows::new(rows),
             num_items,
-            half_life: None,
+            half_life: Self::HALF_LIFE,
         }
     }
 
-    /// Halves the weight of an item of the history with every `items` bought after it.
+    /// Halves the weight of an item of the history with every `items` bought after it; infinity: all weigh alike.
     ///
     /// # Panics
     /// If `items` is not above 0.
@@ -75,7 +78,7 @@ impl ItemKnn {
     pub fn with_half_life(self, items: f32) -> Self {
         assert!(items > 0.0, "expected a half-life above 0, found {items}");
         Self {
-            half_life: Some(items),
+            half_life: items,
             ..self
         }
     }
@@ -92,9 +95,7 @@ impl ItemKnn {
         last.sort_unstable();
         last.dedup_by_key(|(item, _)| *item);
         for (item, age) in last {
-            let weight = self
-                .half_life
-                .map_or(1.0, |half_life| (-(age as f32) / half_life).exp2());
+            let weight = (-(age as f32) / self.half_life).exp2();
             for &(neighbour, similarity) in self.neighbours.get(item) {
                 out[neighbour as usize] += weight * similarity;
             }
@@ -159,9 +160,9 @@ mod tests {
     }
 
     #[test]
-    fn recent_items_weigh_more_with_a_half_life() {
+    fn older_items_weigh_less_as_the_half_life_says() {
         let train = Sequences::from_rows([[0, 1], [2, 3]]);
-        let knn = ItemKnn::fit(&train, 4);
+        let knn = ItemKnn::fit(&train, 4).with_half_life(f32::INFINITY);
         assert_eq!(scores(&knn, &[0, 2]), [0.0, 1.0, 0.0, 1.0]);
         let knn = knn.with_half_life(2.0);
         assert_eq!(scores(&knn, &[0, 3, 2]), [0.0, 0.5, 0.5_f32.sqrt(), 1.0]);
@@ -187,7 +188,7 @@ mod tests {
             rows in prop::collection::vec(prop::collection::vec(0_u32..12, 0..8), 1..15),
             history in prop::collection::vec(0_u32..12, 0..6),
         ) {
-            let knn = ItemKnn::fit(&Sequences::from_rows(&rows), 12);
+            let knn = ItemKnn::fit(&Sequences::from_rows(&rows), 12).with_half_life(f32::INFINITY);
             let mut distinct = history.clone();
             distinct.sort_unstable();
             distinct.dedup();

@@ -4,11 +4,12 @@ use anyhow::bail;
 use cloze_data::Dataset;
 use cloze_spec::data::Data;
 use cloze_train::recommend::Request;
+use cloze_train::report::{Sample, State};
 use cloze_train::run::Outcome;
 use cloze_train::{Place, Recommender};
 
 use crate::arguments::Quickstart;
-use crate::dashboard::{Dashboard, Sample};
+use crate::dashboard::REPORT;
 use crate::{eval, recipes, source, train};
 
 /// Customers whose recommendations are shown.
@@ -31,7 +32,8 @@ pub fn run(args: &Quickstart) -> anyhow::Result<()> {
         eprintln!("{}: replacing the model of an earlier quickstart", out.display());
         std::fs::remove_dir_all(out)?;
     }
-    if train::train(&recipe, &dataset, out, Place::Cpu, None)? == Outcome::Interrupted {
+    let (outcome, mut dashboard) = train::train(&recipe, &dataset, out, Place::Cpu, None)?;
+    if outcome == Outcome::Interrupted {
         eprintln!("interrupted; go on with `cloze train --resume {}`", out.display());
         return Ok(());
     }
@@ -45,15 +47,13 @@ pub fn run(args: &Quickstart) -> anyhow::Result<()> {
         sample.history.iter().for_each(|title| println!("    {title}"));
         println!("  and may like next:");
         sample.recommended.iter().for_each(|title| println!("    {title}"));
-        println!();
+        println!("  and really took next:\n    {}\n", sample.next.join("\n    "));
     }
-    let mut dashboard = Dashboard::open(out, &recipe, &dataset)?;
     dashboard.show(samples);
-    dashboard.finish(&results)?;
     println!("model   {}", out.display());
-    println!("report  {}", out.join("report.html").display());
+    println!("report  {}", out.join(REPORT).display());
     println!("next    cloze predict {} --items \"85123A,22423\"", out.display());
-    Ok(())
+    dashboard.finish(State::Finished, results)
 }
 
 /// Where the bundled purchases lie: as told, below the working folder, or in the source tree this was built from.
@@ -92,6 +92,7 @@ fn samples(out: &Path, dataset: &Dataset) -> anyhow::Result<Vec<Sample>> {
             user: dataset.user_ids[cases.users[case] as usize].clone(),
             history: history.iter().rev().take(SHOWN_ITEMS).rev().map(|&item| name(item)).collect(),
             recommended: found.into_iter().map(|(item, _)| name(item)).collect(),
+            next: cases.targets.get(case).iter().map(|&item| name(item)).collect(),
         })
         .collect())
 }

@@ -8,10 +8,11 @@ use cloze_spec::recipe::Source;
 use cloze_spec::stage::Stage;
 use cloze_spec::Recipe;
 use cloze_train::Place;
-use cloze_train::run::{Outcome, Run};
+use cloze_train::report::State;
+use cloze_train::run::{Event, Outcome, Run};
 
 use crate::arguments::Train;
-use crate::dashboard::Dashboard;
+use crate::dashboard::{Dashboard, REPORT};
 use crate::progress::Progress;
 use crate::{eval, recipes, source};
 
@@ -45,18 +46,17 @@ pub fn run(args: &Train) -> anyhow::Result<()> {
     let dataset = source::dataset(&recipe, args.data.skip_bad_rows)?;
     describe(&dataset);
     let place = args.device.place();
-    let outcome = train(&recipe, &dataset, out, place, args.max_steps)?;
+    let (outcome, mut dashboard) = train(&recipe, &dataset, out, place, args.max_steps)?;
     if outcome == Outcome::Interrupted {
         eprintln!("interrupted; go on with `cloze train --resume {}`", out.display());
         return Ok(());
     }
     let results = eval::judge(&recipe, &dataset, &dataset.split.test, out, place, true)?;
     eval::save(out, &results)?;
-    Dashboard::open(out, &recipe, &dataset)?.finish(&results)?;
     println!("{}", eval::table(&results));
     println!("model   {}", out.display());
-    println!("report  {}", out.join("report.html").display());
-    Ok(())
+    println!("report  {}", out.join(REPORT).display());
+    dashboard.finish(State::Finished, results)
 }
 
 /// Says what is to be learned from.
@@ -80,7 +80,7 @@ pub fn train(
     out: &Path,
     place: Place,
     max_steps: Option<u64>,
-) -> anyhow::Result<Outcome> {
+) -> anyhow::Result<(Outcome, Dashboard)> {
     // A second handler cannot be set; the first serves every run of this process.
     let _ = ctrlc::set_handler(|| {
         if INTERRUPT.swap(true, Ordering::Relaxed) {
@@ -92,22 +92,32 @@ pub fn train(
     let mut progress = Progress::new(&stage.validate.metric);
     let run = Run { recipe, dataset, out, device: place.device(), interrupt: &INTERRUPT, max_steps };
     let mut dashboard = None;
+    // A report that cannot be written is no reason to lose the run, but reason to say so once it is over.
     let mut failure = None;
     let outcome = run.train(&mut |event| {
         progress.observe(event);
-        // The folder is there once the run has started.
-        let result = match &mut dashboard {
-            None => Dashboard::open(out, recipe, dataset).map(|opened| dashboard.insert(opened)),
-            Some(dashboard) => Ok(dashboard),
+        let result = match (&mut dashboard, event) {
+            (None, Event::Started { state, total_steps, .. }) => {
+                Dashboard::start(out, recipe, dataset, state, *total_steps).map(|started| dashboard = Some(started))
+            }
+            (Some(dashboard), event) => dashboard.observe(event),
+            (None, _) => Ok(()),
         };
-        if let Err(error) = result.and_then(|dashboard| dashboard.observe(event)) {
-            // A report that cannot be written is no reason to lose the run.
+        if let Err(error) = result {
             failure.get_or_insert(error);
         }
     });
     progress.finish();
     if let Some(error) = failure {
-        eprintln!("warning: the report is not up to date: {error:#}");
+        return Err(error.context("the run is safe, its report is not; `cloze train --resume` goes on"));
     }
-    Ok(outcome?)
+    let Some(mut dashboard) = dashboard else {
+        return Err(outcome.err().map_or_else(|| anyhow::anyhow!("the run did not start"), Into::into));
+    };
+    match &outcome {
+        Ok(Outcome::Finished) => {}
+        Ok(Outcome::Interrupted) => dashboard.finish(State::Interrupted, Vec::new())?,
+        Err(error) => dashboard.finish(State::Failed(error.to_string()), Vec::new())?,
+    }
+    Ok((outcome?, dashboard))
 }

@@ -114,7 +114,7 @@ impl ModuleVisitor for Reader {
         let name: Vec<&str> = self.path.iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
         let name = name.join(".");
         if let Some(values) = &mut self.values {
-            values.insert(name.clone(), param.val().into_data().into_vec::<f32>().expect("parameters are f32"));
+            values.insert(name.clone(), param.val().into_data().try_into_vec::<f32>().expect("parameters are f32"));
         }
         self.names.push(name);
     }

@@ -39,3 +39,27 @@ fn mix(mut x: u64) -> u64 {
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_place_of_each_pass_has_its_own_seed_and_keeps_it() {
+        let pass = |seed: u64| {
+            let mut noise = Noise::new(seed);
+            (0..9).map(|_| noise.dropout(0.1).seed).collect::<Vec<u64>>()
+        };
+        let mut seeds: Vec<u64> = (0..9).flat_map(pass).collect();
+        assert_eq!(pass(3), seeds[27..36]);
+        seeds.sort_unstable();
+        seeds.dedup();
+        assert_eq!(seeds.len(), 81);
+    }
+
+    #[test]
+    fn nothing_is_dropped_without_a_seed_or_a_probability() {
+        assert_eq!(Noise::none().dropout(0.5), Dropout::NONE);
+        assert_eq!(Noise::new(1).dropout(0.0), Dropout::NONE);
+    }
+}

@@ -34,3 +34,21 @@ impl Sequences {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_are_those_of_the_batch() {
+        let mut batch = PackedBatch::new();
+        batch.push(&[4, 4, 2]);
+        batch.push(&[1]);
+        batch.push(&[0, 3]);
+        let sequences = Sequences::new(&batch);
+        let positions = |from| sequences.positions(from).map(|p| p.to_vec());
+        assert_eq!(positions(Positions::FromStart), Some(batch.positions.clone()));
+        assert_eq!(positions(Positions::FromEnd), Some(batch.positions_from_end()));
+        assert_eq!(positions(Positions::None), None);
+    }
+}

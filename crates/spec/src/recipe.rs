@@ -141,6 +141,10 @@ impl Recipe {
         });
         for (index, stage) in self.stage.iter().enumerate() {
             let Stage::Train(train) = stage;
+            let (max_len, max_tokens) = (self.model.max_len, train.batch.max_tokens);
+            faults.check(max_tokens >= max_len, &format!("stage.{index}.batch.max_tokens"), || {
+                format!("expected at least model.max_len {max_len}, found {max_tokens}")
+            });
             train.check(&format!("stage.{index}"), self.model.stack.mixer.sees_future(), cutoffs, &mut faults);
         }
         faults.into_result(place)

@@ -20,3 +20,8 @@ mod safetensors;
 pub use device::Place;
 pub use error::Error;
 pub use recommend::Recommender;
+
+/// The instruction set that the kernels use on this machine, in words.
+pub fn instruction_set() -> String {
+    format!("{:?}", cloze_kernels::Isa::detect()).to_lowercase()
+}

@@ -66,7 +66,7 @@ impl Optimizer {
     /// The moments, to store.
     pub fn moments(&self, encoder: &Encoder) -> Moments {
         let mut moments = Moments::default();
-        let read = |tensor: &Tensor<1>| tensor.to_data().into_vec::<f32>().expect("moments are f32");
+        let read = |tensor: &Tensor<1>| tensor.to_data().try_into_vec::<f32>().expect("moments are f32");
         for (slot, name) in self.slots.iter().zip(encoder.names()) {
             moments.square.insert(name.clone(), read(&slot.square));
             moments.mean.insert(name, read(&slot.mean));

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
 use cloze_data::ItemVocabulary;
-use cloze_data::batch::PackedBatch;
+use cloze_data::cases::next_item_batch;
 use cloze_kernels::op::rank::top_k;
 use cloze_nn::op::{self, Activation};
 use cloze_nn::{Encoder, Noise, Sequences};
@@ -50,30 +50,12 @@ impl Scorer {
         if histories.is_empty() {
             return;
         }
-        let batch = self.batch(histories);
+        let blank = self.appends_blank.then_some(self.items() as u32);
+        let batch = next_item_batch(histories.iter().copied(), self.max_len, blank);
         let hidden = self.encoder.forward(&Sequences::new(&batch), &mut Noise::none()); // [M, D]
         let found = op::linear(hidden, self.table.clone(), self.bias.clone(), Activation::Identity); // [M, V]
         let found = found.into_data();
         scores.copy_from_slice(found.as_slice::<f32>().expect("scores are f32"));
-    }
-
-    fn batch(&self, histories: &[&[u32]]) -> PackedBatch {
-        let mut batch = PackedBatch { offsets: vec![0], ..PackedBatch::default() };
-        for history in histories {
-            let keep = self.max_len - usize::from(self.appends_blank);
-            let newest = &history[history.len().saturating_sub(keep)..];
-            let first = batch.tokens.len();
-            batch.tokens.extend_from_slice(newest);
-            if self.appends_blank {
-                batch.tokens.push(self.items() as u32);
-            }
-            let end = batch.tokens.len();
-            assert!(first < end, "a history without items, for a model that needs one");
-            batch.positions.extend(0..(end - first) as u32);
-            batch.offsets.push(end as u32);
-            batch.rows.push(end as u32 - 1);
-        }
-        batch
     }
 }
 

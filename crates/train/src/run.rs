@@ -133,10 +133,8 @@ impl Run<'_> {
         }
         drop((resumed, values));
 
-        let plan = |epoch| {
-            BatchPlan::new(train, items, self.recipe.model.max_len, stage, self.recipe.seed, epoch)
-        };
-        let batches = plan(0).len();
+        let first = BatchPlan::new(train, items, self.recipe.model.max_len, stage, self.recipe.seed, 0);
+        let batches = first.len();
         if batches == 0 {
             return Err(Error::Empty("no user has enough training items to predict one from another".to_owned()));
         }
@@ -144,7 +142,7 @@ impl Run<'_> {
         observe(&Event::Started { state: &state, total_steps, parameters });
 
         while !state.finished {
-            let plan = plan(state.epoch);
+            let plan = first.at_epoch(state.epoch);
             let count = plan.len();
             let mut since = Instant::now();
             let mut pending = Pending::default();

@@ -53,6 +53,8 @@ pub struct Bce {
 /// # Source
 /// Petrov and Macdonald, gSASRec: Reducing Overconfidence in Sequential Recommendation Trained with Negative
 /// Sampling, `RecSys` 2023, arXiv:2308.07192.
+/// # Departures
+/// With more draws than other items, `α` is 1: the paper has no rate above that of drawing them all.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gbce {
@@ -75,7 +77,7 @@ pub enum Sampler {
 impl Gbce {
     /// The power of the positive's probability: `β = α (t (1 − 1/α) + 1/α)` with `α = negatives / (items − 1)`.
     pub fn beta(&self, items: usize) -> f64 {
-        // One item has no negatives; more draws than other items do not make more than all of them.
+        // A single item has no others to draw from; the result must still be a number.
         let alpha = (self.negatives as f64 / (items.max(2) - 1) as f64).min(1.0);
         alpha * (self.t * (1.0 - 1.0 / alpha) + 1.0 / alpha)
     }

@@ -64,7 +64,7 @@ impl Window {
                     format!(
                         "{path}.step: expected a share above 0, up to 1, of the longest sequence, found {step}"
                     )
-                })
+                });
             }
             Self::Last => {}
         }

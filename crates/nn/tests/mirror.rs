@@ -1,0 +1,460 @@
+//! Every operation's kernels against the same from Burn's operations: values, and gradients of every input.
+
+mod tiny;
+
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use cloze_nn::op::{self, Activation, AdamW, CandidateLoss, Dropout, composed};
+use proptest::prelude::*;
+use tiny::{assert_close, ids, numbers, read};
+
+/// Both sides round to f32, in different orders of summation. Sums here have up to a few hundred terms, whose
+/// rounding errors add up like their square root: some tens of units in the last place (6e-8) for an unlucky element.
+const LARGEST: f64 = 3e-6;
+/// Few elements are unlucky.
+const RMS: f64 = 6e-7;
+
+/// Rows and columns of an input; operations that take vectors get theirs from one row.
+type Sides = [usize; 2];
+
+fn leaf(seed: u64, sides: Sides, device: &Device) -> Tensor<2> {
+    let data = numbers(seed, sides[0] * sides[1]);
+    Tensor::from_data(TensorData::new(data, sides), device)
+}
+
+fn vector(x: &Tensor<2>) -> Tensor<1> {
+    let [rows, columns] = x.dims();
+    assert_eq!(rows, 1);
+    x.clone().reshape([columns])
+}
+
+/// The output, then the gradient of every input, of a random weighted sum of the output.
+fn run(sides: &[Sides], seed: u64, op: &impl Fn(&[Tensor<2>]) -> Tensor<2>) -> Vec<Vec<f32>> {
+    let device = Device::flex().autodiff();
+    let inputs: Vec<Tensor<2>> = (seed + 1..)
+        .zip(sides)
+        .map(|(seed, &sides)| leaf(seed, sides, &device).require_grad())
+        .collect();
+    let output = op(&inputs);
+    // Transposed, so that the gradient arrives with strides that are not its own.
+    let weights = leaf(seed, output.dims(), &device).transpose();
+    let gradients = (output.clone().transpose() * weights).sum().backward();
+    let gradient = |x: &Tensor<2>| read(&x.grad(&gradients).expect("every input has a gradient"));
+    std::iter::once(read(&output))
+        .chain(inputs.iter().map(gradient))
+        .collect()
+}
+
+/// `fused` and `composed` agree on inputs of these sides. Inputs whose gradient cannot be anything but 0 are not asked for.
+#[track_caller]
+fn assert_mirror(
+    what: &str,
+    sides: &[Sides],
+    seed: u64,
+    fused: impl Fn(&[Tensor<2>]) -> Tensor<2>,
+    composed: impl Fn(&[Tensor<2>]) -> Tensor<2>,
+) {
+    let (fused, composed) = (run(sides, seed, &fused), run(sides, seed, &composed));
+    for (index, (got, want)) in fused.iter().zip(&composed).enumerate() {
+        let part = match index {
+            0 => "output".to_owned(),
+            _ => format!("gradient of input {}", index - 1),
+        };
+        assert_close(&format!("{what}: {part}"), got, want, LARGEST, RMS);
+    }
+}
+
+const DROPOUT: Dropout = Dropout { prob: 0.3, seed: 5 };
+
+fn offsets(lens: &[usize]) -> Arc<[u32]> {
+    let ends = lens.iter().scan(0, |end, &len| {
+        *end += len as u32;
+        Some(*end)
+    });
+    std::iter::once(0).chain(ends).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn linear(rows in 1..70_usize, inputs in 1..40_usize, outputs in 1..40_usize, gelu: bool, seed in 0..1000_u64) {
+        let activation = if gelu { Activation::Gelu } else { Activation::Identity };
+        assert_mirror(
+            "linear",
+            &[[rows, inputs], [outputs, inputs], [1, outputs]],
+            seed,
+            |x| op::linear(x[0].clone(), x[1].clone(), vector(&x[2]), activation),
+            |x| composed::linear(x[0].clone(), x[1].clone(), vector(&x[2]), activation),
+        );
+    }
+
+    #[test]
+    fn attention(
+        lens in prop::collection::vec(1..30_usize, 1..6),
+        heads in 1..4_usize,
+        head_width in 1..20_usize,
+        causal: bool,
+        dropped: bool,
+        seed in 0..1000_u64,
+    ) {
+        // One token that sees but itself has no gradient for its query and key, and one head of width 1 hardly any.
+        prop_assume!(lens.iter().any(|&len| len > 1));
+        let offsets = offsets(&lens);
+        let dropout = if dropped { DROPOUT } else { Dropout::NONE };
+        assert_mirror(
+            "attention",
+            &[[lens.iter().sum(), 3 * heads * head_width]],
+            seed,
+            |x| op::attention(x[0].clone(), &offsets, heads, causal, dropout),
+            |x| composed::attention(x[0].clone(), &offsets, heads, causal, dropout),
+        );
+    }
+
+    #[test]
+    fn add_norm(rows in 1..70_usize, width in 3..40_usize, residual: bool, dropped: bool, seed in 0..1000_u64) {
+        let dropout = if dropped { DROPOUT } else { Dropout::NONE };
+        // As large as the variance: where it is forgotten or misplaced, it shows, and no row is divided by almost 0.
+        let eps = 0.1;
+        let mut sides = vec![[rows, width], [1, width], [1, width]];
+        if residual {
+            sides.push([rows, width]);
+        }
+        assert_mirror(
+            "add_norm",
+            &sides,
+            seed,
+            |x| op::add_norm(x[0].clone(), x.get(3).cloned(), vector(&x[1]), vector(&x[2]), eps, dropout),
+            |x| composed::add_norm(x[0].clone(), x.get(3).cloned(), vector(&x[1]), vector(&x[2]), eps, dropout),
+        );
+    }
+
+    #[test]
+    fn dropout_add(rows in 1..70_usize, width in 4..40_usize, residual: bool, dropped: bool, seed in 0..1000_u64) {
+        let dropout = if dropped { DROPOUT } else { Dropout::NONE };
+        let sides = [[rows, width]; 2];
+        assert_mirror(
+            "dropout_add",
+            if residual { &sides } else { &sides[..1] },
+            seed,
+            |x| op::dropout_add(x[0].clone(), x.get(1).cloned(), dropout),
+            |x| composed::dropout_add(x[0].clone(), x.get(1).cloned(), dropout),
+        );
+    }
+
+    #[test]
+    fn embed(tokens in 1..90_usize, width in 1..40_usize, positions: bool, seed in 0..1000_u64) {
+        let (items, places) = (17, 9);
+        let token_ids: Arc<[u32]> = ids(seed, tokens, items).into();
+        let place_ids: Arc<[u32]> = ids(seed + 1, tokens, places).into();
+        let sides = [[items, width], [places, width]];
+        let with = |x: &[Tensor<2>]| x.get(1).cloned().map(|table| (table, place_ids.clone()));
+        assert_mirror(
+            "embed",
+            if positions { &sides } else { &sides[..1] },
+            seed,
+            |x| op::embed(x[0].clone(), &token_ids, with(x)),
+            |x| composed::embed(x[0].clone(), &token_ids, with(x)),
+        );
+    }
+
+    #[test]
+    fn select_rows(rows in 1..70_usize, width in 1..40_usize, picked in 1..70_usize, seed in 0..1000_u64) {
+        let picked: Arc<[u32]> = ids(seed, picked, rows).into();
+        assert_mirror(
+            "select_rows",
+            &[[rows, width]],
+            seed,
+            |x| op::select_rows(x[0].clone(), &picked),
+            |x| composed::select_rows(x[0].clone(), &picked),
+        );
+    }
+
+    #[test]
+    fn cross_entropy(
+        rows in 1..70_usize,
+        width in 1..40_usize,
+        classes in 2..200_usize,
+        // Rows of the table that are no class, such as the blank.
+        beyond in 0..3_usize,
+        bias: bool,
+        seed in 0..1000_u64,
+    ) {
+        let targets: Arc<[u32]> = ids(seed, rows, classes).into();
+        let sides = [[rows, width], [classes + beyond, width], [1, classes]];
+        assert_mirror(
+            "cross_entropy",
+            if bias { &sides } else { &sides[..2] },
+            seed,
+            |x| op::cross_entropy(x[0].clone(), x[1].clone(), x.get(2).map(vector), classes, &targets).unsqueeze(),
+            |x| composed::cross_entropy(x[0].clone(), x[1].clone(), x.get(2).map(vector), classes, &targets).unsqueeze(),
+        );
+    }
+
+    #[test]
+    fn candidate_loss(
+        rows in 1..70_usize,
+        width in 1..40_usize,
+        // Few enough for a negative to be the right item, or drawn twice.
+        items in 3..40_usize,
+        negatives in 1..12_usize,
+        bias: bool,
+        corrected: bool,
+        kind in 0..3_usize,
+        seed in 0..1000_u64,
+    ) {
+        let loss = [CandidateLoss::SampledSoftmax, CandidateLoss::Bce, CandidateLoss::Gbce { beta: 0.3 }][kind];
+        let mut candidates = ids(seed, rows * (1 + negatives), items);
+        // One row at least has something to tell apart: sampled softmax leaves out negatives equal to the positive.
+        candidates[1] = (candidates[0] + 1) % items as u32;
+        let candidates: Arc<[u32]> = candidates.into();
+        let correction: Option<Arc<[f32]>> = corrected.then(|| numbers(seed, candidates.len()).into());
+        let sides = [[rows, width], [items + 1, width], [1, items]];
+        assert_mirror(
+            "candidate_loss",
+            if bias { &sides } else { &sides[..2] },
+            seed,
+            |x| {
+                let bias = x.get(2).map(vector);
+                op::candidate_loss(x[0].clone(), x[1].clone(), bias, &candidates, correction.as_ref(), loss).unsqueeze()
+            },
+            |x| {
+                let bias = x.get(2).map(vector);
+                composed::candidate_loss(x[0].clone(), x[1].clone(), bias, &candidates, correction.as_ref(), loss)
+                    .unsqueeze()
+            },
+        );
+    }
+
+    #[test]
+    fn adamw(rows in 1..70_usize, width in 1..40_usize, decay: bool, clipped: bool, seed in 0..1000_u64) {
+        let device = Device::flex();
+        let sides = [rows, width];
+        let zeros = || Tensor::<2>::zeros(sides, &device);
+        let start = leaf(seed, sides, &device);
+        let mut fused = (start.clone(), zeros(), zeros());
+        let mut composed = (start.clone(), zeros(), zeros());
+        for step in 1..=3 {
+            let config = AdamW {
+                lr: 0.01,
+                beta1: 0.9,
+                beta2: 0.98,
+                eps: 1e-3,
+                weight_decay: if decay { 0.1 } else { 0.0 },
+                step,
+                grad_scale: if clipped { 0.25 } else { 1.0 },
+            };
+            let gradient = || leaf(seed + step, sides, &device);
+            fused = op::adamw(&config, fused.0, gradient(), fused.1, fused.2);
+            composed = composed::adamw(&config, composed.0, gradient(), composed.1, composed.2);
+        }
+        let moved = |param: Tensor<2>| read(&(param - start.clone()));
+        // The difference of two parameters keeps their rounding: 1 in 2^24 each step, of a move of about 0.03.
+        assert_close("adamw: move", &moved(fused.0), &moved(composed.0), 2e-5, 5e-6);
+        assert_close("adamw: mean", &read(&fused.1), &read(&composed.1), LARGEST, RMS);
+        assert_close("adamw: mean square", &read(&fused.2), &read(&composed.2), LARGEST, RMS);
+    }
+
+    #[test]
+    fn sum_of_squares(rows in 1..70_usize, width in 1..40_usize, seed in 0..1000_u64) {
+        let x = leaf(seed, [rows, width], &Device::flex());
+        let want: f64 = read(&x).iter().map(|&x| f64::from(x).powi(2)).sum();
+        prop_assert!((op::sum_of_squares(&x) - want).abs() <= 1e-6 * want);
+    }
+}
+
+#[test]
+fn cross_entropy_of_more_rows_than_are_composed_at_once() {
+    let (rows, width, classes) = (1500, 7, 11);
+    let targets: Arc<[u32]> = ids(3, rows, classes).into();
+    assert_mirror(
+        "cross_entropy",
+        &[[rows, width], [classes, width], [1, classes]],
+        3,
+        |x| {
+            op::cross_entropy(
+                x[0].clone(),
+                x[1].clone(),
+                Some(vector(&x[2])),
+                classes,
+                &targets,
+            )
+            .unsqueeze()
+        },
+        |x| {
+            composed::cross_entropy(
+                x[0].clone(),
+                x[1].clone(),
+                Some(vector(&x[2])),
+                classes,
+                &targets,
+            )
+            .unsqueeze()
+        },
+    );
+}
+
+#[test]
+fn attention_over_sequences_longer_than_a_kernels_block() {
+    let (lens, heads, width) = ([1, 150, 3, 201], 2, 32);
+    let offsets = offsets(&lens);
+    for (causal, dropout) in [(false, DROPOUT), (true, DROPOUT), (true, Dropout::NONE)] {
+        assert_mirror(
+            "attention",
+            &[[lens.iter().sum(), 3 * width]],
+            1,
+            |x| op::attention(x[0].clone(), &offsets, heads, causal, dropout),
+            |x| composed::attention(x[0].clone(), &offsets, heads, causal, dropout),
+        );
+    }
+}
+
+#[test]
+fn views_are_read_by_their_strides() {
+    let device = Device::flex();
+    let (rows, inputs, outputs) = (6, 5, 4);
+    let bias = || vector(&leaf(3, [1, outputs], &device));
+    let want = |x: &Tensor<2>, weight: &Tensor<2>| {
+        let (x, weight, bias) = (read(x), read(weight), read(&bias()));
+        let cell = |row: usize, col: usize| -> f32 {
+            let products = (0..inputs).map(|k| x[row * inputs + k] * weight[col * inputs + k]);
+            products.sum::<f32>() + bias[col]
+        };
+        (0..rows * outputs)
+            .map(|i| cell(i / outputs, i % outputs))
+            .collect::<Vec<f32>>()
+    };
+    let weight = leaf(2, [inputs, outputs], &device).transpose();
+    for (what, x) in [
+        ("transposed", leaf(1, [inputs, rows], &device).transpose()),
+        (
+            "rows of a taller",
+            leaf(1, [rows + 3, inputs], &device).slice([2..2 + rows, 0..inputs]),
+        ),
+        (
+            "columns of a wider",
+            leaf(1, [rows, inputs + 3], &device).slice([0..rows, 2..2 + inputs]),
+        ),
+    ] {
+        let got = op::linear(x.clone(), weight.clone(), bias(), Activation::Identity);
+        assert_close(what, &read(&got), &want(&x, &weight), LARGEST, RMS);
+    }
+}
+
+#[test]
+fn a_step_on_part_of_a_tensor_leaves_the_rest_alone() {
+    let device = Device::flex();
+    let whole = leaf(1, [6, 4], &device);
+    let part = || whole.clone().slice([2..4, 0..4]);
+    let config = AdamW {
+        lr: 0.1,
+        beta1: 0.9,
+        beta2: 0.999,
+        eps: 1e-8,
+        weight_decay: 0.0,
+        step: 1,
+        grad_scale: 1.0,
+    };
+    let zeros = || Tensor::<2>::zeros([2, 4], &device);
+    let before = read(&whole);
+    let gradient = Tensor::ones([2, 4], &device);
+    let (param, ..) = op::adamw(&config, part(), gradient, zeros(), zeros());
+    let want: Vec<f32> = before[8..16].iter().map(|x| x - 0.1).collect();
+    assert_close("parameter", &read(&param), &want, LARGEST, RMS);
+    assert_eq!(read(&whole), before);
+    let squares: f64 = before[8..16].iter().map(|&x| f64::from(x).powi(2)).sum();
+    assert!((op::sum_of_squares(&part()) - squares).abs() <= 1e-6 * squares);
+}
+
+#[test]
+fn an_input_used_twice_gets_both_gradients() {
+    let (rows, width) = (5, 8);
+    let sides = [[rows, width], [1, width], [1, width]];
+    let norm = |x: &[Tensor<2>], composed: bool| {
+        let (x, gain, bias) = (x[0].clone(), vector(&x[1]), vector(&x[2]));
+        let add_norm = if composed {
+            composed::add_norm
+        } else {
+            op::add_norm
+        };
+        add_norm(x.clone(), Some(x), gain, bias, 0.1, DROPOUT)
+    };
+    assert_mirror(
+        "add_norm(x, x)",
+        &sides,
+        2,
+        |x| norm(x, false),
+        |x| norm(x, true),
+    );
+}
+
+#[test]
+fn constants_do_not_change_the_gradients_of_the_others() {
+    let device = Device::flex().autodiff();
+    let inputs = || {
+        [
+            leaf(1, [7, 5], &device),
+            leaf(2, [6, 5], &device),
+            leaf(3, [1, 6], &device),
+        ]
+    };
+    let gradients = |tracked: [bool; 3]| {
+        let inputs = inputs();
+        let inputs: Vec<Tensor<2>> = inputs
+            .into_iter()
+            .zip(tracked)
+            .map(|(x, tracked)| if tracked { x.require_grad() } else { x })
+            .collect();
+        let out = op::linear(
+            inputs[0].clone(),
+            inputs[1].clone(),
+            vector(&inputs[2]),
+            Activation::Gelu,
+        );
+        let gradients = out.powi_scalar(2).sum().backward();
+        inputs
+            .iter()
+            .map(|x| x.grad(&gradients).map(|g| read(&g)))
+            .collect::<Vec<_>>()
+    };
+    let all = gradients([true; 3]);
+    for index in 0..3 {
+        let mut tracked = [false; 3];
+        tracked[index] = true;
+        let one = gradients(tracked);
+        assert_eq!(one[index], all[index], "input {index} alone");
+        assert_eq!(
+            one.iter().flatten().count(),
+            1,
+            "constants have no gradient"
+        );
+        let others = gradients(tracked.map(|t| !t));
+        assert_eq!(others.iter().flatten().count(), 2);
+        assert!(
+            (0..3).all(|i| i == index || others[i] == all[i]),
+            "all but input {index}"
+        );
+    }
+}
+
+#[test]
+fn the_two_sides_are_two_computations() {
+    // Sums of many terms in different orders cannot round alike everywhere; were they one computation, they would.
+    let device = Device::flex().autodiff();
+    let output = |composed: bool| {
+        let (x, weight) = (leaf(1, [20, 300], &device), leaf(2, [30, 300], &device));
+        let linear = if composed {
+            composed::linear
+        } else {
+            op::linear
+        };
+        tiny::bits(&read(&linear(
+            x,
+            weight,
+            vector(&leaf(3, [1, 30], &device)),
+            Activation::Gelu,
+        )))
+    };
+    assert_ne!(output(false), output(true));
+}

@@ -65,7 +65,7 @@ pub struct Data {
     /// The CSV has no header; columns are numbers
     #[arg(long)]
     pub no_header: bool,
-    /// A table of item names: FILE,ITEM_COLUMN,TITLE_COLUMN
+    /// A table of item names: its file, its column of items, its column of names
     #[arg(long, value_name = "FILE,ITEM,TITLE")]
     pub titles: Option<String>,
     /// Count rows that cannot be read, name the first ones, and go on
@@ -155,7 +155,13 @@ pub struct Train {
     #[arg(long, value_name = "NUMBER", conflicts_with = "resume")]
     pub seed: Option<u64>,
     /// Folder for the model; must not exist yet
-    #[arg(short, long, value_name = "DIR", required_unless_present = "resume", conflicts_with = "resume")]
+    #[arg(
+        short,
+        long,
+        value_name = "DIR",
+        required_unless_present = "resume",
+        conflicts_with = "resume"
+    )]
     pub output: Option<PathBuf>,
     /// Go on with the interrupted run in this folder
     #[arg(long, value_name = "DIR")]

@@ -51,8 +51,15 @@ impl Dashboard {
     ) -> anyhow::Result<Self> {
         let (journal, rows) = Journal::resume(&out.join(JOURNAL), state.step)?;
         let Stage::Train(stage) = &recipe.stage[0];
-        let name = out.file_name().map_or_else(|| out.display().to_string(), |n| n.to_string_lossy().into_owned());
-        let paper = recipe.paper.as_ref().and_then(|p| p.title.split(':').next()).unwrap_or("Encoder");
+        let name = out.file_name().map_or_else(
+            || out.display().to_string(),
+            |n| n.to_string_lossy().into_owned(),
+        );
+        let paper = recipe
+            .paper
+            .as_ref()
+            .and_then(|p| p.title.split(':').next())
+            .unwrap_or("Encoder");
         let report = Report {
             title: format!("{paper} · {name}"),
             status: Status {
@@ -71,10 +78,19 @@ impl Dashboard {
             environment: environment(),
             recipe: recipe.to_toml(),
         };
-        let pending = Pending { since: state.seconds, ..Pending::default() };
+        let pending = Pending {
+            since: state.seconds,
+            ..Pending::default()
+        };
         let every = (total_steps / POINTS).max(1);
-        let mut dashboard =
-            Self { path: out.join(REPORT), journal, report, written: None, every, pending };
+        let mut dashboard = Self {
+            path: out.join(REPORT),
+            journal,
+            report,
+            written: None,
+            every,
+            pending,
+        };
         dashboard.write()?;
         Ok(dashboard)
     }
@@ -106,9 +122,16 @@ impl Dashboard {
         status.epoch = step.epochs;
         status.elapsed = Duration::from_secs_f64(step.seconds);
         let left = status.total_steps.saturating_sub(step.step) as f64;
-        status.remaining = Some(Duration::from_secs_f64(step.seconds / step.step as f64 * left));
+        status.remaining = Some(Duration::from_secs_f64(
+            step.seconds / step.step as f64 * left,
+        ));
         if step.step.is_multiple_of(self.every) {
-            let Pending { steps, loss, tokens, since } = std::mem::take(&mut self.pending);
+            let Pending {
+                steps,
+                loss,
+                tokens,
+                since,
+            } = std::mem::take(&mut self.pending);
             self.pending.since = step.seconds;
             self.add(Row::Step(StepRow {
                 step: step.step,
@@ -120,7 +143,14 @@ impl Dashboard {
                 tokens_per_second: tokens as f64 / (step.seconds - since),
             }))?;
         }
-        if self.written.is_none_or(|written| written.elapsed() >= WRITE_EVERY) { self.write() } else { Ok(()) }
+        if self
+            .written
+            .is_none_or(|written| written.elapsed() >= WRITE_EVERY)
+        {
+            self.write()
+        } else {
+            Ok(())
+        }
     }
 
     /// Shows lists for some users.
@@ -168,6 +198,9 @@ fn environment() -> Vec<(String, String)> {
     vec![
         ("cloze".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
         ("instruction set".to_owned(), cloze_train::instruction_set()),
-        ("threads".to_owned(), rayon::current_num_threads().to_string()),
+        (
+            "threads".to_owned(),
+            rayon::current_num_threads().to_string(),
+        ),
     ]
 }

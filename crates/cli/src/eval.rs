@@ -3,9 +3,9 @@ use std::path::Path;
 
 use anyhow::Context;
 use cloze_data::{Cases, Dataset};
+use cloze_spec::Recipe;
 use cloze_spec::folder::{METRICS, RECIPE, write_atomically};
 use cloze_spec::recipe::Source;
-use cloze_spec::Recipe;
 use cloze_train::evaluate::{self, Result as Judged};
 use cloze_train::{Place, Recommender};
 
@@ -26,7 +26,14 @@ pub fn run(args: &Eval) -> anyhow::Result<()> {
     let mut results = Vec::new();
     for model in std::iter::once(&args.model).chain(&args.others) {
         let baselines = !args.no_baselines && model == args.others.last().unwrap_or(&args.model);
-        results.extend(judge(&recipe, &dataset, cases, model, args.device.place(), baselines)?);
+        results.extend(judge(
+            &recipe,
+            &dataset,
+            cases,
+            model,
+            args.device.place(),
+            baselines,
+        )?);
     }
     let mut out = std::io::stdout();
     if args.json {
@@ -46,7 +53,10 @@ pub fn judge(
     place: Place,
     baselines: bool,
 ) -> anyhow::Result<Vec<Judged>> {
-    anyhow::ensure!(!cases.is_empty(), "there is no case to judge by: no user has enough interactions");
+    anyhow::ensure!(
+        !cases.is_empty(),
+        "there is no case to judge by: no user has enough interactions"
+    );
     let recommender = Recommender::open(folder, &place.device())?;
     let (theirs, ours) = (&recommender.vocabulary, &dataset.vocabulary);
     anyhow::ensure!(
@@ -56,9 +66,18 @@ pub fn judge(
         theirs.len(),
         ours.len()
     );
-    let name = folder.file_name().map_or_else(|| folder.display().to_string(), |n| n.to_string_lossy().into_owned());
+    let name = folder.file_name().map_or_else(
+        || folder.display().to_string(),
+        |n| n.to_string_lossy().into_owned(),
+    );
     let counts = ours.counts();
-    let mut results = vec![evaluate::model(&name, recommender.scorer(), cases, &recipe.evaluate, counts)];
+    let mut results = vec![evaluate::model(
+        &name,
+        recommender.scorer(),
+        cases,
+        &recipe.evaluate,
+        counts,
+    )];
     if baselines {
         results.extend(evaluate::baselines(dataset, cases, &recipe.evaluate));
     }
@@ -68,7 +87,9 @@ pub fn judge(
 /// Keeps the results in the model folder.
 pub fn save(folder: &Path, results: &[Judged]) -> anyhow::Result<()> {
     let json = serde_json::to_vec_pretty(results)?;
-    Ok(write_atomically(&folder.join(METRICS), |file| file.write_all(&json))?)
+    Ok(write_atomically(&folder.join(METRICS), |file| {
+        file.write_all(&json)
+    })?)
 }
 
 /// One table a protocol.
@@ -76,15 +97,29 @@ pub fn table(results: &[Judged]) -> String {
     let mut text = String::new();
     for (index, (protocol, first)) in results[0].protocols.iter().enumerate() {
         let names: Vec<String> = first.values().into_iter().map(|(name, _)| name).collect();
-        let header: Vec<&str> = std::iter::once("model").chain(names.iter().map(String::as_str)).collect();
+        let header: Vec<&str> = std::iter::once("model")
+            .chain(names.iter().map(String::as_str))
+            .collect();
         let rows: Vec<Vec<String>> = results
             .iter()
             .map(|result| {
-                let values = result.protocols[index].1.values().into_iter().map(|(_, value)| format!("{value:.4}"));
-                std::iter::once(result.model.clone()).chain(values).collect()
+                let values = result.protocols[index]
+                    .1
+                    .values()
+                    .into_iter()
+                    .map(|(_, value)| format!("{value:.4}"));
+                std::iter::once(result.model.clone())
+                    .chain(values)
+                    .collect()
             })
             .collect();
-        text += &format!("ranked among {protocol}, ties against the model\n{}\n", table::plain(&header, &rows));
+        text.extend([
+            "ranked among ",
+            protocol,
+            ", ties against the model\n",
+            &table::plain(&header, &rows),
+            "\n\n",
+        ]);
     }
     text
 }

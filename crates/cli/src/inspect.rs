@@ -14,10 +14,23 @@ pub fn run(args: &Inspect) -> anyhow::Result<()> {
     let (model, items) = if folder.is_dir() {
         let config = Config::read(folder)?;
         let vocabulary = cloze_data::ItemVocabulary::read(&folder.join(ITEMS))?;
-        let titled = (0..vocabulary.len() as u32).filter(|&i| vocabulary.title(i).is_some()).count();
+        let titled = (0..vocabulary.len() as u32)
+            .filter(|&i| vocabulary.title(i).is_some())
+            .count();
         writeln!(out, "model folder  {}", folder.display())?;
-        writeln!(out, "items         {} ({titled} with a title)", vocabulary.len())?;
-        for name in [CONFIG, folder::WEIGHTS, ITEMS, folder::RECIPE, folder::METRICS, "report.html"] {
+        writeln!(
+            out,
+            "items         {} ({titled} with a title)",
+            vocabulary.len()
+        )?;
+        for name in [
+            CONFIG,
+            folder::WEIGHTS,
+            ITEMS,
+            folder::RECIPE,
+            folder::METRICS,
+            "report.html",
+        ] {
             let size = std::fs::metadata(folder.join(name)).map(|m| m.len());
             let size = size.map_or_else(|_| "missing".to_owned(), |bytes| format!("{bytes} bytes"));
             writeln!(out, "  {name:18} {size}")?;
@@ -37,17 +50,27 @@ pub fn run(args: &Inspect) -> anyhow::Result<()> {
 
 fn describe(out: &mut impl Write, model: &Model, items: usize, list: bool) -> anyhow::Result<()> {
     let parameters = parameters(model, items);
-    let count: usize = parameters.iter().map(|p| p.shape.iter().product::<usize>()).sum();
-    let without = if items == 0 { " and a vector and bias an item" } else { "" };
+    let count: usize = parameters
+        .iter()
+        .map(|p| p.shape.iter().product::<usize>())
+        .sum();
+    let without = if items == 0 {
+        " and a vector and bias an item"
+    } else {
+        ""
+    };
     writeln!(out, "parameters    {count}{without}")?;
     writeln!(out, "architecture\n{}", indent(&toml::to_string(model)?))?;
     if list {
-        let rows: Vec<Vec<String>> = parameters.iter().map(|p| vec![p.name.clone(), format!("{:?}", p.shape)]).collect();
+        let rows: Vec<Vec<String>> = parameters
+            .iter()
+            .map(|p| vec![p.name.clone(), format!("{:?}", p.shape)])
+            .collect();
         writeln!(out, "{}", table::plain(&["parameter", "shape"], &rows))?;
     }
     Ok(())
 }
 
 fn indent(text: &str) -> String {
-    text.lines().map(|line| format!("  {line}\n")).collect()
+    text.lines().flat_map(|line| ["  ", line, "\n"]).collect()
 }

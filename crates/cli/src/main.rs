@@ -49,13 +49,17 @@ fn main() -> ExitCode {
 fn set_threads(count: Option<usize>) -> anyhow::Result<()> {
     if let Some(count) = count {
         anyhow::ensure!(count > 0, "--threads 0: expected at least 1");
-        rayon::ThreadPoolBuilder::new().num_threads(count).build_global()?;
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(count)
+            .build_global()?;
     }
     Ok(())
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
-        cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+        cause
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
     })
 }

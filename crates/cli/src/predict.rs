@@ -28,8 +28,17 @@ pub fn run(args: &Predict) -> anyhow::Result<()> {
     let request = Request {
         top: args.top,
         exclude_seen: !args.include_seen && (args.exclude_seen || recommender.config.exclude_seen),
-        allow: args.allow.as_deref().map(|path| read_items(path, vocabulary)).transpose()?,
-        deny: args.deny.as_deref().map(|path| read_items(path, vocabulary)).transpose()?.unwrap_or_default(),
+        allow: args
+            .allow
+            .as_deref()
+            .map(|path| read_items(path, vocabulary))
+            .transpose()?,
+        deny: args
+            .deny
+            .as_deref()
+            .map(|path| read_items(path, vocabulary))
+            .transpose()?
+            .unwrap_or_default(),
     };
     match (&args.items, &args.input) {
         (Some(items), _) => one(&recommender, &request, items, args.output.as_deref()),
@@ -41,16 +50,30 @@ pub fn run(args: &Predict) -> anyhow::Result<()> {
 fn read_items(path: &Path, vocabulary: &ItemVocabulary) -> anyhow::Result<HashSet<u32>> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
     let ids = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let (known, unknown): (Vec<_>, Vec<_>) = ids.map(|id| (id, vocabulary.index(id))).partition(|(_, t)| t.is_some());
+    let (known, unknown): (Vec<_>, Vec<_>) = ids
+        .map(|id| (id, vocabulary.index(id)))
+        .partition(|(_, t)| t.is_some());
     if let Some((first, _)) = unknown.first() {
-        eprintln!("warning: {}: {} items that the model does not know, such as {first:?}", path.display(), unknown.len());
+        eprintln!(
+            "warning: {}: {} items that the model does not know, such as {first:?}",
+            path.display(),
+            unknown.len()
+        );
     }
     Ok(known.into_iter().filter_map(|(_, token)| token).collect())
 }
 
-fn one(recommender: &Recommender, request: &Request, items: &str, output: Option<&Path>) -> anyhow::Result<()> {
+fn one(
+    recommender: &Recommender,
+    request: &Request,
+    items: &str,
+    output: Option<&Path>,
+) -> anyhow::Result<()> {
     let vocabulary = &recommender.vocabulary;
-    let mut history = History { key: "1".to_owned(), ..History::default() };
+    let mut history = History {
+        key: "1".to_owned(),
+        ..History::default()
+    };
     for id in items.split(',').map(str::trim).filter(|id| !id.is_empty()) {
         match vocabulary.index(id) {
             Some(token) => history.items.push(token),
@@ -58,15 +81,22 @@ fn one(recommender: &Recommender, request: &Request, items: &str, output: Option
         }
     }
     for id in &history.unknown {
-        let near = vocabulary.nearest(id).map_or_else(String::new, |near| format!("; did you mean {near:?}?"));
+        let near = vocabulary
+            .nearest(id)
+            .map_or_else(String::new, |near| format!("; did you mean {near:?}?"));
         eprintln!("warning: the model does not know item {id:?}{near}");
     }
     if history.items.is_empty() {
-        bail!("--items {items:?}: none of these items is known to the model; its items are in items.parquet of the folder");
+        bail!(
+            "--items {items:?}: none of these items is known to the model; its items are in items.parquet of the folder"
+        );
     }
     if let Some(output) = output {
         let mut writer = Writer::new(output, vocabulary)?;
-        writer.write(&[history.clone()], &recommender.recommend(&[&history.items], request))?;
+        writer.write(
+            &[history.clone()],
+            &recommender.recommend(&[&history.items], request),
+        )?;
         return writer.finish(output);
     }
     let found = recommender.recommend(&[&history.items], request).remove(0);
@@ -84,13 +114,27 @@ fn one(recommender: &Recommender, request: &Request, items: &str, output: Option
         .collect();
     let mut out = std::io::stdout();
     for &item in &history.items {
-        writeln!(out, "{}  {}", vocabulary.id(item), vocabulary.title(item).unwrap_or(""))?;
+        writeln!(
+            out,
+            "{}  {}",
+            vocabulary.id(item),
+            vocabulary.title(item).unwrap_or("")
+        )?;
     }
-    writeln!(out, "{}", table::plain(&["", "item", "title", "score"], &rows))?;
+    writeln!(
+        out,
+        "{}",
+        table::plain(&["", "item", "title", "score"], &rows)
+    )?;
     Ok(())
 }
 
-fn many(recommender: &Recommender, request: &Request, input: &Path, args: &Predict) -> anyhow::Result<()> {
+fn many(
+    recommender: &Recommender,
+    request: &Request,
+    input: &Path,
+    args: &Predict,
+) -> anyhow::Result<()> {
     let vocabulary = &recommender.vocabulary;
     let columns = Columns {
         user: args.user.clone().unwrap_or_else(|| Columns::default().user),
@@ -100,7 +144,10 @@ fn many(recommender: &Recommender, request: &Request, input: &Path, args: &Predi
     let mut histories = read_histories(input, vocabulary, &Format::Auto, &columns, BadRows::Fail)?;
     let mut writer = match &args.output {
         Some(output) => Writer::new(output, vocabulary)?,
-        None => Writer { vocabulary, sink: Sink::Jsonl(Box::new(std::io::stdout())) },
+        None => Writer {
+            vocabulary,
+            sink: Sink::Jsonl(Box::new(std::io::stdout())),
+        },
     };
     let (mut count, mut empty, mut unknown) = (0_usize, 0_usize, 0_usize);
     let mut first_unknown = None;
@@ -120,10 +167,14 @@ fn many(recommender: &Recommender, request: &Request, input: &Path, args: &Predi
     }
     source::warn_of_skipped(histories.report());
     if let Some(first) = first_unknown {
-        eprintln!("warning: {unknown} items that the model does not know were left out, such as {first:?}");
+        eprintln!(
+            "warning: {unknown} items that the model does not know were left out, such as {first:?}"
+        );
     }
     if empty > 0 {
-        eprintln!("warning: {empty} of {count} histories have no item that the model knows and get no recommendation");
+        eprintln!(
+            "warning: {empty} of {count} histories have no item that the model knows and get no recommendation"
+        );
     }
     match &args.output {
         Some(output) => {
@@ -168,7 +219,10 @@ impl<'a> Writer<'a> {
     fn new(output: &Path, vocabulary: &'a ItemVocabulary) -> anyhow::Result<Self> {
         let extension = output.extension().and_then(|e| e.to_str()).unwrap_or("");
         if !["parquet", "csv", "jsonl", "ndjson"].contains(&extension) {
-            bail!("{}: expected a name that ends in .parquet, .csv or .jsonl", output.display());
+            bail!(
+                "{}: expected a name that ends in .parquet, .csv or .jsonl",
+                output.display()
+            );
         }
         let file = File::create(temporary(output)).with_context(|| output.display().to_string())?;
         let sink = match extension {
@@ -208,20 +262,39 @@ impl<'a> Writer<'a> {
                     for (place, &(item, score)) in found.iter().enumerate() {
                         let title = vocabulary.title(item).unwrap_or("");
                         let (rank, score) = ((place + 1).to_string(), score.to_string());
-                        out.write_record([history.key.as_str(), &rank, vocabulary.id(item), title, &score])?;
+                        out.write_record([
+                            history.key.as_str(),
+                            &rank,
+                            vocabulary.id(item),
+                            title,
+                            &score,
+                        ])?;
                     }
                 }
             }
             Sink::Parquet(out) => {
                 use arrow_array::{ArrayRef, Float32Array, RecordBatch, StringArray, UInt32Array};
                 let rows = || {
-                    histories.iter().zip(found).flat_map(|(h, f)| f.iter().enumerate().map(move |(p, r)| (h, p, r)))
+                    histories
+                        .iter()
+                        .zip(found)
+                        .flat_map(|(h, f)| f.iter().enumerate().map(move |(p, r)| (h, p, r)))
                 };
                 let columns: Vec<ArrayRef> = vec![
-                    Arc::new(StringArray::from_iter_values(rows().map(|(h, _, _)| h.key.as_str()))),
-                    Arc::new(UInt32Array::from_iter_values(rows().map(|(_, place, _)| place as u32 + 1))),
-                    Arc::new(StringArray::from_iter_values(rows().map(|(_, _, r)| vocabulary.id(r.0)))),
-                    Arc::new(rows().map(|(_, _, r)| vocabulary.title(r.0)).collect::<StringArray>()),
+                    Arc::new(StringArray::from_iter_values(
+                        rows().map(|(h, _, _)| h.key.as_str()),
+                    )),
+                    Arc::new(UInt32Array::from_iter_values(
+                        rows().map(|(_, place, _)| place as u32 + 1),
+                    )),
+                    Arc::new(StringArray::from_iter_values(
+                        rows().map(|(_, _, r)| vocabulary.id(r.0)),
+                    )),
+                    Arc::new(
+                        rows()
+                            .map(|(_, _, r)| vocabulary.title(r.0))
+                            .collect::<StringArray>(),
+                    ),
                     Arc::new(Float32Array::from_iter_values(rows().map(|(_, _, r)| r.1))),
                 ];
                 out.write(&RecordBatch::try_new(schema(), columns)?)?;

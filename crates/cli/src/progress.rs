@@ -1,6 +1,7 @@
 //! What people see of a run: a bar on a terminal, plain lines elsewhere.
 
 use std::collections::VecDeque;
+use std::fmt::Write;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 const LINE_EVERY: Duration = Duration::from_secs(10);
 /// Rates are over this many of the latest steps.
 const WINDOW: usize = 50;
+
+const STRING: &str = "writing to a string cannot fail";
 
 /// Shows a training run.
 pub struct Progress {
@@ -26,9 +29,14 @@ pub struct Progress {
 impl Progress {
     pub fn new(metric: &str) -> Self {
         let is_terminal = std::io::stderr().is_terminal();
-        let bar = if is_terminal { ProgressBar::new(0) } else { ProgressBar::hidden() };
+        let bar = if is_terminal {
+            ProgressBar::new(0)
+        } else {
+            ProgressBar::hidden()
+        };
         bar.set_style(
-            ProgressStyle::with_template("training {bar:30} step {pos}/{len}  {msg}  {eta} left").expect("a valid template"),
+            ProgressStyle::with_template("training {bar:30} step {pos}/{len}  {msg}  {eta} left")
+                .expect("a valid template"),
         );
         Self {
             bar,
@@ -43,14 +51,24 @@ impl Progress {
 
     pub fn observe(&mut self, event: &Event<'_>) {
         match event {
-            Event::Started { state, total_steps, parameters } => {
+            Event::Started {
+                state,
+                total_steps,
+                parameters,
+            } => {
                 self.total_steps = *total_steps;
                 self.best = state.best.map(|best| best.value);
                 self.bar.set_length(*total_steps);
                 self.bar.set_position(state.step);
                 self.bar.reset_eta();
-                let from = if state.step > 0 { format!(", from step {}", state.step) } else { String::new() };
-                self.line(&format!("training {parameters} parameters for at most {total_steps} steps{from}"));
+                let from = if state.step > 0 {
+                    format!(", from step {}", state.step)
+                } else {
+                    String::new()
+                };
+                self.line(&format!(
+                    "training {parameters} parameters for at most {total_steps} steps{from}"
+                ));
             }
             Event::Step(report) => {
                 self.recent.push_back(*report);
@@ -62,14 +80,29 @@ impl Progress {
                     self.bar.set_message(self.numbers());
                 } else if self.last_line.elapsed() >= LINE_EVERY {
                     self.last_line = Instant::now();
-                    let left = self.seconds_left(report).map_or_else(String::new, |s| format!(", {s:.0} s left"));
-                    eprintln!("step {}/{}  {}{left}", report.step, self.total_steps, self.numbers());
+                    let left = self
+                        .seconds_left(report)
+                        .map_or_else(String::new, |s| format!(", {s:.0} s left"));
+                    eprintln!(
+                        "step {}/{}  {}{left}",
+                        report.step,
+                        self.total_steps,
+                        self.numbers()
+                    );
                 }
             }
-            Event::Validated { state, value, is_best, .. } => {
+            Event::Validated {
+                state,
+                value,
+                is_best,
+                ..
+            } => {
                 let mark = if *is_best { "  best so far" } else { "" };
                 self.best = state.best.map(|best| best.value);
-                self.line(&format!("epoch {:>3}  validation {} {value:.4}{mark}", state.epoch, self.metric));
+                self.line(&format!(
+                    "epoch {:>3}  validation {} {value:.4}{mark}",
+                    state.epoch, self.metric
+                ));
             }
             Event::Saved { .. } => {}
         }
@@ -104,13 +137,19 @@ impl Progress {
     }
 
     fn numbers(&self) -> String {
-        let loss = self.recent.iter().map(|r| r.loss).sum::<f32>() / self.recent.len().max(1) as f32;
+        let loss =
+            self.recent.iter().map(|r| r.loss).sum::<f32>() / self.recent.len().max(1) as f32;
         let mut text = format!("loss {loss:.3}");
         if let Some(best) = self.best {
-            text += &format!("  {} {best:.4}", self.metric);
+            write!(text, "  {} {best:.4}", self.metric).expect(STRING);
         }
         if let Some((sequences, tokens, _)) = self.rate() {
-            text += &format!("  {sequences:.0} sequences/s  {:.1}k tokens/s", tokens / 1000.0);
+            let thousands = tokens / 1000.0;
+            write!(
+                text,
+                "  {sequences:.0} sequences/s  {thousands:.1}k tokens/s"
+            )
+            .expect(STRING);
         }
         text
     }

@@ -11,17 +11,35 @@ use crate::table;
 /// The built-in recipes: name and text. A size is named `system/size`.
 pub const BUILT_IN: &[(&str, &str)] = &[
     ("bert4rec", include_str!("../recipes/bert4rec/recipe.toml")),
-    ("bert4rec/beauty", include_str!("../recipes/bert4rec/sizes/beauty.toml")),
-    ("bert4rec/ml-1m", include_str!("../recipes/bert4rec/sizes/ml-1m.toml")),
-    ("bert4rec/online-retail", include_str!("../recipes/bert4rec/sizes/online-retail.toml")),
+    (
+        "bert4rec/beauty",
+        include_str!("../recipes/bert4rec/sizes/beauty.toml"),
+    ),
+    (
+        "bert4rec/ml-1m",
+        include_str!("../recipes/bert4rec/sizes/ml-1m.toml"),
+    ),
+    (
+        "bert4rec/online-retail",
+        include_str!("../recipes/bert4rec/sizes/online-retail.toml"),
+    ),
     ("sasrec", include_str!("../recipes/sasrec/recipe.toml")),
-    ("sasrec/ml-1m", include_str!("../recipes/sasrec/sizes/ml-1m.toml")),
-    ("sasrec/online-retail", include_str!("../recipes/sasrec/sizes/online-retail.toml")),
+    (
+        "sasrec/ml-1m",
+        include_str!("../recipes/sasrec/sizes/ml-1m.toml"),
+    ),
+    (
+        "sasrec/online-retail",
+        include_str!("../recipes/sasrec/sizes/online-retail.toml"),
+    ),
 ];
 
 fn built_in(name: &str) -> Option<Source> {
     let (name, text) = BUILT_IN.iter().find(|(known, _)| *known == name)?;
-    Some(Source { name: format!("recipe {name}"), text: (*text).to_owned() })
+    Some(Source {
+        name: format!("recipe {name}"),
+        text: (*text).to_owned(),
+    })
 }
 
 /// The recipe of this name, or in this file, with `overrides` put over it.
@@ -31,7 +49,10 @@ pub fn resolve(name: &str, overrides: &[String]) -> anyhow::Result<Recipe> {
         None if Path::new(name).is_file() => Source::read(Path::new(name))?,
         None => {
             let names: Vec<&str> = BUILT_IN.iter().map(|(name, _)| *name).collect();
-            anyhow::bail!("{name}: expected a built-in recipe ({}) or a TOML file, found neither", names.join(", "));
+            anyhow::bail!(
+                "{name}: expected a built-in recipe ({}) or a TOML file, found neither",
+                names.join(", ")
+            );
         }
     };
     Ok(Recipe::parse(&source, built_in, overrides)?)
@@ -46,11 +67,16 @@ pub fn run(args: &Recipes) -> anyhow::Result<()> {
     }
     let rows = BUILT_IN.iter().map(|(name, _)| {
         let recipe = resolve(name, &[]).with_context(|| format!("built-in recipe {name}"))?;
-        let paper = recipe.paper.map_or_else(String::new, |p| format!("{} ({})", p.title, p.venue));
+        let paper = recipe
+            .paper
+            .map_or_else(String::new, |p| format!("{} ({})", p.title, p.venue));
         Ok(vec![(*name).to_owned(), paper])
     });
     let rows: Vec<Vec<String>> = rows.collect::<anyhow::Result<_>>()?;
     writeln!(out, "{}", table::plain(&["recipe", "paper"], &rows))?;
-    writeln!(out, "cloze recipes NAME prints one; cloze train NAME --data FILE -o DIR trains it.")?;
+    writeln!(
+        out,
+        "cloze recipes NAME prints one; cloze train NAME --data FILE -o DIR trains it."
+    )?;
     Ok(())
 }

@@ -15,7 +15,12 @@ use crate::arguments::{Data, Format};
 
 impl Format {
     fn settings(self, delimiter: Option<char>, header: bool) -> data::Format {
-        let csv = |default| data::Format::Csv(Csv { delimiter: delimiter.unwrap_or(default), header });
+        let csv = |default| {
+            data::Format::Csv(Csv {
+                delimiter: delimiter.unwrap_or(default),
+                header,
+            })
+        };
         match self {
             Self::Parquet => data::Format::Parquet,
             Self::Csv => csv(','),
@@ -37,7 +42,10 @@ pub fn apply(args: &Data, recipe: &mut Recipe) -> anyhow::Result<()> {
         Some(format) => settings.format = format.settings(delimiter, !args.no_header),
         None if delimiter.is_some() || args.no_header => {
             let comma = if is_tsv(settings) { '\t' } else { ',' };
-            let csv = Csv { delimiter: delimiter.unwrap_or(comma), header: !args.no_header };
+            let csv = Csv {
+                delimiter: delimiter.unwrap_or(comma),
+                header: !args.no_header,
+            };
             settings.format = data::Format::Csv(csv);
         }
         None => {}
@@ -55,17 +63,29 @@ pub fn apply(args: &Data, recipe: &mut Recipe) -> anyhow::Result<()> {
     if let Some(titles) = &args.titles {
         let parts: Vec<&str> = titles.rsplitn(3, ',').collect();
         let [title, item, file] = parts[..] else {
-            bail!("--titles {titles}: expected FILE,ITEM_COLUMN,TITLE_COLUMN, found {} parts", parts.len());
+            bail!(
+                "--titles {titles}: expected FILE,ITEM_COLUMN,TITLE_COLUMN, found {} parts",
+                parts.len()
+            );
         };
-        settings.titles =
-            Some(Titles { file: PathBuf::from(file), item: item.to_owned(), title: title.to_owned() });
+        settings.titles = Some(Titles {
+            file: PathBuf::from(file),
+            item: item.to_owned(),
+            title: title.to_owned(),
+        });
     }
     Ok(recipe.validate("command line")?)
 }
 
 fn is_tsv(settings: &Interactions) -> bool {
-    let name = settings.files.first().map(|f| f.display().to_string()).unwrap_or_default();
-    name.trim_end_matches(".gz").trim_end_matches(".zst").ends_with(".tsv")
+    let name = settings
+        .files
+        .first()
+        .map(|f| f.display().to_string())
+        .unwrap_or_default();
+    let name = name.trim_end_matches(".gz").trim_end_matches(".zst");
+    name.rsplit_once('.')
+        .is_some_and(|(_, extension)| extension == "tsv")
 }
 
 fn delimiter(text: &str) -> anyhow::Result<char> {
@@ -81,12 +101,23 @@ fn delimiter(text: &str) -> anyhow::Result<char> {
 pub fn dataset(recipe: &Recipe, skip_bad_rows: bool) -> anyhow::Result<Dataset> {
     let data::Data::Interactions(settings) = &recipe.data;
     if settings.files.is_empty() {
-        bail!("the recipe names no data; name it with --data FILE (and --user, --item, --time for its columns)");
+        bail!(
+            "the recipe names no data; name it with --data FILE (and --user, --item, --time for its columns)"
+        );
     }
-    let bad_rows = if skip_bad_rows { BadRows::Skip } else { BadRows::Fail };
-    let bar = if std::io::stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
+    let bad_rows = if skip_bad_rows {
+        BadRows::Skip
+    } else {
+        BadRows::Fail
+    };
+    let bar = if std::io::stderr().is_terminal() {
+        ProgressBar::new(0)
+    } else {
+        ProgressBar::hidden()
+    };
     bar.set_style(
-        ProgressStyle::with_template("reading  {bar:30} {bytes}/{total_bytes}  {eta} left").expect("a valid template"),
+        ProgressStyle::with_template("reading  {bar:30} {bytes}/{total_bytes}  {eta} left")
+            .expect("a valid template"),
     );
     let result = prepare(settings, &[], bad_rows, &mut |done, total| {
         bar.set_length(total);
@@ -103,7 +134,10 @@ pub fn warn_of_skipped(report: &ReadReport) {
     if report.skipped == 0 {
         return;
     }
-    eprintln!("warning: {} of {} rows skipped; the first:", report.skipped, report.rows);
+    eprintln!(
+        "warning: {} of {} rows skipped; the first:",
+        report.skipped, report.rows
+    );
     for row in &report.first_skipped {
         eprintln!("  {row}");
     }

@@ -3,10 +3,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, bail};
 use cloze_data::Dataset;
+use cloze_spec::Recipe;
 use cloze_spec::folder;
 use cloze_spec::recipe::Source;
 use cloze_spec::stage::Stage;
-use cloze_spec::Recipe;
 use cloze_train::Place;
 use cloze_train::report::State;
 use cloze_train::run::{Event, Outcome, Run};
@@ -23,7 +23,8 @@ pub fn run(args: &Train) -> anyhow::Result<()> {
     let (recipe, out) = match (&args.resume, &args.recipe, &args.output) {
         (Some(out), ..) => {
             let path = out.join(folder::RECIPE);
-            let saved = Source::read(&path).with_context(|| format!("--resume {}: no run to go on with", out.display()))?;
+            let saved = Source::read(&path)
+                .with_context(|| format!("--resume {}: no run to go on with", out.display()))?;
             (Recipe::parse(&saved, |_| None, &[])?, out)
         }
         (None, Some(name), Some(out)) => {
@@ -48,7 +49,10 @@ pub fn run(args: &Train) -> anyhow::Result<()> {
     let place = args.device.place();
     let (outcome, mut dashboard) = train(&recipe, &dataset, out, place, args.max_steps)?;
     if outcome == Outcome::Interrupted {
-        eprintln!("interrupted; go on with `cloze train --resume {}`", out.display());
+        eprintln!(
+            "interrupted; go on with `cloze train --resume {}`",
+            out.display()
+        );
         return Ok(());
     }
     let results = eval::judge(&recipe, &dataset, &dataset.split.test, out, place, true)?;
@@ -86,20 +90,33 @@ pub fn train(
         if INTERRUPT.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        eprintln!("finishing the step; press Ctrl-C again to stop at once and lose what came after the last checkpoint");
+        eprintln!(
+            "finishing the step; press Ctrl-C again to stop at once and lose what came after the last checkpoint"
+        );
     });
     let Stage::Train(stage) = &recipe.stage[0];
     let mut progress = Progress::new(&stage.validate.metric);
-    let run = Run { recipe, dataset, out, device: place.device(), interrupt: &INTERRUPT, max_steps };
+    let run = Run {
+        recipe,
+        dataset,
+        out,
+        device: place.device(),
+        interrupt: &INTERRUPT,
+        max_steps,
+    };
     let mut dashboard = None;
     // A report that cannot be written is no reason to lose the run, but reason to say so once it is over.
     let mut failure = None;
     let outcome = run.train(&mut |event| {
         progress.observe(event);
         let result = match (&mut dashboard, event) {
-            (None, Event::Started { state, total_steps, .. }) => {
-                Dashboard::start(out, recipe, dataset, state, *total_steps).map(|started| dashboard = Some(started))
-            }
+            (
+                None,
+                Event::Started {
+                    state, total_steps, ..
+                },
+            ) => Dashboard::start(out, recipe, dataset, state, *total_steps)
+                .map(|started| dashboard = Some(started)),
             (Some(dashboard), event) => dashboard.observe(event),
             (None, _) => Ok(()),
         };
@@ -109,10 +126,14 @@ pub fn train(
     });
     progress.finish();
     if let Some(error) = failure {
-        return Err(error.context("the run is safe, its report is not; `cloze train --resume` goes on"));
+        return Err(
+            error.context("the run is safe, its report is not; `cloze train --resume` goes on")
+        );
     }
     let Some(mut dashboard) = dashboard else {
-        return Err(outcome.err().map_or_else(|| anyhow::anyhow!("the run did not start"), Into::into));
+        return Err(outcome
+            .err()
+            .map_or_else(|| anyhow::anyhow!("the run did not start"), Into::into));
     };
     match &outcome {
         Ok(Outcome::Finished) => {}

@@ -43,18 +43,35 @@ impl Block {
     ///
     /// # Shapes
     /// `x: [N, D]` → `[N, D]`, or `[M, D]` if `selected`.
-    pub fn forward(&self, x: Tensor<2>, sequences: &Sequences, selected: bool, noise: &mut Noise) -> Tensor<2> {
-        let input = if self.pre_norm { self.mixer_norm.forward(x.clone()) } else { x.clone() };
+    pub fn forward(
+        &self,
+        x: Tensor<2>,
+        sequences: &Sequences,
+        selected: bool,
+        noise: &mut Noise,
+    ) -> Tensor<2> {
+        let input = if self.pre_norm {
+            self.mixer_norm.forward(x.clone())
+        } else {
+            x.clone()
+        };
         let mixed = self.mixer.forward(input, sequences, selected, noise);
-        let x = if selected { op::select_rows(x, &sequences.rows) } else { x };
+        let x = if selected {
+            op::select_rows(x, &sequences.rows)
+        } else {
+            x
+        };
         if self.pre_norm {
             let x = op::dropout_add(mixed, Some(x), noise.dropout(self.dropout));
             let fed = self.ffn.forward(self.ffn_norm.forward(x.clone()));
             op::dropout_add(fed, Some(x), noise.dropout(self.dropout))
         } else {
-            let x = self.mixer_norm.add_forward(mixed, x, noise.dropout(self.dropout));
+            let x = self
+                .mixer_norm
+                .add_forward(mixed, x, noise.dropout(self.dropout));
             let fed = self.ffn.forward(x.clone());
-            self.ffn_norm.add_forward(fed, x, noise.dropout(self.dropout))
+            self.ffn_norm
+                .add_forward(fed, x, noise.dropout(self.dropout))
         }
     }
 }

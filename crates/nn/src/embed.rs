@@ -28,7 +28,9 @@ pub(crate) struct Vectors {
 
 impl Vectors {
     fn new(source: &Source<'_>, name: &str) -> Self {
-        Self { weight: Param::from_tensor(source.tensor(&format!("{name}.weight"))) }
+        Self {
+            weight: Param::from_tensor(source.tensor(&format!("{name}.weight"))),
+        }
     }
 }
 
@@ -36,13 +38,17 @@ impl Embed {
     pub fn new(model: &Model, source: &Source<'_>) -> Self {
         let embed::Embed::Item(item) = &model.embed;
         let position = match item.positions {
-            Positions::FromStart | Positions::FromEnd => Some(Vectors::new(source, "embed.position")),
+            Positions::FromStart | Positions::FromEnd => {
+                Some(Vectors::new(source, "embed.position"))
+            }
             Positions::None => None,
         };
         Self {
             item: Vectors::new(source, "embed.item"),
             position,
-            norm: item.norm.then(|| LayerNorm::new(&model.stack.norm, source, "embed.norm")),
+            norm: item
+                .norm
+                .then(|| LayerNorm::new(&model.stack.norm, source, "embed.norm")),
             positions: item.positions,
             dropout: item.dropout,
         }
@@ -52,7 +58,11 @@ impl Embed {
     /// `N` tokens → `[N, D]`
     pub fn forward(&self, sequences: &Sequences, noise: &mut Noise) -> Tensor<2> {
         let positions = sequences.positions(self.positions);
-        let positions = self.position.as_ref().map(|p| p.weight.val()).zip(positions);
+        let positions = self
+            .position
+            .as_ref()
+            .map(|p| p.weight.val())
+            .zip(positions);
         let mut x = op::embed(self.item.weight.val(), &sequences.tokens, positions);
         if let Some(norm) = &self.norm {
             x = norm.forward(x);

@@ -30,8 +30,15 @@ impl Encoder {
     /// # Panics
     /// If `values` lack a parameter of the inventory or have one of another length; [`crate::weights::check`] tells before.
     pub fn new(model: &Model, items: usize, values: &Values, device: &Device) -> Self {
-        let shapes = parameters(model, items).into_iter().map(|p| (p.name, p.shape)).collect();
-        let source = Source { values, shapes, device };
+        let shapes = parameters(model, items)
+            .into_iter()
+            .map(|p| (p.name, p.shape))
+            .collect();
+        let source = Source {
+            values,
+            shapes,
+            device,
+        };
         let stack = &model.stack;
         Self {
             embed: Embed::new(model, &source),
@@ -39,7 +46,9 @@ impl Encoder {
                 .map(|index| Block::new(stack, model.width, &source, &format!("layer.{index}")))
                 .collect(),
             final_norm: match stack.block {
-                block::Block::PreNorm(_) => Some(LayerNorm::new(&stack.norm, &source, "final_norm")),
+                block::Block::PreNorm(_) => {
+                    Some(LayerNorm::new(&stack.norm, &source, "final_norm"))
+                }
                 block::Block::PostNorm(_) => None,
             },
             head: Tied::new(model, &source),
@@ -80,14 +89,22 @@ impl Encoder {
 
     /// The names of the parameters, in the order in which the module shows them to a visitor.
     pub fn names(&self) -> Vec<String> {
-        let mut reader = Reader { path: Vec::new(), names: Vec::new(), values: None };
+        let mut reader = Reader {
+            path: Vec::new(),
+            names: Vec::new(),
+            values: None,
+        };
         self.visit(&mut reader);
         reader.names
     }
 
     /// The weights by name.
     pub fn values(&self) -> Values {
-        let mut reader = Reader { path: Vec::new(), names: Vec::new(), values: Some(BTreeMap::new()) };
+        let mut reader = Reader {
+            path: Vec::new(),
+            names: Vec::new(),
+            values: Some(BTreeMap::new()),
+        };
         self.visit(&mut reader);
         reader.values.unwrap_or_default()
     }
@@ -103,7 +120,8 @@ impl ModuleVisitor for Reader {
     fn enter_module(&mut self, name: &str, container: &str) {
         // An enum of kinds is no part of the name: a layer has one mixer, whichever it is.
         let kind = container.starts_with("Enum");
-        self.path.push(if kind { String::new() } else { name.to_owned() });
+        self.path
+            .push(if kind { String::new() } else { name.to_owned() });
     }
 
     fn exit_module(&mut self, _: &str, _: &str) {
@@ -111,10 +129,22 @@ impl ModuleVisitor for Reader {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let name: Vec<&str> = self.path.iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
+        let name: Vec<&str> = self
+            .path
+            .iter()
+            .map(String::as_str)
+            .filter(|part| !part.is_empty())
+            .collect();
         let name = name.join(".");
         if let Some(values) = &mut self.values {
-            values.insert(name.clone(), param.val().into_data().try_into_vec::<f32>().expect("parameters are f32"));
+            values.insert(
+                name.clone(),
+                param
+                    .val()
+                    .into_data()
+                    .try_into_vec::<f32>()
+                    .expect("parameters are f32"),
+            );
         }
         self.names.push(name);
     }

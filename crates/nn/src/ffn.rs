@@ -40,10 +40,14 @@ pub(crate) struct Mlp {
 impl Mlp {
     fn new(settings: &ffn::Mlp, source: &Source<'_>, name: &str) -> Self {
         let ffn::Activation::Gelu = settings.activation;
-        Self { up: Linear::new(source, &format!("{name}.up")), down: Linear::new(source, &format!("{name}.down")) }
+        Self {
+            up: Linear::new(source, &format!("{name}.up")),
+            down: Linear::new(source, &format!("{name}.down")),
+        }
     }
 
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        self.down.forward(self.up.forward(x, Activation::Gelu), Activation::Identity)
+        self.down
+            .forward(self.up.forward(x, Activation::Gelu), Activation::Identity)
     }
 }

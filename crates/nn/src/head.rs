@@ -19,9 +19,15 @@ impl Tied {
     pub fn new(model: &Model, source: &Source<'_>) -> Self {
         let head::Head::Tied(tied) = &model.head;
         Self {
-            transform: tied.transform.then(|| Linear::new(source, "head.transform")),
-            norm: tied.transform.then(|| LayerNorm::new(&model.stack.norm, source, "head.norm")),
-            bias: tied.bias.then(|| Param::from_tensor(source.tensor("head.bias"))),
+            transform: tied
+                .transform
+                .then(|| Linear::new(source, "head.transform")),
+            norm: tied
+                .transform
+                .then(|| LayerNorm::new(&model.stack.norm, source, "head.norm")),
+            bias: tied
+                .bias
+                .then(|| Param::from_tensor(source.tensor("head.bias"))),
         }
     }
 

@@ -13,12 +13,18 @@ pub struct Noise {
 impl Noise {
     /// Nothing is dropped: for evaluation and use.
     pub const fn none() -> Self {
-        Self { seed: None, place: 0 }
+        Self {
+            seed: None,
+            place: 0,
+        }
     }
 
     /// Dropout for one training pass.
     pub const fn new(seed: u64) -> Self {
-        Self { seed: Some(seed), place: 0 }
+        Self {
+            seed: Some(seed),
+            place: 0,
+        }
     }
 
     /// Dropout of probability `prob` for the next place of the pass.
@@ -26,7 +32,10 @@ impl Noise {
         match self.seed {
             Some(seed) if prob > 0.0 => {
                 self.place += 1;
-                Dropout { prob, seed: mix(seed ^ mix(self.place)) }
+                Dropout {
+                    prob,
+                    seed: mix(seed ^ mix(self.place)),
+                }
             }
             _ => Dropout::NONE,
         }
@@ -48,7 +57,9 @@ mod tests {
     fn each_place_of_each_pass_has_its_own_seed_and_keeps_it() {
         let pass = |seed: u64| {
             let mut noise = Noise::new(seed);
-            (0..9).map(|_| noise.dropout(0.1).seed).collect::<Vec<u64>>()
+            (0..9)
+                .map(|_| noise.dropout(0.1).seed)
+                .collect::<Vec<u64>>()
         };
         let mut seeds: Vec<u64> = (0..9).flat_map(pass).collect();
         assert_eq!(pass(3), seeds[27..36]);

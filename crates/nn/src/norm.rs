@@ -28,11 +28,25 @@ impl LayerNorm {
 
     /// `norm(x)`: `[N, D]` → `[N, D]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        op::add_norm(x, None, self.gain.val(), self.bias.val(), self.eps, Dropout::NONE)
+        op::add_norm(
+            x,
+            None,
+            self.gain.val(),
+            self.bias.val(),
+            self.eps,
+            Dropout::NONE,
+        )
     }
 
     /// `norm(residual + dropout(x))`: `[N, D]` → `[N, D]`.
     pub fn add_forward(&self, x: Tensor<2>, residual: Tensor<2>, dropout: Dropout) -> Tensor<2> {
-        op::add_norm(x, Some(residual), self.gain.val(), self.bias.val(), self.eps, dropout)
+        op::add_norm(
+            x,
+            Some(residual),
+            self.gain.val(),
+            self.bias.val(),
+            self.eps,
+            dropout,
+        )
     }
 }

@@ -20,9 +20,14 @@ pub fn loss(encoder: &Encoder, batch: &PackedBatch, loss: &Loss, noise: &mut Noi
         }
         Loss::SampledSoftmax(_) => CandidateLoss::SampledSoftmax,
         Loss::Bce(_) => CandidateLoss::Bce,
-        Loss::Gbce(gbce) => CandidateLoss::Gbce { beta: gbce.beta(items) as f32 },
+        Loss::Gbce(gbce) => CandidateLoss::Gbce {
+            beta: gbce.beta(items) as f32,
+        },
     };
-    let candidates = batch.candidates.as_ref().expect("a batch made for a sampled loss has candidates");
+    let candidates = batch
+        .candidates
+        .as_ref()
+        .expect("a batch made for a sampled loss has candidates");
     let ids: Arc<[u32]> = candidates.ids.as_slice().into();
     let correction: Option<Arc<[f32]>> = candidates.correction.as_deref().map(Into::into);
     op::candidate_loss(hidden, table, bias, &ids, correction.as_ref(), kind)

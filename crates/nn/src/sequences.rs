@@ -47,8 +47,14 @@ mod tests {
         batch.push(&[0, 3]);
         let sequences = Sequences::new(&batch);
         let positions = |from| sequences.positions(from).map(|p| p.to_vec());
-        assert_eq!(positions(Positions::FromStart), Some(batch.positions.clone()));
-        assert_eq!(positions(Positions::FromEnd), Some(batch.positions_from_end()));
+        assert_eq!(
+            positions(Positions::FromStart),
+            Some(batch.positions.clone())
+        );
+        assert_eq!(
+            positions(Positions::FromEnd),
+            Some(batch.positions_from_end())
+        );
         assert_eq!(positions(Positions::None), None);
     }
 }

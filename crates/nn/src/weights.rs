@@ -19,17 +19,22 @@ pub fn init(model: &Model, items: usize, seed: u64) -> Values {
     let mut fresh = |parameter: &Parameter| -> Vec<f32> {
         stream += 1;
         let count = parameter.shape.iter().product();
-        if parameter.name.ends_with(".gain") {
-            vec![1.0; count]
-        } else if parameter.name.ends_with(".bias") {
-            vec![0.0; count]
-        } else {
-            let mut rng = ChaCha8Rng::seed_from_u64(seed);
-            rng.set_stream(stream);
-            (0..count).map(|_| truncated_normal(&mut rng) * normal.std).collect()
+        match parameter.name.rsplit('.').next() {
+            Some("gain") => vec![1.0; count],
+            Some("bias") => vec![0.0; count],
+            _ => {
+                let mut rng = ChaCha8Rng::seed_from_u64(seed);
+                rng.set_stream(stream);
+                (0..count)
+                    .map(|_| truncated_normal(&mut rng) * normal.std)
+                    .collect()
+            }
         }
     };
-    parameters(model, items).iter().map(|p| (p.name.clone(), fresh(p))).collect()
+    parameters(model, items)
+        .iter()
+        .map(|p| (p.name.clone(), fresh(p)))
+        .collect()
 }
 
 /// Standard normal, redrawn beyond two standard deviations; by the polar method (Marsaglia and Bray, 1964).
@@ -61,16 +66,24 @@ pub fn check(
     let mut faults = Faults::default();
     for parameter in &needed {
         let shape = found.get(&parameter.name);
-        faults.check(shape.is_some(), &format!("tensor {:?}", parameter.name), || "is missing".to_owned());
+        faults.check(
+            shape.is_some(),
+            &format!("tensor {:?}", parameter.name),
+            || "is missing".to_owned(),
+        );
         if let Some(shape) = shape {
-            faults.check(*shape == parameter.shape, &format!("tensor {:?}", parameter.name), || {
-                format!("has shape {shape:?}, the model needs {:?}", parameter.shape)
-            });
+            faults.check(
+                *shape == parameter.shape,
+                &format!("tensor {:?}", parameter.name),
+                || format!("has shape {shape:?}, the model needs {:?}", parameter.shape),
+            );
         }
     }
     for name in found.keys() {
         let known = needed.iter().any(|parameter| parameter.name == *name);
-        faults.check(known, &format!("tensor {name:?}"), || "is none of the model's".to_owned());
+        faults.check(known, &format!("tensor {name:?}"), || {
+            "is none of the model's".to_owned()
+        });
     }
     faults.into_result(place)
 }
@@ -84,8 +97,14 @@ pub(crate) struct Source<'a> {
 
 impl Source<'_> {
     pub fn tensor<const D: usize>(&self, name: &str) -> Tensor<D> {
-        let shape = self.shapes.get(name).unwrap_or_else(|| panic!("the inventory lists {name}"));
-        let values = self.values.get(name).unwrap_or_else(|| panic!("values hold {name}"));
+        let shape = self
+            .shapes
+            .get(name)
+            .unwrap_or_else(|| panic!("the inventory lists {name}"));
+        let values = self
+            .values
+            .get(name)
+            .unwrap_or_else(|| panic!("values hold {name}"));
         Tensor::from_data(TensorData::new(values.clone(), shape.clone()), self.device)
     }
 }

@@ -59,7 +59,9 @@ impl Faults {
 
     /// Notes a fault of `path` unless `value` is at least 1.
     pub fn check_positive(&mut self, path: &str, value: usize) {
-        self.check(value > 0, path, || "expected at least 1, found 0".to_owned());
+        self.check(value > 0, path, || {
+            "expected at least 1, found 0".to_owned()
+        });
     }
 
     /// Takes over faults found elsewhere.
@@ -75,7 +77,10 @@ impl Faults {
         if self.0.is_empty() {
             Ok(())
         } else {
-            Err(Error::Invalid { place: place.to_owned(), faults: self })
+            Err(Error::Invalid {
+                place: place.to_owned(),
+                faults: self,
+            })
         }
     }
 }

@@ -52,8 +52,14 @@ impl Config {
     /// If the file is missing, is not JSON of this shape, or its values do not fit together.
     pub fn read(folder: &Path) -> Result<Self, Error> {
         let path = folder.join(CONFIG);
-        let text = fs::read(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
-        let fail = |message: String| Error::Config { path: path.clone(), message };
+        let text = fs::read(&path).map_err(|source| Error::Io {
+            path: path.clone(),
+            source,
+        })?;
+        let fail = |message: String| Error::Config {
+            path: path.clone(),
+            message,
+        };
         let config: Self = serde_json::from_slice(&text).map_err(|e| fail(e.to_string()))?;
         if config.model_type != Self::MODEL_TYPE {
             return Err(fail(format!(
@@ -71,7 +77,8 @@ impl Config {
 
     /// The file's content.
     pub fn to_json(&self) -> String {
-        serde_json::to_string_pretty(self).expect("a configuration holds only what JSON can say") + "\n"
+        serde_json::to_string_pretty(self).expect("a configuration holds only what JSON can say")
+            + "\n"
     }
 }
 
@@ -80,13 +87,22 @@ impl Config {
 ///
 /// # Errors
 /// What the system said, with the path.
-pub fn write_atomically(path: &Path, write: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<(), Error> {
-    let fail = |source| Error::Io { path: path.to_owned(), source };
+pub fn write_atomically(
+    path: &Path,
+    write: impl FnOnce(&mut File) -> std::io::Result<()>,
+) -> Result<(), Error> {
+    let fail = |source| Error::Io {
+        path: path.to_owned(),
+        source,
+    };
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".tmp");
     let temporary = PathBuf::from(temporary);
     let mut file = File::create(&temporary).map_err(fail)?;
-    write(&mut file).and_then(|()| file.flush()).and_then(|()| file.sync_all()).map_err(fail)?;
+    write(&mut file)
+        .and_then(|()| file.flush())
+        .and_then(|()| file.sync_all())
+        .map_err(fail)?;
     fs::rename(&temporary, path).map_err(fail)?;
     sync_folder(path.parent().unwrap_or(Path::new(".")));
     Ok(())

@@ -20,12 +20,16 @@ pub struct Parameter {
 ///
 /// The embedding table has one row more than there are items: the last row is the blank that stands for a masked item.
 pub fn parameters(model: &Model, items: usize) -> Vec<Parameter> {
-    let mut list = List { parameters: Vec::new() };
+    let mut list = List {
+        parameters: Vec::new(),
+    };
     let width = model.width;
     let Embed::Item(embed) = &model.embed;
     list.add("embed.item.weight", &[items + 1, width]);
     match embed.positions {
-        Positions::FromStart | Positions::FromEnd => list.add("embed.position.weight", &[model.max_len, width]),
+        Positions::FromStart | Positions::FromEnd => {
+            list.add("embed.position.weight", &[model.max_len, width]);
+        }
         Positions::None => {}
     }
     if embed.norm {
@@ -62,7 +66,10 @@ struct List {
 
 impl List {
     fn add(&mut self, name: &str, shape: &[usize]) {
-        self.parameters.push(Parameter { name: name.to_owned(), shape: shape.to_vec() });
+        self.parameters.push(Parameter {
+            name: name.to_owned(),
+            shape: shape.to_vec(),
+        });
     }
 
     fn linear(&mut self, name: &str, outputs: usize, inputs: usize) {

@@ -58,13 +58,18 @@ impl Model {
 
     pub(crate) fn check(&self, faults: &mut Faults) {
         faults.check(self.max_len >= 2, "model.max_len", || {
-            format!("expected at least 2 (an item and a blank), found {}", self.max_len)
+            format!(
+                "expected at least 2 (an item and a blank), found {}",
+                self.max_len
+            )
         });
         faults.check_positive("model.width", self.width);
         let Init::TruncatedNormal(init) = &self.init;
-        faults.check(init.std > 0.0 && init.std.is_finite(), "model.init.std", || {
-            format!("expected a positive number, found {}", init.std)
-        });
+        faults.check(
+            init.std > 0.0 && init.std.is_finite(),
+            "model.init.std",
+            || format!("expected a positive number, found {}", init.std),
+        );
         let Embed::Item(embed) = &self.embed;
         faults.check_dropout("model.embed.dropout", embed.dropout);
         let stack = &self.stack;
@@ -72,15 +77,22 @@ impl Model {
         let (Block::PostNorm(residual) | Block::PreNorm(residual)) = &stack.block;
         faults.check_dropout("model.stack.block.dropout", residual.dropout);
         let Norm::Layer(norm) = &stack.norm;
-        faults.check(norm.eps > 0.0 && norm.eps.is_finite(), "model.stack.norm.eps", || {
-            format!("expected a positive number, found {}", norm.eps)
-        });
+        faults.check(
+            norm.eps > 0.0 && norm.eps.is_finite(),
+            "model.stack.norm.eps",
+            || format!("expected a positive number, found {}", norm.eps),
+        );
         let Mixer::Attention(attention) = &stack.mixer;
         faults.check_positive("model.stack.mixer.heads", attention.heads);
         faults.check(
             attention.heads == 0 || self.width.is_multiple_of(attention.heads),
             "model.stack.mixer.heads",
-            || format!("expected a divisor of model.width {}, found {}", self.width, attention.heads),
+            || {
+                format!(
+                    "expected a divisor of model.width {}, found {}",
+                    self.width, attention.heads
+                )
+            },
         );
         faults.check_dropout("model.stack.mixer.dropout", attention.dropout);
         let Ffn::Mlp(mlp) = &stack.ffn;

@@ -70,8 +70,14 @@ impl Source {
     /// # Errors
     /// If the file cannot be read or is not UTF-8.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
-        Ok(Self { name: path.display().to_string(), text })
+        let text = std::fs::read_to_string(path).map_err(|source| Error::Io {
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(Self {
+            name: path.display().to_string(),
+            text,
+        })
     }
 }
 
@@ -98,7 +104,9 @@ impl Recipe {
             Some(Value::String(name)) => {
                 let found = base(&name).ok_or_else(|| Error::Recipe {
                     place: place(source, "base", Find::Key),
-                    message: format!("there is no recipe {name:?} to build on; `cloze recipes` lists them"),
+                    message: format!(
+                        "there is no recipe {name:?} to build on; `cloze recipes` lists them"
+                    ),
                 })?;
                 let value = Value::Table(table(&found)?);
                 sources.push(found);
@@ -115,7 +123,8 @@ impl Recipe {
         for text in overrides {
             set(&mut merged, text)?;
         }
-        let recipe = Self::deserialize(merged).map_err(|error| explain(&error, &sources, overrides))?;
+        let recipe =
+            Self::deserialize(merged).map_err(|error| explain(&error, &sources, overrides))?;
         recipe.validate(&source.name)?;
         Ok(recipe)
     }
@@ -130,22 +139,33 @@ impl Recipe {
         faults.extend(interactions.faults("data"));
         self.model.check(&mut faults);
         let cutoffs = &self.evaluate.cutoffs;
-        faults.check(!cutoffs.is_empty() && !cutoffs.contains(&0), "evaluate.cutoffs", || {
-            format!("expected one or more positive numbers, found {cutoffs:?}")
-        });
-        faults.check(self.evaluate.sampled_negatives != Some(0), "evaluate.sampled_negatives", || {
-            "expected at least 1, found 0; leave it out for none".to_owned()
-        });
+        faults.check(
+            !cutoffs.is_empty() && !cutoffs.contains(&0),
+            "evaluate.cutoffs",
+            || format!("expected one or more positive numbers, found {cutoffs:?}"),
+        );
+        faults.check(
+            self.evaluate.sampled_negatives != Some(0),
+            "evaluate.sampled_negatives",
+            || "expected at least 1, found 0; leave it out for none".to_owned(),
+        );
         faults.check(self.stage.len() == 1, "stage", || {
             format!("expected one [[stage]], found {}", self.stage.len())
         });
         for (index, stage) in self.stage.iter().enumerate() {
             let Stage::Train(train) = stage;
             let (max_len, max_tokens) = (self.model.max_len, train.batch.max_tokens);
-            faults.check(max_tokens >= max_len, &format!("stage.{index}.batch.max_tokens"), || {
-                format!("expected at least model.max_len {max_len}, found {max_tokens}")
-            });
-            train.check(&format!("stage.{index}"), self.model.stack.mixer.sees_future(), cutoffs, &mut faults);
+            faults.check(
+                max_tokens >= max_len,
+                &format!("stage.{index}.batch.max_tokens"),
+                || format!("expected at least model.max_len {max_len}, found {max_tokens}"),
+            );
+            train.check(
+                &format!("stage.{index}"),
+                self.model.stack.mixer.sees_future(),
+                cutoffs,
+                &mut faults,
+            );
         }
         faults.into_result(place)
     }
@@ -157,10 +177,15 @@ impl Recipe {
 }
 
 fn table(source: &Source) -> Result<toml::Table, Error> {
-    source.text.parse::<toml::Table>().map_err(|error| Error::Recipe {
-        place: error.span().map_or_else(|| source.name.clone(), |span| at(source, span.start)),
-        message: error.message().trim().replace('\n', ", "),
-    })
+    source
+        .text
+        .parse::<toml::Table>()
+        .map_err(|error| Error::Recipe {
+            place: error
+                .span()
+                .map_or_else(|| source.name.clone(), |span| at(source, span.start)),
+            message: error.message().trim().replace('\n', ", "),
+        })
 }
 
 /// `name:line:column` of a byte of the text.
@@ -187,7 +212,9 @@ fn merge(under: &mut Value, over: Value) {
                 }
             }
         }
-        (Value::Array(under), Value::Array(over)) if over.iter().all(Value::is_table) && !over.is_empty() => {
+        (Value::Array(under), Value::Array(over))
+            if over.iter().all(Value::is_table) && !over.is_empty() =>
+        {
             for (index, value) in over.into_iter().enumerate() {
                 match under.get_mut(index) {
                     Some(old) => merge(old, value),
@@ -202,7 +229,10 @@ fn merge(under: &mut Value, over: Value) {
 const ROOT_KEYS: [&str; 6] = ["seed", "paper", "data", "model", "evaluate", "stage"];
 
 fn set(recipe: &mut Value, text: &str) -> Result<(), Error> {
-    let fail = |message: String| Error::Recipe { place: format!("--set {text}"), message };
+    let fail = |message: String| Error::Recipe {
+        place: format!("--set {text}"),
+        message,
+    };
     let (path, raw) = text
         .split_once('=')
         .ok_or_else(|| fail("expected path=value, such as optim.lr=1e-3".to_owned()))?;
@@ -216,9 +246,15 @@ fn set(recipe: &mut Value, text: &str) -> Result<(), Error> {
         let stage = recipe.get("stage").and_then(|s| s.get(0));
         if stage.is_none_or(|s| s.get(keys[0]).is_none()) && keys.len() == 1 {
             let known = ROOT_KEYS.iter().copied().map(str::to_owned);
-            let inner = stage.and_then(Value::as_table).into_iter().flat_map(|t| t.keys().cloned());
+            let inner = stage
+                .and_then(Value::as_table)
+                .into_iter()
+                .flat_map(|t| t.keys().cloned());
             if let Some(near) = nearest(keys[0], known.chain(inner)) {
-                return Err(fail(format!("there is no {:?}; did you mean {near:?}?", keys[0])));
+                return Err(fail(format!(
+                    "there is no {:?}; did you mean {near:?}?",
+                    keys[0]
+                )));
             }
         }
         keys.splice(0..0, ["stage", "0"]);
@@ -228,12 +264,21 @@ fn set(recipe: &mut Value, text: &str) -> Result<(), Error> {
         here = match here {
             Value::Array(items) => {
                 let count = items.len();
-                key.parse().ok().and_then(|i: usize| items.get_mut(i)).ok_or_else(|| {
-                    fail(format!("expected a number below {count}, found {key:?}"))
-                })?
+                key.parse()
+                    .ok()
+                    .and_then(|i: usize| items.get_mut(i))
+                    .ok_or_else(|| {
+                        fail(format!("expected a number below {count}, found {key:?}"))
+                    })?
             }
-            Value::Table(t) => t.entry(*key).or_insert_with(|| Value::Table(toml::Table::new())),
-            other => return Err(fail(format!("{key:?} lies within {other}, which has no keys"))),
+            Value::Table(t) => t
+                .entry(*key)
+                .or_insert_with(|| Value::Table(toml::Table::new())),
+            other => {
+                return Err(fail(format!(
+                    "{key:?} lies within {other}, which has no keys"
+                )));
+            }
         };
     }
     let last = keys[keys.len() - 1];
@@ -242,12 +287,18 @@ fn set(recipe: &mut Value, text: &str) -> Result<(), Error> {
             // A whole table given on the command line follows the rule of `base`.
             Some(old) if value.is_table() => merge(old, value),
             // TOML tells 1 from 1.0; whoever types lr=1 means the number.
-            Some(Value::Float(old)) if value.is_integer() => *old = value.as_integer().unwrap_or_default() as f64,
+            Some(Value::Float(old)) if value.is_integer() => {
+                *old = value.as_integer().unwrap_or_default() as f64;
+            }
             _ => {
                 t.insert(last.to_owned(), value);
             }
         },
-        other => return Err(fail(format!("{last:?} lies within {other}, which has no keys"))),
+        other => {
+            return Err(fail(format!(
+                "{last:?} lies within {other}, which has no keys"
+            )));
+        }
     }
     Ok(())
 }
@@ -264,7 +315,9 @@ fn explain(error: &toml::de::Error, sources: &[Source], overrides: &[String]) ->
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     let text = message.split('"').nth(1);
     let (needle, find) = match (message.split(' ').next(), quoted.first(), text) {
-        (Some("unknown"), Some(name), _) if message.starts_with("unknown field") => (Some(*name), Find::Key),
+        (Some("unknown"), Some(name), _) if message.starts_with("unknown field") => {
+            (Some(*name), Find::Key)
+        }
         (Some("unknown"), Some(name), _) => (Some(*name), Find::Text),
         (_, _, Some(text)) => (Some(text), Find::Text),
         _ => (None, Find::Text),
@@ -280,7 +333,10 @@ fn explain(error: &toml::de::Error, sources: &[Source], overrides: &[String]) ->
             .map(|o| format!("--set {o}"))
             .or_else(|| sources.iter().find_map(|s| locate(s, needle, find)))
     });
-    Error::Recipe { place: found.unwrap_or_else(|| sources[0].name.clone()), message: message + &hint }
+    Error::Recipe {
+        place: found.unwrap_or_else(|| sources[0].name.clone()),
+        message: message + &hint,
+    }
 }
 
 fn nearest(name: &str, known: impl Iterator<Item = String>) -> Option<String> {
@@ -297,11 +353,20 @@ fn place(source: &Source, needle: &str, find: Find) -> String {
 
 /// Where a key, or a string value, stands in a source.
 fn locate(source: &Source, needle: &str, find: Find) -> Option<String> {
-    fn walk(value: &DeValue<'_>, span: std::ops::Range<usize>, needle: &str, find: Find) -> Option<usize> {
+    fn walk(
+        value: &DeValue<'_>,
+        span: std::ops::Range<usize>,
+        needle: &str,
+        find: Find,
+    ) -> Option<usize> {
         match value {
             DeValue::Table(t) => walk_table(t, needle, find),
-            DeValue::Array(items) => items.iter().find_map(|v| walk(v.get_ref(), v.span(), needle, find)),
-            DeValue::String(s) if matches!(find, Find::Text) && s.as_ref() == needle => Some(span.start),
+            DeValue::Array(items) => items
+                .iter()
+                .find_map(|v| walk(v.get_ref(), v.span(), needle, find)),
+            DeValue::String(s) if matches!(find, Find::Text) && s.as_ref() == needle => {
+                Some(span.start)
+            }
             _ => None,
         }
     }

@@ -71,7 +71,10 @@ mod tests {
         assert!(linear.factor(110, 110).abs() < 1e-12);
         let cosine = Schedule::Cosine(Warmup { warmup_steps: 0 });
         assert!((cosine.factor(50, 100) - 0.5).abs() < 1e-12);
-        let wsd = Schedule::Wsd(Wsd { warmup_steps: 5, decay_share: 0.2 });
+        let wsd = Schedule::Wsd(Wsd {
+            warmup_steps: 5,
+            decay_share: 0.2,
+        });
         assert!((wsd.factor(79, 100) - 1.0).abs() < 1e-12);
         assert!((wsd.factor(90, 100) - 0.5).abs() < 1e-12);
         let constant = Schedule::Constant(Warmup { warmup_steps: 0 });

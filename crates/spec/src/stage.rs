@@ -52,7 +52,13 @@ pub struct Validate {
 }
 
 impl Train {
-    pub(crate) fn check(&self, path: &str, sees_future: bool, cutoffs: &[usize], faults: &mut Faults) {
+    pub(crate) fn check(
+        &self,
+        path: &str,
+        sees_future: bool,
+        cutoffs: &[usize],
+        faults: &mut Faults,
+    ) {
         faults.extend(self.objective.faults(&format!("{path}.objective")));
         faults.extend(self.batch.faults(&format!("{path}.batch")));
         faults.extend(self.window.faults(&format!("{path}.window")));
@@ -71,17 +77,32 @@ impl Train {
             ("beta1", optim.beta1, (0.0..1.0).contains(&optim.beta1)),
             ("beta2", optim.beta2, (0.0..1.0).contains(&optim.beta2)),
             ("eps", optim.eps, optim.eps > 0.0 && optim.eps.is_finite()),
-            ("weight_decay", optim.weight_decay, optim.weight_decay >= 0.0 && optim.weight_decay.is_finite()),
-            ("clip_norm", optim.clip_norm.unwrap_or(1.0), optim.clip_norm.is_none_or(|v| v > 0.0)),
+            (
+                "weight_decay",
+                optim.weight_decay,
+                optim.weight_decay >= 0.0 && optim.weight_decay.is_finite(),
+            ),
+            (
+                "clip_norm",
+                optim.clip_norm.unwrap_or(1.0),
+                optim.clip_norm.is_none_or(|v| v > 0.0),
+            ),
         ] {
-            faults.check(holds, &format!("{path}.optim.{name}"), || format!("{value} is out of range"));
-        }
-        if let Schedule::Wsd(wsd) = &self.schedule {
-            faults.check((0.0..=1.0).contains(&wsd.decay_share), &format!("{path}.schedule.decay_share"), || {
-                format!("expected a share from 0 to 1, found {}", wsd.decay_share)
+            faults.check(holds, &format!("{path}.optim.{name}"), || {
+                format!("{value} is out of range")
             });
         }
-        faults.check_positive(&format!("{path}.validate.every_epochs"), self.validate.every_epochs as usize);
+        if let Schedule::Wsd(wsd) = &self.schedule {
+            faults.check(
+                (0.0..=1.0).contains(&wsd.decay_share),
+                &format!("{path}.schedule.decay_share"),
+                || format!("expected a share from 0 to 1, found {}", wsd.decay_share),
+            );
+        }
+        faults.check_positive(
+            &format!("{path}.validate.every_epochs"),
+            self.validate.every_epochs as usize,
+        );
         let metric = self.validate.metric.as_str();
         let known = metric == "mrr"
             || metric.split_once('@').is_some_and(|(name, k)| {

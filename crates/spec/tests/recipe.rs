@@ -18,7 +18,10 @@ fn bert4rec() -> Source {
 }
 
 fn parse(text: &str, overrides: &[&str]) -> Result<Recipe, String> {
-    let source = Source { name: "mine.toml".to_owned(), text: text.to_owned() };
+    let source = Source {
+        name: "mine.toml".to_owned(),
+        text: text.to_owned(),
+    };
     let overrides: Vec<String> = overrides.iter().map(|s| (*s).to_owned()).collect();
     Recipe::parse(&source, base, &overrides).map_err(|error| error.to_string())
 }
@@ -32,11 +35,22 @@ fn lr(recipe: &Recipe) -> f64 {
 #[test]
 fn every_shipped_recipe_and_size_is_valid_and_survives_being_written() {
     let mut count = 0;
-    for system in std::fs::read_dir(recipes()).unwrap().map(|e| e.unwrap().path()).filter(|p| p.is_dir()) {
-        let sizes = std::fs::read_dir(system.join("sizes")).unwrap().map(|e| e.unwrap().path());
+    for system in std::fs::read_dir(recipes())
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .filter(|p| p.is_dir())
+    {
+        let sizes = std::fs::read_dir(system.join("sizes"))
+            .unwrap()
+            .map(|e| e.unwrap().path());
         for path in sizes.chain([system.join("recipe.toml")]) {
             let recipe = Recipe::parse(&Source::read(&path).unwrap(), base, &[]).unwrap();
-            assert_eq!(parse(&recipe.to_toml(), &[]).unwrap(), recipe, "{}", path.display());
+            assert_eq!(
+                parse(&recipe.to_toml(), &[]).unwrap(),
+                recipe,
+                "{}",
+                path.display()
+            );
             count += 1;
         }
     }
@@ -56,7 +70,10 @@ fn an_unknown_key_is_told_with_line_column_and_the_nearest_name() {
 fn an_unknown_key_within_a_table_with_a_kind_is_told_too() {
     let text = "base = \"bert4rec\"\n[[stage]]\noptim = { lr = 1e-3, beta3 = 0.9 }\n";
     let message = parse(text, &[]).unwrap_err();
-    assert!(message.starts_with("mine.toml:3:22: unknown field `beta3`"), "{message}");
+    assert!(
+        message.starts_with("mine.toml:3:22: unknown field `beta3`"),
+        "{message}"
+    );
     assert!(message.ends_with("did you mean `beta1`?"), "{message}");
 }
 
@@ -64,7 +81,10 @@ fn an_unknown_key_within_a_table_with_a_kind_is_told_too() {
 fn an_unknown_kind_is_told_with_the_kinds_there_are() {
     let text = "base = \"bert4rec\"\n[model.stack]\nmixer = { kind = \"atention\", heads = 2 }\n";
     let message = parse(text, &[]).unwrap_err();
-    assert!(message.starts_with("mine.toml:3:18: unknown variant `atention`"), "{message}");
+    assert!(
+        message.starts_with("mine.toml:3:18: unknown variant `atention`"),
+        "{message}"
+    );
     assert!(message.ends_with("did you mean `attention`?"), "{message}");
 }
 
@@ -77,13 +97,25 @@ fn broken_toml_is_told_with_line_and_column() {
 #[test]
 fn a_base_that_does_not_exist_is_told() {
     let message = parse("base = \"bert5rec\"", &[]).unwrap_err();
-    assert!(message.contains("there is no recipe \"bert5rec\""), "{message}");
+    assert!(
+        message.contains("there is no recipe \"bert5rec\""),
+        "{message}"
+    );
 }
 
 #[test]
 fn all_faults_of_values_are_reported_together() {
-    let message = parse("base = \"bert4rec\"\n[model]\nwidth = 63\nmax_len = 1\n", &["optim.lr=-1"]).unwrap_err();
-    for part in ["3 faults", "model.max_len", "model.stack.mixer.heads", "stage.0.optim.lr"] {
+    let message = parse(
+        "base = \"bert4rec\"\n[model]\nwidth = 63\nmax_len = 1\n",
+        &["optim.lr=-1"],
+    )
+    .unwrap_err();
+    for part in [
+        "3 faults",
+        "model.max_len",
+        "model.stack.mixer.heads",
+        "stage.0.optim.lr",
+    ] {
         assert!(message.contains(part), "{part} in {message}");
     }
 }
@@ -93,9 +125,20 @@ fn overrides_reach_any_value_by_the_short_path_and_the_long_one() {
     for text in ["optim.lr=5e-4", "stage.0.optim.lr = 5e-4"] {
         assert!((lr(&parse("base = \"bert4rec\"", &[text]).unwrap()) - 5e-4).abs() < 1e-12);
     }
-    let recipe = parse("base = \"bert4rec\"", &["optim.lr=1", "model.width=128", "seed=7"]).unwrap();
-    assert_eq!((lr(&recipe), recipe.model.width, recipe.seed), (1.0, 128, 7));
-    let recipe = parse("base = \"bert4rec\"", &["schedule={kind=\"cosine\",warmup_steps=3}"]).unwrap();
+    let recipe = parse(
+        "base = \"bert4rec\"",
+        &["optim.lr=1", "model.width=128", "seed=7"],
+    )
+    .unwrap();
+    assert_eq!(
+        (lr(&recipe), recipe.model.width, recipe.seed),
+        (1.0, 128, 7)
+    );
+    let recipe = parse(
+        "base = \"bert4rec\"",
+        &["schedule={kind=\"cosine\",warmup_steps=3}"],
+    )
+    .unwrap();
     let Stage::Train(stage) = &recipe.stage[0];
     assert_eq!(
         stage.schedule,
@@ -106,24 +149,45 @@ fn overrides_reach_any_value_by_the_short_path_and_the_long_one() {
 #[test]
 fn a_wrong_override_is_told_as_such() {
     let message = parse("base = \"bert4rec\"", &["optim.lrr=1e-3"]).unwrap_err();
-    assert!(message.starts_with("--set optim.lrr=1e-3: unknown field `lrr`"), "{message}");
+    assert!(
+        message.starts_with("--set optim.lrr=1e-3: unknown field `lrr`"),
+        "{message}"
+    );
     let message = parse("base = \"bert4rec\"", &["epoch=3"]).unwrap_err();
-    assert_eq!(message, "--set epoch=3: there is no \"epoch\"; did you mean \"epochs\"?");
+    assert_eq!(
+        message,
+        "--set epoch=3: there is no \"epoch\"; did you mean \"epochs\"?"
+    );
     let message = parse("base = \"bert4rec\"", &["optim.lr"]).unwrap_err();
-    assert!(message.starts_with("--set optim.lr: expected path=value"), "{message}");
+    assert!(
+        message.starts_with("--set optim.lr: expected path=value"),
+        "{message}"
+    );
 }
 
 #[test]
 fn a_table_of_another_kind_replaces_the_base_whole() {
-    let recipe = parse("base = \"bert4rec\"\n[[stage]]\nschedule = { kind = \"constant\", warmup_steps = 5 }\n", &[]);
+    let recipe = parse(
+        "base = \"bert4rec\"\n[[stage]]\nschedule = { kind = \"constant\", warmup_steps = 5 }\n",
+        &[],
+    );
     assert!(recipe.is_ok(), "{recipe:?}");
-    let text = bert4rec().text.replace("kind = \"linear\"", "kind = \"wsd\"");
+    let text = bert4rec()
+        .text
+        .replace("kind = \"linear\"", "kind = \"wsd\"");
     let message = parse(&text, &[]).unwrap_err();
     assert!(message.contains("missing field `decay_share`"), "{message}");
 }
 
 #[test]
 fn an_objective_and_a_mixer_that_contradict_each_other_are_refused() {
-    let message = parse("base = \"bert4rec\"\n[model.stack]\nmixer = { causal = true }\n", &[]).unwrap_err();
-    assert!(message.contains("model.stack.mixer.causal: expected false"), "{message}");
+    let message = parse(
+        "base = \"bert4rec\"\n[model.stack]\nmixer = { causal = true }\n",
+        &[],
+    )
+    .unwrap_err();
+    assert!(
+        message.contains("model.stack.mixer.causal: expected false"),
+        "{message}"
+    );
 }

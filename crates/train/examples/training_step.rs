@@ -44,15 +44,24 @@ fn case(name: &str) -> Case {
             "ffn": { "kind": "mlp", "width": ffn, "activation": "gelu" }
         }
     });
-    Case { model: serde_json::from_value(config).expect("a model"), items, masked }
+    Case {
+        model: serde_json::from_value(config).expect("a model"),
+        items,
+        masked,
+    }
 }
 
 fn batch(lengths: &[usize], case: &Case, rng: &mut impl Rng) -> PackedBatch {
     let mut below = |n: usize| (rng.next_u64() % n as u64) as usize;
-    let mut batch = PackedBatch { offsets: vec![0], ..PackedBatch::default() };
+    let mut batch = PackedBatch {
+        offsets: vec![0],
+        ..PackedBatch::default()
+    };
     for &len in lengths {
         let first = batch.tokens.len();
-        batch.tokens.extend((0..len).map(|_| below(case.items) as u32));
+        batch
+            .tokens
+            .extend((0..len).map(|_| below(case.items) as u32));
         let count = ((case.masked * len as f64).round() as usize).clamp(1, len);
         let mut places: Vec<usize> = (0..len).collect();
         for i in 0..count {
@@ -75,17 +84,25 @@ fn batch(lengths: &[usize], case: &Case, rng: &mut impl Rng) -> PackedBatch {
 fn peak_mib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
-    line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) / 1024
+    line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok())
+        .unwrap_or(0)
+        / 1024
 }
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let value = |name: &str| {
-        let place = arguments.iter().position(|a| a == name).unwrap_or_else(|| panic!("expected {name} VALUE"));
+        let place = arguments
+            .iter()
+            .position(|a| a == name)
+            .unwrap_or_else(|| panic!("expected {name} VALUE"));
         arguments[place + 1].clone()
     };
     let threads = value("--threads").parse().expect("--threads: a number");
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().expect("a thread pool");
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global()
+        .expect("a thread pool");
     let base = peak_mib();
     let case = case(&value("--case"));
     let file = std::fs::read_to_string(value("--batches")).expect("--batches: a readable file");
@@ -93,7 +110,10 @@ fn main() {
     let batches: Vec<PackedBatch> = file
         .lines()
         .map(|line| {
-            let lengths: Vec<usize> = line.split_whitespace().map(|n| n.parse().expect("a length")).collect();
+            let lengths: Vec<usize> = line
+                .split_whitespace()
+                .map(|n| n.parse().expect("a length"))
+                .collect();
             batch(&lengths, &case, &mut rng)
         })
         .collect();
@@ -101,12 +121,25 @@ fn main() {
     let parameters: usize = values.values().map(Vec::len).sum();
     let mut encoder = Encoder::new(&case.model, case.items, &values, &Device::flex().autodiff());
     drop(values);
-    let settings = AdamW { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, clip_norm: None };
+    let settings = AdamW {
+        lr: 1e-3,
+        beta1: 0.9,
+        beta2: 0.999,
+        eps: 1e-8,
+        weight_decay: 0.01,
+        clip_norm: None,
+    };
     let mut optimizer = Optimizer::new(settings, &encoder);
-    println!("ready parameters={parameters} base_mib={base} name=cloze-{}", env!("CARGO_PKG_VERSION"));
+    println!(
+        "ready parameters={parameters} base_mib={base} name=cloze-{}",
+        env!("CARGO_PKG_VERSION")
+    );
     for line in std::io::stdin().lock().lines() {
         let line = line.expect("UTF-8 on standard input");
-        let index: usize = line.strip_prefix("step ").and_then(|n| n.parse().ok()).expect("`step NUMBER`");
+        let index: usize = line
+            .strip_prefix("step ")
+            .and_then(|n| n.parse().ok())
+            .expect("`step NUMBER`");
         let start = Instant::now();
         let mut noise = Noise::new(optimizer.steps());
         let loss = objective::loss(&encoder, &batches[index], &Loss::Softmax, &mut noise);

@@ -80,7 +80,10 @@ pub(crate) fn tensors(model: &Model, items: usize, values: &Values) -> Tensors {
     parameters(model, items)
         .into_iter()
         .map(|p| {
-            let of_parameter = values.get(&p.name).unwrap_or_else(|| panic!("values hold {}", p.name)).clone();
+            let of_parameter = values
+                .get(&p.name)
+                .unwrap_or_else(|| panic!("values hold {}", p.name))
+                .clone();
             (p.name, (p.shape, of_parameter))
         })
         .collect()
@@ -92,7 +95,10 @@ pub(crate) fn tensors(model: &Model, items: usize, values: &Values) -> Tensors {
 /// If the file cannot be read, or any tensor is missing, extra or misshapen.
 pub(crate) fn read_values(path: &Path, model: &Model, items: usize) -> Result<Values, Error> {
     let tensors = safetensors::read(path)?;
-    let shapes = tensors.iter().map(|(name, (shape, _))| (name.clone(), shape.clone())).collect();
+    let shapes = tensors
+        .iter()
+        .map(|(name, (shape, _))| (name.clone(), shape.clone()))
+        .collect();
     weights::check(model, items, &shapes, &path.display().to_string())?;
     Ok(safetensors::values(tensors))
 }
@@ -115,7 +121,9 @@ pub fn write(
     };
     let root = folder(out);
     // Always a new name: a rename over an older checkpoint of the same step could not be atomic.
-    let serial = newest(out).and_then(|path| path.file_name()?.to_str()?.parse::<u64>().ok()).map_or(0, |n| n + 1);
+    let serial = newest(out)
+        .and_then(|path| path.file_name()?.to_str()?.parse::<u64>().ok())
+        .map_or(0, |n| n + 1);
     let temporary = root.join(format!("{serial:06}.tmp"));
     let done = root.join(format!("{serial:06}"));
     if temporary.exists() {
@@ -125,9 +133,14 @@ pub fn write(
     let model = &recipe.model;
     safetensors::write(&temporary.join(WEIGHTS), &tensors(model, items, values))?;
     safetensors::write(&temporary.join(MEAN), &tensors(model, items, &moments.mean))?;
-    safetensors::write(&temporary.join(SQUARE), &tensors(model, items, &moments.square))?;
+    safetensors::write(
+        &temporary.join(SQUARE),
+        &tensors(model, items, &moments.square),
+    )?;
     let json = serde_json::to_vec_pretty(state).expect("a state holds only what JSON can say");
-    write_atomically(&temporary.join(STATE), |file| std::io::Write::write_all(file, &json))?;
+    write_atomically(&temporary.join(STATE), |file| {
+        std::io::Write::write_all(file, &json)
+    })?;
     fs::rename(&temporary, &done).map_err(io(&done))?;
     sync_folder(&root);
     for entry in fs::read_dir(&root).map_err(io(&root))? {
@@ -142,7 +155,11 @@ pub fn write(
 /// The folder of the newest complete checkpoint of `out`.
 fn newest(out: &Path) -> Option<PathBuf> {
     let is_complete = |path: &PathBuf| path.extension().is_none() && path.join(STATE).exists();
-    fs::read_dir(folder(out)).ok()?.filter_map(|entry| Some(entry.ok()?.path())).filter(is_complete).max()
+    fs::read_dir(folder(out))
+        .ok()?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(is_complete)
+        .max()
 }
 
 /// The newest complete checkpoint of `out`, if there is one.
@@ -150,11 +167,18 @@ fn newest(out: &Path) -> Option<PathBuf> {
 /// # Errors
 /// If it cannot be read or does not fit the recipe.
 pub fn read(out: &Path, recipe: &Recipe, items: usize) -> Result<Option<Checkpoint>, Error> {
-    let Some(newest) = newest(out) else { return Ok(None) };
+    let Some(newest) = newest(out) else {
+        return Ok(None);
+    };
     let path = newest.join(STATE);
-    let text = fs::read(&path).map_err(|source| cloze_spec::Error::Io { path: path.clone(), source })?;
-    let state: State = serde_json::from_slice(&text)
-        .map_err(|error| Error::Resume { path, message: format!("is no training state: {error}") })?;
+    let text = fs::read(&path).map_err(|source| cloze_spec::Error::Io {
+        path: path.clone(),
+        source,
+    })?;
+    let state: State = serde_json::from_slice(&text).map_err(|error| Error::Resume {
+        path,
+        message: format!("is no training state: {error}"),
+    })?;
     let model = &recipe.model;
     Ok(Some(Checkpoint {
         values: read_values(&newest.join(WEIGHTS), model, items)?,

@@ -27,7 +27,9 @@ pub enum Error {
         message: String,
     },
     /// Training went wrong.
-    #[error("step {step}: the loss is {loss}; lower optim.lr, raise schedule.warmup_steps, or set optim.clip_norm")]
+    #[error(
+        "step {step}: the loss is {loss}; lower optim.lr, raise schedule.warmup_steps, or set optim.clip_norm"
+    )]
     Diverged {
         /// The step.
         step: u64,

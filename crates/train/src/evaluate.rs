@@ -26,16 +26,39 @@ const PROTOCOL_SEED: u64 = 12345;
 
 /// Ranks the validation cases among all items, as the recipe judges.
 pub fn validation(encoder: &Encoder, recipe: &Recipe, dataset: &Dataset) -> RankingMetrics {
-    let settings = Evaluate { sampled_negatives: None, ..recipe.evaluate.clone() };
+    let settings = Evaluate {
+        sampled_negatives: None,
+        ..recipe.evaluate.clone()
+    };
     let scorer = Scorer::new(encoder.clone(), &recipe.model);
-    let result = model("validation", &scorer, &dataset.split.validation, &settings, dataset.vocabulary.counts());
-    result.protocols.into_iter().next().expect("the full ranking is always judged").1
+    let result = model(
+        "validation",
+        &scorer,
+        &dataset.split.validation,
+        &settings,
+        dataset.vocabulary.counts(),
+    );
+    result
+        .protocols
+        .into_iter()
+        .next()
+        .expect("the full ranking is always judged")
+        .1
 }
 
 /// Ranks `cases` by a model.
-pub fn model(name: &str, scorer: &Scorer, cases: &Cases, settings: &Evaluate, popularity: &[u64]) -> Result {
+pub fn model(
+    name: &str,
+    scorer: &Scorer,
+    cases: &Cases,
+    settings: &Evaluate,
+    popularity: &[u64],
+) -> Result {
     judge(name, cases, settings, popularity, &mut |batch, scores| {
-        let histories: Vec<&[u32]> = batch.iter().map(|&case| cases.histories.get(case)).collect();
+        let histories: Vec<&[u32]> = batch
+            .iter()
+            .map(|&case| cases.histories.get(case))
+            .collect();
         scorer.score(&histories, scores);
     })
 }
@@ -48,9 +71,27 @@ pub fn baselines(dataset: &Dataset, cases: &Cases, settings: &Evaluate) -> Vec<R
     let bigram = Bigram::fit(train, items);
     let knn = ItemKnn::fit(train, items);
     vec![
-        judge("popularity", cases, settings, &counts, &mut by_history(cases, items, |h, out| popularity.score(h, out))),
-        judge("bigram", cases, settings, &counts, &mut by_history(cases, items, |h, out| bigram.score(h, out))),
-        judge("item-kNN", cases, settings, &counts, &mut by_history(cases, items, |h, out| knn.score(h, out))),
+        judge(
+            "popularity",
+            cases,
+            settings,
+            &counts,
+            &mut by_history(cases, items, |h, out| popularity.score(h, out)),
+        ),
+        judge(
+            "bigram",
+            cases,
+            settings,
+            &counts,
+            &mut by_history(cases, items, |h, out| bigram.score(h, out)),
+        ),
+        judge(
+            "item-kNN",
+            cases,
+            settings,
+            &counts,
+            &mut by_history(cases, items, |h, out| knn.score(h, out)),
+        ),
     ]
 }
 
@@ -63,5 +104,8 @@ fn judge(
 ) -> Result {
     let protocols = Protocol::of(settings, PROTOCOL_SEED);
     let metrics = evaluate(cases, popularity.len(), popularity, &protocols, score);
-    Result { model: name.to_owned(), protocols: protocols.iter().map(Protocol::name).zip(metrics).collect() }
+    Result {
+        model: name.to_owned(),
+        protocols: protocols.iter().map(Protocol::name).zip(metrics).collect(),
+    }
 }

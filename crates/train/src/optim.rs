@@ -1,4 +1,4 @@
-//! AdamW over the parameters of an encoder.
+//! Adam with decoupled weight decay over the parameters of an encoder.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor};
@@ -46,7 +46,12 @@ impl Optimizer {
     pub fn new(settings: optim::AdamW, encoder: &Encoder) -> Self {
         let mut shapes = Shapes(Vec::new());
         encoder.visit(&mut shapes);
-        Self { settings, steps: 0, slots: shapes.0, summed: 0 }
+        Self {
+            settings,
+            steps: 0,
+            slots: shapes.0,
+            summed: 0,
+        }
     }
 
     /// Goes on from stored moments.
@@ -57,7 +62,8 @@ impl Optimizer {
         self.steps = steps;
         for (slot, name) in self.slots.iter_mut().zip(encoder.names()) {
             let device = slot.mean.device();
-            let load = |values: &weights::Values| Tensor::from_floats(values[&name].as_slice(), &device);
+            let load =
+                |values: &weights::Values| Tensor::from_floats(values[&name].as_slice(), &device);
             slot.mean = load(&moments.mean);
             slot.square = load(&moments.square);
         }
@@ -66,7 +72,12 @@ impl Optimizer {
     /// The moments, to store.
     pub fn moments(&self, encoder: &Encoder) -> Moments {
         let mut moments = Moments::default();
-        let read = |tensor: &Tensor<1>| tensor.to_data().try_into_vec::<f32>().expect("moments are f32");
+        let read = |tensor: &Tensor<1>| {
+            tensor
+                .to_data()
+                .try_into_vec::<f32>()
+                .expect("moments are f32")
+        };
         for (slot, name) in self.slots.iter().zip(encoder.names()) {
             moments.square.insert(name.clone(), read(&slot.square));
             moments.mean.insert(name, read(&slot.mean));
@@ -76,7 +87,10 @@ impl Optimizer {
 
     /// Adds the gradients of one batch to those that wait for [`Self::step`].
     pub fn accumulate(&mut self, encoder: &Encoder, gradients: Gradients) {
-        encoder.visit(&mut Collect { gradients, slots: self.slots.iter_mut() });
+        encoder.visit(&mut Collect {
+            gradients,
+            slots: self.slots.iter_mut(),
+        });
         self.summed += 1;
     }
 
@@ -90,7 +104,12 @@ impl Optimizer {
         self.steps += 1;
         let mean = 1.0 / self.summed.max(1) as f64;
         self.summed = 0;
-        let sum: f64 = self.slots.iter().filter_map(|slot| slot.gradient.as_ref()).map(sum_of_squares).sum();
+        let sum: f64 = self
+            .slots
+            .iter()
+            .filter_map(|slot| slot.gradient.as_ref())
+            .map(sum_of_squares)
+            .sum();
         let gradient_norm = sum.sqrt() * mean;
         let clip = match self.settings.clip_norm {
             Some(limit) if gradient_norm > limit => limit / gradient_norm,
@@ -105,7 +124,10 @@ impl Optimizer {
             step: self.steps,
             grad_scale: (mean * clip) as f32,
         };
-        let encoder = encoder.map(&mut Apply { config, slots: self.slots.iter_mut() });
+        let encoder = encoder.map(&mut Apply {
+            config,
+            slots: self.slots.iter_mut(),
+        });
         (encoder, Step { gradient_norm })
     }
 }
@@ -118,7 +140,11 @@ impl ModuleVisitor for Shapes {
         let count = tensor.shape().num_elements();
         let device = tensor.device().inner();
         let zeros = || Tensor::zeros([count], &device);
-        self.0.push(Slot { mean: zeros(), square: zeros(), gradient: None });
+        self.0.push(Slot {
+            mean: zeros(),
+            square: zeros(),
+            gradient: None,
+        });
     }
 }
 
@@ -150,12 +176,24 @@ struct Apply<'a> {
 impl ModuleMapper for Apply<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let slot = self.slots.next().expect("a slot a parameter");
-        let Some(gradient) = slot.gradient.take() else { return param };
+        let Some(gradient) = slot.gradient.take() else {
+            return param;
+        };
         // Biases and norms are vectors; only matrices and embeddings decay.
-        let weight_decay = if D == 1 { 0.0 } else { self.config.weight_decay };
-        let config = AdamW { weight_decay, ..self.config };
+        let weight_decay = if D == 1 {
+            0.0
+        } else {
+            self.config.weight_decay
+        };
+        let config = AdamW {
+            weight_decay,
+            ..self.config
+        };
         let empty = || Tensor::zeros([0], &gradient.device());
-        let (mean, square) = (std::mem::replace(&mut slot.mean, empty()), std::mem::replace(&mut slot.square, empty()));
+        let (mean, square) = (
+            std::mem::replace(&mut slot.mean, empty()),
+            std::mem::replace(&mut slot.square, empty()),
+        );
         param.map(|tensor| {
             let shape = tensor.shape();
             let flat = tensor.inner().reshape([mean.shape().num_elements()]);

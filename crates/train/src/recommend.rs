@@ -31,9 +31,17 @@ impl Scorer {
     pub fn new(encoder: Encoder, model: &cloze_spec::Model) -> Self {
         let items = encoder.items();
         let table = encoder.table().slice([0..items, 0..model.width]);
-        let bias = encoder.bias().unwrap_or_else(|| Tensor::zeros([items], &table.device()));
+        let bias = encoder
+            .bias()
+            .unwrap_or_else(|| Tensor::zeros([items], &table.device()));
         let appends_blank = model.stack.mixer.sees_future();
-        Self { encoder, table, bias, max_len: model.max_len, appends_blank }
+        Self {
+            encoder,
+            table,
+            bias,
+            max_len: model.max_len,
+            appends_blank,
+        }
     }
 
     /// Number of items, `V`.
@@ -46,14 +54,25 @@ impl Scorer {
     /// # Panics
     /// If a history is empty while the model needs a last item, or `scores` has another length.
     pub fn score(&self, histories: &[&[u32]], scores: &mut [f32]) {
-        assert_eq!(scores.len(), histories.len() * self.items(), "a row of scores a history");
+        assert_eq!(
+            scores.len(),
+            histories.len() * self.items(),
+            "a row of scores a history"
+        );
         if histories.is_empty() {
             return;
         }
         let blank = self.appends_blank.then_some(self.items() as u32);
         let batch = next_item_batch(histories.iter().copied(), self.max_len, blank);
-        let hidden = self.encoder.forward(&Sequences::new(&batch), &mut Noise::none()); // [M, D]
-        let found = op::linear(hidden, self.table.clone(), self.bias.clone(), Activation::Identity); // [M, V]
+        let hidden = self
+            .encoder
+            .forward(&Sequences::new(&batch), &mut Noise::none()); // [M, D]
+        let found = op::linear(
+            hidden,
+            self.table.clone(),
+            self.bias.clone(),
+            Activation::Identity,
+        ); // [M, V]
         let found = found.into_data();
         scores.copy_from_slice(found.as_slice::<f32>().expect("scores are f32"));
     }
@@ -99,13 +118,22 @@ impl Recommender {
         if vocabulary.len() != config.items {
             return Err(Error::Weights {
                 path: folder.join(folder::ITEMS),
-                message: format!("has {} items, {} says {}", vocabulary.len(), folder::CONFIG, config.items),
+                message: format!(
+                    "has {} items, {} says {}",
+                    vocabulary.len(),
+                    folder::CONFIG,
+                    config.items
+                ),
             });
         }
         let values = checkpoint::read_values(&path, &config.model, config.items)?;
         let encoder = Encoder::new(&config.model, config.items, &values, device);
         let scorer = Scorer::new(encoder, &config.model);
-        Ok(Self { config, vocabulary, scorer })
+        Ok(Self {
+            config,
+            vocabulary,
+            scorer,
+        })
     }
 
     /// The model alone.
@@ -117,7 +145,9 @@ impl Recommender {
     /// A history without items gets none.
     pub fn recommend(&self, histories: &[&[u32]], request: &Request) -> Vec<Vec<(u32, f32)>> {
         let items = self.scorer.items();
-        let known: Vec<usize> = (0..histories.len()).filter(|&i| !histories[i].is_empty()).collect();
+        let known: Vec<usize> = (0..histories.len())
+            .filter(|&i| !histories[i].is_empty())
+            .collect();
         let mut best = vec![Vec::new(); histories.len()];
         for part in known.chunks((MAX_SCORES / items).clamp(1, BATCH)) {
             let rows: Vec<&[u32]> = part.iter().map(|&i| histories[i]).collect();
@@ -127,12 +157,18 @@ impl Recommender {
                 .par_chunks(items)
                 .zip(&rows)
                 .map(|(scores, history)| {
-                    let seen: HashSet<u32> =
-                        if request.exclude_seen { history.iter().copied().collect() } else { HashSet::new() };
+                    let seen: HashSet<u32> = if request.exclude_seen {
+                        history.iter().copied().collect()
+                    } else {
+                        HashSet::new()
+                    };
                     let skip = |item: u32| {
                         seen.contains(&item)
                             || request.deny.contains(&item)
-                            || request.allow.as_ref().is_some_and(|allow| !allow.contains(&item))
+                            || request
+                                .allow
+                                .as_ref()
+                                .is_some_and(|allow| !allow.contains(&item))
                     };
                     top_k(scores, request.top, skip)
                 })

@@ -9,10 +9,10 @@ use cloze_data::plan::BatchPlan;
 use cloze_data::prefetch::Prefetch;
 use cloze_data::{Dataset, batch::PackedBatch};
 use cloze_nn::{Encoder, Noise, objective, weights};
+use cloze_spec::Recipe;
 use cloze_spec::folder::{self, Config, write_atomically};
 use cloze_spec::optim::Optim;
 use cloze_spec::stage::{Stage, Train};
-use cloze_spec::Recipe;
 
 use crate::checkpoint::{self, Best, State};
 use crate::metric::RankingMetrics;
@@ -106,6 +106,7 @@ impl Run<'_> {
     /// # Errors
     /// If nothing is left to learn from, the loss is no longer a number, a checkpoint does not fit, or a file cannot be
     /// written.
+    #[expect(clippy::too_many_lines, reason = "one loop, read from top to bottom")]
     pub fn train(&self, observe: &mut dyn FnMut(&Event<'_>)) -> Result<Outcome, Error> {
         let Stage::Train(stage) = &self.recipe.stage[0];
         let items = self.dataset.vocabulary.len();
@@ -114,7 +115,9 @@ impl Run<'_> {
         if resumed.is_none() {
             self.write_folder()?;
         }
-        let mut state = resumed.as_ref().map_or_else(|| self.fresh_state(), |c| c.state.clone());
+        let mut state = resumed
+            .as_ref()
+            .map_or_else(|| self.fresh_state(), |c| c.state.clone());
         if state.fingerprint != self.dataset.fingerprint {
             return Err(Error::Resume {
                 path: self.out.to_owned(),
@@ -133,13 +136,26 @@ impl Run<'_> {
         }
         drop((resumed, values));
 
-        let first = BatchPlan::new(train, items, self.recipe.model.max_len, stage, self.recipe.seed, 0);
+        let first = BatchPlan::new(
+            train,
+            items,
+            self.recipe.model.max_len,
+            stage,
+            self.recipe.seed,
+            0,
+        );
         let batches = first.len();
         if batches == 0 {
-            return Err(Error::Empty("no user has enough training items to predict one from another".to_owned()));
+            return Err(Error::Empty(
+                "no user has enough training items to predict one from another".to_owned(),
+            ));
         }
         let total_steps = stage.epochs * batches.div_ceil(stage.accumulate) as u64;
-        observe(&Event::Started { state: &state, total_steps, parameters });
+        observe(&Event::Started {
+            state: &state,
+            total_steps,
+            parameters,
+        });
 
         while !state.finished {
             let plan = first.at_epoch(state.epoch);
@@ -148,11 +164,19 @@ impl Run<'_> {
             let mut pending = Pending::default();
             for batch in Prefetch::new(plan, state.batch) {
                 let seed = pass_seed(self.recipe.seed, state.epoch, state.batch);
-                let loss = objective::loss(&encoder, &batch, stage.objective.loss(), &mut Noise::new(seed));
+                let loss = objective::loss(
+                    &encoder,
+                    &batch,
+                    stage.objective.loss(),
+                    &mut Noise::new(seed),
+                );
                 let gradients = loss.backward();
                 let value = loss.into_scalar::<f32>();
                 if !value.is_finite() {
-                    return Err(Error::Diverged { step: state.step + 1, loss: value });
+                    return Err(Error::Diverged {
+                        step: state.step + 1,
+                        loss: value,
+                    });
                 }
                 optimizer.accumulate(&encoder, gradients);
                 pending.add(&batch, value);
@@ -179,7 +203,9 @@ impl Run<'_> {
                 }));
                 pending = Pending::default();
                 let asked = self.interrupt.load(Ordering::Relaxed);
-                if state.batch < count && (asked || self.max_steps.is_some_and(|max| state.step >= max)) {
+                if state.batch < count
+                    && (asked || self.max_steps.is_some_and(|max| state.step >= max))
+                {
                     self.save(&state, &encoder, &optimizer, observe)?;
                     return Ok(Outcome::Interrupted);
                 }
@@ -190,7 +216,10 @@ impl Run<'_> {
             if last || state.epoch.is_multiple_of(stage.validate.every_epochs) {
                 self.validate(stage, &encoder, &mut state, observe)?;
                 state.finished = last
-                    || stage.validate.patience.is_some_and(|patience| state.validations_without_gain >= patience);
+                    || stage
+                        .validate
+                        .patience
+                        .is_some_and(|patience| state.validations_without_gain >= patience);
                 self.save(&state, &encoder, &optimizer, observe)?;
             }
             let asked = self.interrupt.load(Ordering::Relaxed);
@@ -218,7 +247,10 @@ impl Run<'_> {
 
     /// What does not change while training: vocabulary, recipe and architecture. The weights come with validation.
     fn write_folder(&self) -> Result<(), Error> {
-        let io = |source| cloze_spec::Error::Io { path: self.out.to_owned(), source };
+        let io = |source| cloze_spec::Error::Io {
+            path: self.out.to_owned(),
+            source,
+        };
         std::fs::create_dir_all(self.out).map_err(io)?;
         let config = Config {
             model_type: Config::MODEL_TYPE.to_owned(),
@@ -227,11 +259,15 @@ impl Run<'_> {
             exclude_seen: self.recipe.evaluate.exclude_seen,
         };
         let text = |name: &str, text: String| {
-            write_atomically(&self.out.join(name), |file| std::io::Write::write_all(file, text.as_bytes()))
+            write_atomically(&self.out.join(name), |file| {
+                std::io::Write::write_all(file, text.as_bytes())
+            })
         };
         text(folder::RECIPE, self.recipe.to_toml())?;
         text(folder::CONFIG, config.to_json())?;
-        self.dataset.vocabulary.write(&self.out.join(folder::ITEMS))?;
+        self.dataset
+            .vocabulary
+            .write(&self.out.join(folder::ITEMS))?;
         Ok(())
     }
 
@@ -247,16 +283,29 @@ impl Run<'_> {
         let model = &self.recipe.model;
         let inner = Encoder::new(model, items, &values, &self.device);
         let metrics = evaluate::validation(&inner, self.recipe, self.dataset);
-        let value = metrics.named(&stage.validate.metric).expect("the recipe's metric is validated with its cutoffs");
+        let value = metrics
+            .named(&stage.validate.metric)
+            .expect("the recipe's metric is validated with its cutoffs");
         let is_best = state.best.is_none_or(|best| value > best.value);
         if is_best {
-            state.best = Some(Best { value, epoch: state.epoch });
+            state.best = Some(Best {
+                value,
+                epoch: state.epoch,
+            });
             state.validations_without_gain = 0;
-            safetensors::write(&self.out.join(folder::WEIGHTS), &checkpoint::tensors(model, items, &values))?;
+            safetensors::write(
+                &self.out.join(folder::WEIGHTS),
+                &checkpoint::tensors(model, items, &values),
+            )?;
         } else {
             state.validations_without_gain += 1;
         }
-        observe(&Event::Validated { state, metrics: &metrics, value, is_best });
+        observe(&Event::Validated {
+            state,
+            metrics: &metrics,
+            value,
+            is_best,
+        });
         Ok(())
     }
 
@@ -268,7 +317,14 @@ impl Run<'_> {
         observe: &mut dyn FnMut(&Event<'_>),
     ) -> Result<(), Error> {
         let items = self.dataset.vocabulary.len();
-        checkpoint::write(self.out, self.recipe, items, state, &encoder.values(), &optimizer.moments(encoder))?;
+        checkpoint::write(
+            self.out,
+            self.recipe,
+            items,
+            state,
+            &encoder.values(),
+            &optimizer.moments(encoder),
+        )?;
         observe(&Event::Saved { state });
         Ok(())
     }
@@ -294,7 +350,8 @@ impl Pending {
 
 /// The seed of one forward pass. Distinct passes get distinct seeds by an odd multiplier each.
 fn pass_seed(seed: u64, epoch: u64, batch: usize) -> u64 {
-    seed.wrapping_add(epoch.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_add((batch as u64).wrapping_mul(0xd1b5_4a32_d192_ed03))
+    seed.wrapping_add(epoch.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        .wrapping_add((batch as u64).wrapping_mul(0xd1b5_4a32_d192_ed03))
 }
 
 /// The checkpoint folder of a run, to tell people of.

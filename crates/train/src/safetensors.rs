@@ -22,14 +22,20 @@ pub fn write(path: &Path, tensors: &Tensors) -> Result<(), Error> {
     let bytes: Vec<(&str, &[usize], Vec<u8>)> = tensors
         .iter()
         .map(|(name, (shape, values))| {
-            (name.as_str(), shape.as_slice(), values.iter().flat_map(|v| v.to_le_bytes()).collect())
+            (
+                name.as_str(),
+                shape.as_slice(),
+                values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            )
         })
         .collect();
     let views = bytes.iter().map(|(name, shape, bytes)| {
-        let view = TensorView::new(Dtype::F32, shape.to_vec(), bytes).expect("as many bytes as the shape says");
+        let view = TensorView::new(Dtype::F32, shape.to_vec(), bytes)
+            .expect("as many bytes as the shape says");
         (*name, view)
     });
-    let file = safetensors::serialize(views, None).expect("names and shapes that safetensors can say");
+    let file =
+        safetensors::serialize(views, None).expect("names and shapes that safetensors can say");
     write_atomically(path, |out| out.write_all(&file))?;
     Ok(())
 }
@@ -39,16 +45,28 @@ pub fn write(path: &Path, tensors: &Tensors) -> Result<(), Error> {
 /// # Errors
 /// If the file cannot be read, is no safetensors file, or holds another type.
 pub fn read(path: &Path) -> Result<Tensors, Error> {
-    let bytes = std::fs::read(path)
-        .map_err(|source| cloze_spec::Error::Io { path: path.to_owned(), source })?;
-    let fail = |message: String| Error::Weights { path: path.to_owned(), message };
-    let file = SafeTensors::deserialize(&bytes).map_err(|error| fail(format!("is no safetensors file: {error}")))?;
+    let bytes = std::fs::read(path).map_err(|source| cloze_spec::Error::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    let fail = |message: String| Error::Weights {
+        path: path.to_owned(),
+        message,
+    };
+    let file = SafeTensors::deserialize(&bytes)
+        .map_err(|error| fail(format!("is no safetensors file: {error}")))?;
     file.iter()
         .map(|(name, view)| {
             if view.dtype() != Dtype::F32 {
-                return Err(fail(format!("tensor {name:?} has type {:?}, expected F32", view.dtype())));
+                return Err(fail(format!(
+                    "tensor {name:?} has type {:?}, expected F32",
+                    view.dtype()
+                )));
             }
-            let values = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+            let values = view
+                .data()
+                .chunks_exact(4)
+                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
             Ok((name.to_owned(), (view.shape().to_vec(), values.collect())))
         })
         .collect()
@@ -56,5 +74,8 @@ pub fn read(path: &Path) -> Result<Tensors, Error> {
 
 /// The values alone.
 pub fn values(tensors: Tensors) -> Values {
-    tensors.into_iter().map(|(name, (_, values))| (name, values)).collect()
+    tensors
+        .into_iter()
+        .map(|(name, (_, values))| (name, values))
+        .collect()
 }

@@ -24,7 +24,10 @@ pub(crate) struct Attention {
 
 impl Attention {
     pub fn new(settings: &mixer::Attention, width: usize, source: &Source<'_>, name: &str) -> Self {
-        assert!(width.is_multiple_of(settings.heads), "heads divide the width, as validated");
+        assert!(
+            width.is_multiple_of(settings.heads),
+            "heads divide the width, as validated"
+        );
         Self {
             qkv: Linear::new(source, &format!("{name}.qkv")),
             output: Linear::new(source, &format!("{name}.output")),
@@ -36,7 +39,13 @@ impl Attention {
 }
 
 impl Mixer for Attention {
-    fn forward(&self, x: Tensor<2>, sequences: &Sequences, selected: bool, noise: &mut Noise) -> Tensor<2> {
+    fn forward(
+        &self,
+        x: Tensor<2>,
+        sequences: &Sequences,
+        selected: bool,
+        noise: &mut Noise,
+    ) -> Tensor<2> {
         let qkv = self.qkv.forward(x, Activation::Identity); // [N, 3D]
         let dropout = noise.dropout(self.dropout);
         let mut mixed = op::attention(qkv, &sequences.offsets, self.heads, self.causal, dropout);

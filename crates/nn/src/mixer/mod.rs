@@ -15,7 +15,13 @@ use crate::weights::Source;
 pub(crate) trait Mixer {
     /// # Shapes
     /// `x: [N, D]` → `[N, D]`, or `[M, D]`, the batch's `rows` alone, if `selected`.
-    fn forward(&self, x: Tensor<2>, sequences: &Sequences, selected: bool, noise: &mut Noise) -> Tensor<2>;
+    fn forward(
+        &self,
+        x: Tensor<2>,
+        sequences: &Sequences,
+        selected: bool,
+        noise: &mut Noise,
+    ) -> Tensor<2>;
 }
 
 /// A mixer of any kind.
@@ -35,7 +41,13 @@ impl AnyMixer {
 }
 
 impl Mixer for AnyMixer {
-    fn forward(&self, x: Tensor<2>, sequences: &Sequences, selected: bool, noise: &mut Noise) -> Tensor<2> {
+    fn forward(
+        &self,
+        x: Tensor<2>,
+        sequences: &Sequences,
+        selected: bool,
+        noise: &mut Noise,
+    ) -> Tensor<2> {
         match self {
             Self::Attention(attention) => attention.forward(x, sequences, selected, noise),
         }

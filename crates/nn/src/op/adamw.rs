@@ -19,7 +19,8 @@ pub fn adamw<const D: usize>(
     if !on_host(&param.device()) {
         return composed(config, param, gradient, mean, square);
     }
-    let (mut param, gradient, mut mean, mut square) = (host(param), host(gradient), host(mean), host(square));
+    let (mut param, gradient, mut mean, mut square) =
+        (host(param), host(gradient), host(mean), host(square));
     cloze_kernels::op::adamw::step(
         Isa::detect(),
         config,
@@ -42,11 +43,19 @@ pub fn composed<const D: usize>(
 ) -> (Tensor<D>, Tensor<D>, Tensor<D>) {
     let gradient = gradient.mul_scalar(config.grad_scale);
     let mean = mean.mul_scalar(config.beta1) + gradient.clone().mul_scalar(1.0 - config.beta1);
-    let square = square.mul_scalar(config.beta2) + gradient.powi_scalar(2).mul_scalar(1.0 - config.beta2);
-    let unbias = |beta: f32| 1.0 / (1.0 - f64::from(beta).powi(i32::try_from(config.step).unwrap_or(i32::MAX)));
-    let root = square.clone().mul_scalar(unbias(config.beta2)).sqrt().add_scalar(config.eps);
+    let square =
+        square.mul_scalar(config.beta2) + gradient.powi_scalar(2).mul_scalar(1.0 - config.beta2);
+    let unbias = |beta: f32| {
+        1.0 / (1.0 - f64::from(beta).powi(i32::try_from(config.step).unwrap_or(i32::MAX)))
+    };
+    let root = square
+        .clone()
+        .mul_scalar(unbias(config.beta2))
+        .sqrt()
+        .add_scalar(config.eps);
     let step = mean.clone().mul_scalar(unbias(config.beta1)) / root;
-    let param = param.mul_scalar(1.0 - config.lr * config.weight_decay) - step.mul_scalar(config.lr);
+    let param =
+        param.mul_scalar(1.0 - config.lr * config.weight_decay) - step.mul_scalar(config.lr);
     (param, mean, square)
 }
 
@@ -61,7 +70,13 @@ pub fn sum_of_squares<const D: usize>(x: &Tensor<D>) -> f64 {
 
 /// The tensor as a slice of its own: contiguous, from its first value to its last.
 fn host<const D: usize>(tensor: Tensor<D>) -> FlexTensor {
-    let tensor = tensor.try_into_primitive::<Flex>().expect("a tensor on a Flex device, without autodiff");
+    let tensor = tensor
+        .try_into_primitive::<Flex>()
+        .expect("a tensor on a Flex device, without autodiff");
     let whole = tensor.layout().contiguous_offsets() == Some((0, tensor.storage::<f32>().len()));
-    if whole { tensor } else { tensor.to_contiguous() }
+    if whole {
+        tensor
+    } else {
+        tensor.to_contiguous()
+    }
 }

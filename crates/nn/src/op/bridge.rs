@@ -45,7 +45,8 @@ pub(crate) trait HostOp: Debug + Send + Sync + 'static {
     fn forward(&self, inputs: &[View<'_>], tracked: bool) -> Forward;
 
     /// The gradient of each input for which `wanted`; the others may be `None`.
-    fn backward(&self, past: &Past<'_>, d_output: &[f32], wanted: &[bool]) -> Vec<Option<Vec<f32>>>;
+    fn backward(&self, past: &Past<'_>, d_output: &[f32], wanted: &[bool])
+    -> Vec<Option<Vec<f32>>>;
 
     /// Whether the backward reads input `index`.
     fn keeps(&self, index: usize) -> bool;
@@ -65,7 +66,12 @@ pub enum Operands<B: Backend> {
     One(FloatTensor<B>),
     Two(FloatTensor<B>, FloatTensor<B>),
     Three(FloatTensor<B>, FloatTensor<B>, FloatTensor<B>),
-    Four(FloatTensor<B>, FloatTensor<B>, FloatTensor<B>, FloatTensor<B>),
+    Four(
+        FloatTensor<B>,
+        FloatTensor<B>,
+        FloatTensor<B>,
+        FloatTensor<B>,
+    ),
 }
 
 #[backend_extension(Flex, Autodiff)]
@@ -122,7 +128,11 @@ impl<const N: usize> Backward<Flex, N> for HostBackward {
             .enumerate()
             .map(|(index, shape)| View {
                 shape,
-                data: if state.op.keeps(index) { slice(kept.next().expect("kept by forward")) } else { &[] },
+                data: if state.op.keeps(index) {
+                    slice(kept.next().expect("kept by forward"))
+                } else {
+                    &[]
+                },
             })
             .collect();
         let past = Past {
@@ -131,7 +141,8 @@ impl<const N: usize> Backward<Flex, N> for HostBackward {
             saved: &state.saved,
         };
         let d_inputs = state.op.backward(&past, slice(&d_output[0]), &wanted);
-        for ((parent, gradient), shape) in ops.parents.into_iter().zip(d_inputs).zip(&state.shapes) {
+        for ((parent, gradient), shape) in ops.parents.into_iter().zip(d_inputs).zip(&state.shapes)
+        {
             if let Some(parent) = parent {
                 let gradient = gradient.expect("a wanted gradient is given");
                 grads.register::<Flex>(parent.id, tensor(gradient, shape));
@@ -144,14 +155,26 @@ fn tracked<const N: usize, C: CheckpointStrategy>(
     inputs: [FloatTensor<Autodiff<Flex, C>>; N],
     op: SharedOp,
 ) -> FloatTensor<Autodiff<Flex, C>> {
-    let nodes = inputs.each_ref().map(|t| t.node());
-    let inputs = contiguous(inputs.into_iter().map(|t| t.into_primitive()).collect());
+    let nodes = inputs
+        .each_ref()
+        .map(FloatTensor::<Autodiff<Flex, C>>::node);
+    let inputs = contiguous(
+        inputs
+            .into_iter()
+            .map(FloatTensor::<Autodiff<Flex, C>>::into_primitive)
+            .collect(),
+    );
     match HostBackward.prepare::<C>(nodes).compute_bound().stateful() {
         OpsKind::Tracked(prep) => {
             let (output, saved) = run(&op, &inputs, true);
             let state = State {
                 shapes: inputs.iter().map(|t| t.layout().shape().to_vec()).collect(),
-                inputs: inputs.into_iter().enumerate().filter(|(i, _)| op.keeps(*i)).map(|(_, t)| t).collect(),
+                inputs: inputs
+                    .into_iter()
+                    .enumerate()
+                    .filter(|(i, _)| op.keeps(*i))
+                    .map(|(_, t)| t)
+                    .collect(),
                 output: op.keeps_output().then(|| output.clone()),
                 saved: Arc::new(saved),
                 op,
@@ -164,23 +187,48 @@ fn tracked<const N: usize, C: CheckpointStrategy>(
 
 fn run(op: &SharedOp, inputs: &[FlexTensor], tracked: bool) -> (FlexTensor, Vec<Vec<f32>>) {
     let shapes: Vec<Vec<usize>> = inputs.iter().map(|t| t.layout().shape().to_vec()).collect();
-    let views: Vec<View<'_>> =
-        inputs.iter().zip(&shapes).map(|(t, shape)| View { shape, data: slice(t) }).collect();
-    let Forward { shape, output, saved } = op.forward(&views, tracked);
+    let views: Vec<View<'_>> = inputs
+        .iter()
+        .zip(&shapes)
+        .map(|(t, shape)| View {
+            shape,
+            data: slice(t),
+        })
+        .collect();
+    let Forward {
+        shape,
+        output,
+        saved,
+    } = op.forward(&views, tracked);
     (tensor(output, &shape), saved)
 }
 
 fn contiguous(tensors: Vec<FlexTensor>) -> Vec<FlexTensor> {
-    tensors.into_iter().map(|t| if t.layout().contiguous_offsets().is_some() { t } else { t.to_contiguous() }).collect()
+    tensors
+        .into_iter()
+        .map(|t| {
+            if t.layout().contiguous_offsets().is_some() {
+                t
+            } else {
+                t.to_contiguous()
+            }
+        })
+        .collect()
 }
 
 fn slice(tensor: &FlexTensor) -> &[f32] {
-    tensor.as_slice().expect("operations take f32, made contiguous on the way in")
+    tensor
+        .as_slice()
+        .expect("operations take f32, made contiguous on the way in")
 }
 
 fn tensor(data: Vec<f32>, shape: &[usize]) -> FlexTensor {
     let shape = Shape::from(shape.to_vec());
-    FlexTensor::new(burn::tensor::Bytes::from_elems(data), Layout::contiguous(shape), DType::F32)
+    FlexTensor::new(
+        burn::tensor::Bytes::from_elems(data),
+        Layout::contiguous(shape),
+        DType::F32,
+    )
 }
 
 /// Runs `op` on tensors of Burn's CPU backend, with or without autodiff.

@@ -31,7 +31,14 @@ pub fn candidate_loss(
         Some(bias) => Operands::Three(hidden, table, bias.into_dispatch()),
         None => Operands::Two(hidden, table),
     };
-    apply(inputs, Op { ids: ids.clone(), correction: correction.cloned(), loss })
+    apply(
+        inputs,
+        Op {
+            ids: ids.clone(),
+            correction: correction.cloned(),
+            loss,
+        },
+    )
 }
 
 /// [`candidate_loss`] from Burn's operations.
@@ -48,7 +55,9 @@ pub fn composed(
     let device = hidden.device();
     let flat = indices(ids, &device);
     let vectors = table.select(0, flat.clone()).reshape([rows, count, width]);
-    let mut scores = vectors.matmul(hidden.reshape([rows, width, 1])).reshape([rows, count]);
+    let mut scores = vectors
+        .matmul(hidden.reshape([rows, width, 1]))
+        .reshape([rows, count]);
     if let Some(bias) = bias {
         scores = scores + bias.select(0, flat).reshape([rows, count]);
     }
@@ -58,14 +67,21 @@ pub fn composed(
     let positive = scores.clone().slice([0..rows, 0..1]);
     let negatives = scores.clone().slice([0..rows, 1..count]);
     let binary = |beta: f32| {
-        activation::log_sigmoid(positive.clone()).mul_scalar(beta).sum() + activation::log_sigmoid(negatives.neg()).sum()
+        activation::log_sigmoid(positive.clone())
+            .mul_scalar(beta)
+            .sum()
+            + activation::log_sigmoid(negatives.neg()).sum()
     };
     let sum = match loss {
         CandidateLoss::SampledSoftmax => {
             // A negative that is the positive by accident must not be pushed away.
-            let hit = |i: usize| i % count > 0 && ids[i] == ids[i / count * count];
-            let mask = (0..ids.len()).map(|i| if hit(i) { -1e30 } else { 0.0 }).collect();
-            activation::log_softmax(scores + floats(mask, [rows, count], &device), 1).slice([0..rows, 0..1]).sum()
+            let hit = |i: usize| !i.is_multiple_of(count) && ids[i] == ids[i / count * count];
+            let mask = (0..ids.len())
+                .map(|i| if hit(i) { -1e30 } else { 0.0 })
+                .collect();
+            activation::log_softmax(scores + floats(mask, [rows, count], &device), 1)
+                .slice([0..rows, 0..1])
+                .sum()
         }
         CandidateLoss::Bce => binary(1.0),
         CandidateLoss::Gbce { beta } => binary(beta),
@@ -88,8 +104,14 @@ impl HostOp for Op {
         let classes = inputs.get(2).map_or(table.shape[0], |bias| bias.shape[0]);
         let used = classes * width;
         let mut losses = vec![0.0; rows];
-        let mut saved: Vec<Vec<f32>> =
-            if tracked { inputs.iter().map(|input| vec![0.0; input.data.len()]).collect() } else { Vec::new() };
+        let mut saved: Vec<Vec<f32>> = if tracked {
+            inputs
+                .iter()
+                .map(|input| vec![0.0; input.data.len()])
+                .collect()
+        } else {
+            Vec::new()
+        };
         let grads = match saved.as_mut_slice() {
             [d_hidden, d_table, rest @ ..] => Some(Grads {
                 d_hidden,
@@ -100,7 +122,12 @@ impl HostOp for Op {
         };
         forward(
             Isa::detect(),
-            Shape { rows, width, classes, candidates: self.ids.len() / rows.max(1) },
+            Shape {
+                rows,
+                width,
+                classes,
+                candidates: self.ids.len() / rows.max(1),
+            },
             hidden.data,
             &table.data[..used],
             inputs.get(2).map(|bias| bias.data),
@@ -111,10 +138,19 @@ impl HostOp for Op {
             grads,
             &mut losses,
         );
-        Forward { shape: vec![1], output: vec![mean(&losses)], saved }
+        Forward {
+            shape: vec![1],
+            output: vec![mean(&losses)],
+            saved,
+        }
     }
 
-    fn backward(&self, past: &Past<'_>, d_output: &[f32], wanted: &[bool]) -> Vec<Option<Vec<f32>>> {
+    fn backward(
+        &self,
+        past: &Past<'_>,
+        d_output: &[f32],
+        wanted: &[bool],
+    ) -> Vec<Option<Vec<f32>>> {
         scaled(past.saved, d_output[0], wanted)
     }
 

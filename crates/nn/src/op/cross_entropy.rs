@@ -28,13 +28,23 @@ pub fn cross_entropy(
         Some(bias) => Operands::Three(hidden, table, bias.into_dispatch()),
         None => Operands::Two(hidden, table),
     };
-    apply(inputs, Op { classes, targets: targets.clone() })
+    apply(
+        inputs,
+        Op {
+            classes,
+            targets: targets.clone(),
+        },
+    )
 }
 
 /// Rows of the scores that [`composed`] has in memory at once.
 const COMPOSED_ROWS: usize = 1024;
 
 /// [`cross_entropy`] from Burn's operations.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the signature of its fused twin"
+)]
 pub fn composed(
     hidden: Tensor<2>,
     table: Tensor<2>,
@@ -47,14 +57,19 @@ pub fn composed(
     let table = table.slice([0..classes, 0..width]).transpose();
     let losses = (0..rows).step_by(COMPOSED_ROWS).map(|from| {
         let to = rows.min(from + COMPOSED_ROWS);
-        let mut scores = hidden.clone().slice([from..to, 0..width]).matmul(table.clone());
+        let mut scores = hidden
+            .clone()
+            .slice([from..to, 0..width])
+            .matmul(table.clone());
         if let Some(bias) = &bias {
             scores = scores + bias.clone().unsqueeze();
         }
         let targets = indices(&targets[from..to], &device).reshape([to - from, 1]);
         activation::log_softmax(scores, 1).gather(1, targets).sum()
     });
-    Tensor::cat(losses.collect(), 0).sum().mul_scalar(-1.0 / rows.max(1) as f32)
+    Tensor::cat(losses.collect(), 0)
+        .sum()
+        .mul_scalar(-1.0 / rows.max(1) as f32)
 }
 
 #[derive(Debug)]
@@ -70,8 +85,14 @@ impl HostOp for Op {
         let used = self.classes * width;
         let scale = 1.0 / rows.max(1) as f32;
         let mut losses = vec![0.0; rows];
-        let mut saved: Vec<Vec<f32>> =
-            if tracked { inputs.iter().map(|input| vec![0.0; input.data.len()]).collect() } else { Vec::new() };
+        let mut saved: Vec<Vec<f32>> = if tracked {
+            inputs
+                .iter()
+                .map(|input| vec![0.0; input.data.len()])
+                .collect()
+        } else {
+            Vec::new()
+        };
         let grads = match saved.as_mut_slice() {
             [d_hidden, d_table, rest @ ..] => Some(Grads {
                 d_hidden,
@@ -82,7 +103,11 @@ impl HostOp for Op {
         };
         forward(
             Isa::detect(),
-            Shape { rows, width, classes: self.classes },
+            Shape {
+                rows,
+                width,
+                classes: self.classes,
+            },
             hidden.data,
             &table.data[..used],
             inputs.get(2).map(|bias| bias.data),
@@ -91,10 +116,19 @@ impl HostOp for Op {
             grads,
             &mut losses,
         );
-        Forward { shape: vec![1], output: vec![mean(&losses)], saved }
+        Forward {
+            shape: vec![1],
+            output: vec![mean(&losses)],
+            saved,
+        }
     }
 
-    fn backward(&self, past: &Past<'_>, d_output: &[f32], wanted: &[bool]) -> Vec<Option<Vec<f32>>> {
+    fn backward(
+        &self,
+        past: &Past<'_>,
+        d_output: &[f32],
+        wanted: &[bool],
+    ) -> Vec<Option<Vec<f32>>> {
         scaled(past.saved, d_output[0], wanted)
     }
 
@@ -108,7 +142,11 @@ pub(super) fn mean(losses: &[f32]) -> f32 {
 }
 
 /// Gradients that were taken for a loss of weight 1, for a loss of weight `factor`.
-pub(super) fn scaled(gradients: &[Vec<f32>], factor: f32, wanted: &[bool]) -> Vec<Option<Vec<f32>>> {
+pub(super) fn scaled(
+    gradients: &[Vec<f32>],
+    factor: f32,
+    wanted: &[bool],
+) -> Vec<Option<Vec<f32>>> {
     gradients
         .iter()
         .zip(wanted)

@@ -47,16 +47,37 @@ impl HostOp for Op {
         let (rows, width) = (inputs[0].shape[0], inputs[0].shape[1]);
         let mut output = vec![0.0; rows * width];
         let residual = inputs.get(1).map(|residual| residual.data);
-        add_forward(Isa::detect(), rows, width, inputs[0].data, residual, self.dropout, &mut output);
-        Forward { shape: vec![rows, width], output, saved: Vec::new() }
+        add_forward(
+            Isa::detect(),
+            rows,
+            width,
+            inputs[0].data,
+            residual,
+            self.dropout,
+            &mut output,
+        );
+        Forward {
+            shape: vec![rows, width],
+            output,
+            saved: Vec::new(),
+        }
     }
 
-    fn backward(&self, past: &Past<'_>, d_output: &[f32], wanted: &[bool]) -> Vec<Option<Vec<f32>>> {
+    fn backward(
+        &self,
+        past: &Past<'_>,
+        d_output: &[f32],
+        wanted: &[bool],
+    ) -> Vec<Option<Vec<f32>>> {
         let (rows, width) = (past.inputs[0].shape[0], past.inputs[0].shape[1]);
         let mut d_x = vec![0.0; rows * width];
         backward(Isa::detect(), rows, width, self.dropout, d_output, &mut d_x);
         let mut gradients = vec![Some(d_x)];
-        gradients.extend(wanted.get(1).map(|wanted| wanted.then(|| d_output.to_vec())));
+        gradients.extend(
+            wanted
+                .get(1)
+                .map(|wanted| wanted.then(|| d_output.to_vec())),
+        );
         gradients
     }
 

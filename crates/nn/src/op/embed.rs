@@ -11,21 +11,37 @@ use super::on_host;
 ///
 /// # Shapes
 /// `table: [V, D]`, `tokens: N`, `positions: ([P, D], N)` → `[N, D]`
-pub fn embed(table: Tensor<2>, tokens: &Arc<[u32]>, positions: Option<(Tensor<2>, Arc<[u32]>)>) -> Tensor<2> {
+pub fn embed(
+    table: Tensor<2>,
+    tokens: &Arc<[u32]>,
+    positions: Option<(Tensor<2>, Arc<[u32]>)>,
+) -> Tensor<2> {
     if !on_host(&table.device()) {
         return composed(table, tokens, positions);
     }
     let table = table.into_dispatch();
     match positions {
-        None => apply(Operands::One(table), Op { ids: vec![tokens.clone()] }),
-        Some((vectors, places)) => {
-            apply(Operands::Two(table, vectors.into_dispatch()), Op { ids: vec![tokens.clone(), places] })
-        }
+        None => apply(
+            Operands::One(table),
+            Op {
+                ids: vec![tokens.clone()],
+            },
+        ),
+        Some((vectors, places)) => apply(
+            Operands::Two(table, vectors.into_dispatch()),
+            Op {
+                ids: vec![tokens.clone(), places],
+            },
+        ),
     }
 }
 
 /// [`embed`] from Burn's operations.
-pub fn composed(table: Tensor<2>, tokens: &Arc<[u32]>, positions: Option<(Tensor<2>, Arc<[u32]>)>) -> Tensor<2> {
+pub fn composed(
+    table: Tensor<2>,
+    tokens: &Arc<[u32]>,
+    positions: Option<(Tensor<2>, Arc<[u32]>)>,
+) -> Tensor<2> {
     let items = super::composed::select_rows(table, tokens);
     match positions {
         None => items,
@@ -44,18 +60,39 @@ impl HostOp for Op {
         let width = inputs[0].shape[1];
         let mut output = vec![0.0; self.ids[0].len() * width];
         for (index, (table, ids)) in inputs.iter().zip(&self.ids).enumerate() {
-            gather(Isa::detect(), width, table.data, ids, &mut output, index > 0);
+            gather(
+                Isa::detect(),
+                width,
+                table.data,
+                ids,
+                &mut output,
+                index > 0,
+            );
         }
-        Forward { shape: vec![self.ids[0].len(), width], output, saved: Vec::new() }
+        Forward {
+            shape: vec![self.ids[0].len(), width],
+            output,
+            saved: Vec::new(),
+        }
     }
 
-    fn backward(&self, past: &Past<'_>, d_output: &[f32], wanted: &[bool]) -> Vec<Option<Vec<f32>>> {
+    fn backward(
+        &self,
+        past: &Past<'_>,
+        d_output: &[f32],
+        wanted: &[bool],
+    ) -> Vec<Option<Vec<f32>>> {
         let gradient = |(table, ids): (&View<'_>, &Arc<[u32]>)| {
             let mut d_table = vec![0.0; table.shape[0] * table.shape[1]];
             scatter_add(Isa::detect(), table.shape[1], d_output, ids, &mut d_table);
             d_table
         };
-        past.inputs.iter().zip(&self.ids).zip(wanted).map(|(pair, &wanted)| wanted.then(|| gradient(pair))).collect()
+        past.inputs
+            .iter()
+            .zip(&self.ids)
+            .zip(wanted)
+            .map(|(pair, &wanted)| wanted.then(|| gradient(pair)))
+            .collect()
     }
 
     fn keeps(&self, _: usize) -> bool {

@@ -9,16 +9,30 @@ use super::on_host;
 ///
 /// # Shapes
 /// `x: [N, I]`, `weight: [O, I]`, `bias: [O]` → `[N, O]`
-pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, activation: Activation) -> Tensor<2> {
+pub fn linear(
+    x: Tensor<2>,
+    weight: Tensor<2>,
+    bias: Tensor<1>,
+    activation: Activation,
+) -> Tensor<2> {
     if !on_host(&x.device()) {
         return composed(x, weight, bias, activation);
     }
-    let inputs = Operands::Three(x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
+    let inputs = Operands::Three(
+        x.into_dispatch(),
+        weight.into_dispatch(),
+        bias.into_dispatch(),
+    );
     apply(inputs, Op { activation })
 }
 
 /// [`linear`] from Burn's operations.
-pub fn composed(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, activation: Activation) -> Tensor<2> {
+pub fn composed(
+    x: Tensor<2>,
+    weight: Tensor<2>,
+    bias: Tensor<1>,
+    activation: Activation,
+) -> Tensor<2> {
     let out = x.matmul(weight.transpose()) + bias.unsqueeze();
     match activation {
         Activation::Identity => out,
@@ -33,13 +47,19 @@ struct Op {
 
 impl Op {
     fn shape(x: &View<'_>, weight: &View<'_>) -> Linear {
-        Linear { rows: x.shape[0], inputs: x.shape[1], outputs: weight.shape[0] }
+        Linear {
+            rows: x.shape[0],
+            inputs: x.shape[1],
+            outputs: weight.shape[0],
+        }
     }
 }
 
 impl HostOp for Op {
     fn forward(&self, inputs: &[View<'_>], tracked: bool) -> Forward {
-        let [x, weight, bias] = inputs else { unreachable!("linear has three inputs") };
+        let [x, weight, bias] = inputs else {
+            unreachable!("linear has three inputs")
+        };
         let shape = Self::shape(x, weight);
         let mut output = vec![0.0; shape.rows * shape.outputs];
         let mut saved = Vec::new();
@@ -47,11 +67,29 @@ impl HostOp for Op {
             saved.push(vec![0.0; output.len()]);
         }
         let pre = saved.first_mut().map(Vec::as_mut_slice);
-        forward(Isa::detect(), shape, x.data, weight.data, Some(bias.data), self.activation, pre, &mut output);
-        Forward { shape: vec![shape.rows, shape.outputs], output, saved }
+        forward(
+            Isa::detect(),
+            shape,
+            x.data,
+            weight.data,
+            Some(bias.data),
+            self.activation,
+            pre,
+            &mut output,
+        );
+        Forward {
+            shape: vec![shape.rows, shape.outputs],
+            output,
+            saved,
+        }
     }
 
-    fn backward(&self, past: &Past<'_>, d_output: &[f32], wanted: &[bool]) -> Vec<Option<Vec<f32>>> {
+    fn backward(
+        &self,
+        past: &Past<'_>,
+        d_output: &[f32],
+        wanted: &[bool],
+    ) -> Vec<Option<Vec<f32>>> {
         let (x, weight) = (past.inputs[0], past.inputs[1]);
         let shape = Self::shape(&x, &weight);
         let mut gradients: Vec<Option<Vec<f32>>> = [x.data.len(), weight.data.len(), shape.outputs]
@@ -59,7 +97,9 @@ impl HostOp for Op {
             .zip(wanted)
             .map(|(&len, &wanted)| wanted.then(|| vec![0.0; len]))
             .collect();
-        let [d_x, d_weight, d_bias] = &mut gradients[..] else { unreachable!("linear has three inputs") };
+        let [d_x, d_weight, d_bias] = &mut gradients[..] else {
+            unreachable!("linear has three inputs")
+        };
         backward(
             Isa::detect(),
             shape,

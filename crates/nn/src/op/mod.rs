@@ -45,11 +45,17 @@ pub mod composed {
 
 /// Whether tensors of `device` are slices of host memory that the kernels can work on.
 fn on_host(device: &Device) -> bool {
-    matches!(device.clone().inner().as_dispatch(), DispatchDevice::Flex(_))
+    matches!(
+        device.clone().inner().as_dispatch(),
+        DispatchDevice::Flex(_)
+    )
 }
 
 fn indices(ids: &[u32], device: &Device) -> Tensor<1, Int> {
-    let ids: Vec<i32> = ids.iter().map(|&id| i32::try_from(id).expect("fewer than two thousand million rows")).collect();
+    let ids: Vec<i32> = ids
+        .iter()
+        .map(|&id| i32::try_from(id).expect("fewer than two thousand million rows"))
+        .collect();
     let count = ids.len();
     Tensor::from_data(TensorData::new(ids, [count]), device)
 }
@@ -59,11 +65,24 @@ fn floats<const D: usize>(data: Vec<f32>, shape: [usize; D], device: &Device) ->
 }
 
 /// Factors that `dropout` puts on a `[rows, width]` matrix: 0, or one over the share kept.
-fn dropout_factors(dropout: Dropout, rows: usize, width: usize, device: &Device) -> Option<Tensor<2>> {
+fn dropout_factors(
+    dropout: Dropout,
+    rows: usize,
+    width: usize,
+    device: &Device,
+) -> Option<Tensor<2>> {
     (dropout.prob > 0.0).then(|| {
         let kept = 1.0 / (1.0 - dropout.prob);
         let factors = (0..rows)
-            .flat_map(|row| (0..width).map(move |col| if dropout.keep(row as u64, col as u32) { kept } else { 0.0 }))
+            .flat_map(|row| {
+                (0..width).map(move |col| {
+                    if dropout.keep(row as u64, col as u32) {
+                        kept
+                    } else {
+                        0.0
+                    }
+                })
+            })
             .collect();
         floats(factors, [rows, width], device)
     })

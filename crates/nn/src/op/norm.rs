@@ -21,12 +21,23 @@ pub fn add_norm(
         return composed(x, residual, gain, bias, eps, dropout);
     }
     let has_residual = residual.is_some();
-    let (x, gain, bias) = (x.into_dispatch(), gain.into_dispatch(), bias.into_dispatch());
+    let (x, gain, bias) = (
+        x.into_dispatch(),
+        gain.into_dispatch(),
+        bias.into_dispatch(),
+    );
     let inputs = match residual {
         Some(residual) => Operands::Four(x, gain, bias, residual.into_dispatch()),
         None => Operands::Three(x, gain, bias),
     };
-    apply(inputs, Op { eps, dropout, has_residual })
+    apply(
+        inputs,
+        Op {
+            eps,
+            dropout,
+            has_residual,
+        },
+    )
 }
 
 /// [`add_norm`] from Burn's operations.
@@ -72,7 +83,11 @@ impl HostOp for Op {
             &mut normalized,
             &mut rstd,
         );
-        Forward { shape: vec![rows, width], output, saved: vec![normalized, rstd] }
+        Forward {
+            shape: vec![rows, width],
+            output,
+            saved: vec![normalized, rstd],
+        }
     }
 
     fn backward(&self, past: &Past<'_>, d_output: &[f32], _: &[bool]) -> Vec<Option<Vec<f32>>> {

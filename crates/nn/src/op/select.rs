@@ -33,8 +33,19 @@ impl HostOp for Op {
     fn forward(&self, inputs: &[View<'_>], _: bool) -> Forward {
         let width = inputs[0].shape[1];
         let mut output = vec![0.0; self.rows.len() * width];
-        gather(Isa::detect(), width, inputs[0].data, &self.rows, &mut output, false);
-        Forward { shape: vec![self.rows.len(), width], output, saved: Vec::new() }
+        gather(
+            Isa::detect(),
+            width,
+            inputs[0].data,
+            &self.rows,
+            &mut output,
+            false,
+        );
+        Forward {
+            shape: vec![self.rows.len(), width],
+            output,
+            saved: Vec::new(),
+        }
     }
 
     fn backward(&self, past: &Past<'_>, d_output: &[f32], _: &[bool]) -> Vec<Option<Vec<f32>>> {

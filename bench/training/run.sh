@@ -11,5 +11,5 @@ if ! "$venv/bin/python" -c 'import torch' 2>/dev/null; then
     python3 -m venv "$venv"
     nice "$venv/bin/pip" install --quiet --no-cache-dir "torch==2.15.0" "numpy"
 fi
-cargo build --manifest-path "$root/Cargo.toml" --release --package cloze-nn --example training_step
+cargo build --manifest-path "$root/Cargo.toml" --release --package cloze-train --package cloze --example training_step
 exec "$venv/bin/python" "$here/compare.py" --cloze "$target/release/examples/training_step" "$@"

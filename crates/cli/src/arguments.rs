@@ -105,7 +105,7 @@ pub enum Device {
 }
 
 impl Device {
-    pub fn place(self) -> cloze_train::Place {
+    fn place(self) -> cloze_train::Place {
         match self {
             Self::Cpu => cloze_train::Place::Cpu,
             #[cfg(feature = "cuda")]
@@ -115,6 +115,30 @@ impl Device {
             #[cfg(feature = "vulkan")]
             Self::Vulkan => cloze_train::Place::Vulkan,
         }
+    }
+}
+
+/// What computes.
+#[derive(Debug, Args)]
+pub struct Compute {
+    /// Where to compute
+    #[arg(long, value_enum, default_value_t)]
+    pub device: Device,
+    /// Threads to compute with; by default one a core
+    #[arg(long, value_name = "COUNT")]
+    pub threads: Option<usize>,
+}
+
+impl Compute {
+    /// Sets the number of threads for the whole process, and says where to compute.
+    pub fn place(&self) -> anyhow::Result<cloze_train::Place> {
+        if let Some(count) = self.threads {
+            anyhow::ensure!(count > 0, "--threads 0: expected at least 1");
+            rayon::ThreadPoolBuilder::new()
+                .num_threads(count)
+                .build_global()?;
+        }
+        Ok(self.device.place())
     }
 }
 
@@ -169,12 +193,8 @@ pub struct Train {
     /// Stop after this many steps, as Ctrl-C would
     #[arg(long, value_name = "STEPS")]
     pub max_steps: Option<u64>,
-    /// Where to compute
-    #[arg(long, value_enum, default_value_t)]
-    pub device: Device,
-    /// Threads to compute with; by default one a core
-    #[arg(long, value_name = "COUNT")]
-    pub threads: Option<usize>,
+    #[command(flatten)]
+    pub compute: Compute,
 }
 
 #[derive(Debug, Args)]
@@ -198,12 +218,8 @@ pub struct Eval {
     /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,
-    /// Where to compute
-    #[arg(long, value_enum, default_value_t)]
-    pub device: Device,
-    /// Threads to compute with; by default one a core
-    #[arg(long, value_name = "COUNT")]
-    pub threads: Option<usize>,
+    #[command(flatten)]
+    pub compute: Compute,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum, Default)]
@@ -261,12 +277,8 @@ pub struct Predict {
     /// Column of the time, if the input is a log
     #[arg(long, value_name = "COLUMN")]
     pub time: Option<String>,
-    /// Where to compute
-    #[arg(long, value_enum, default_value_t)]
-    pub device: Device,
-    /// Threads to compute with; by default one a core
-    #[arg(long, value_name = "COUNT")]
-    pub threads: Option<usize>,
+    #[command(flatten)]
+    pub compute: Compute,
 }
 
 #[derive(Debug, Args)]

@@ -13,7 +13,7 @@ use crate::arguments::{Eval, Part};
 use crate::{source, table};
 
 pub fn run(args: &Eval) -> anyhow::Result<()> {
-    crate::set_threads(args.threads)?;
+    let place = args.compute.place()?;
     let saved = Source::read(&args.model.join(RECIPE))
         .with_context(|| format!("{} is no model folder of cloze train", args.model.display()))?;
     let mut recipe = Recipe::parse(&saved, |_| None, &[])?;
@@ -26,14 +26,7 @@ pub fn run(args: &Eval) -> anyhow::Result<()> {
     let mut results = Vec::new();
     for model in std::iter::once(&args.model).chain(&args.others) {
         let baselines = !args.no_baselines && model == args.others.last().unwrap_or(&args.model);
-        results.extend(judge(
-            &recipe,
-            &dataset,
-            cases,
-            model,
-            args.device.place(),
-            baselines,
-        )?);
+        results.extend(judge(&recipe, &dataset, cases, model, place, baselines)?);
     }
     let mut out = std::io::stdout();
     if args.json {

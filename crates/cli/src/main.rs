@@ -45,17 +45,6 @@ fn main() -> ExitCode {
     }
 }
 
-/// Threads for everything that computes; by default one a core.
-fn set_threads(count: Option<usize>) -> anyhow::Result<()> {
-    if let Some(count) = count {
-        anyhow::ensure!(count > 0, "--threads 0: expected at least 1");
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(count)
-            .build_global()?;
-    }
-    Ok(())
-}
-
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause

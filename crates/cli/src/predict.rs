@@ -19,11 +19,11 @@ use crate::{source, table};
 const CHUNK: usize = 4096;
 
 pub fn run(args: &Predict) -> anyhow::Result<()> {
-    crate::set_threads(args.threads)?;
+    let place = args.compute.place()?;
     if args.top == 0 {
         bail!("--top 0: expected at least 1");
     }
-    let recommender = Recommender::open(&args.model, &args.device.place().device())?;
+    let recommender = Recommender::open(&args.model, &place.device())?;
     let vocabulary = &recommender.vocabulary;
     let request = Request {
         top: args.top,

@@ -19,7 +19,7 @@ use crate::{eval, recipes, source};
 static INTERRUPT: AtomicBool = AtomicBool::new(false);
 
 pub fn run(args: &Train) -> anyhow::Result<()> {
-    crate::set_threads(args.threads)?;
+    let place = args.compute.place()?;
     let (recipe, out) = match (&args.resume, &args.recipe, &args.output) {
         (Some(out), ..) => {
             let path = out.join(folder::RECIPE);
@@ -46,7 +46,6 @@ pub fn run(args: &Train) -> anyhow::Result<()> {
     source::apply(&args.data, &mut recipe)?;
     let dataset = source::dataset(&recipe, args.data.skip_bad_rows)?;
     describe(&dataset);
-    let place = args.device.place();
     let (outcome, mut dashboard) = train(&recipe, &dataset, out, place, args.max_steps)?;
     if outcome == Outcome::Interrupted {
         eprintln!(

@@ -3,10 +3,9 @@ use std::sync::Arc;
 use burn::tensor::{Tensor, activation};
 use cloze_kernels::Isa;
 use cloze_kernels::op::candidates::{CandidateLoss, Shape, forward};
-use cloze_kernels::op::cross_entropy::Grads;
 
 use super::bridge::{Forward, HostOp, Operands, Past, View, apply};
-use super::cross_entropy::{mean, scaled};
+use super::cross_entropy::{gradients, grads, mean, scaled};
 use super::{floats, indices, on_host};
 
 /// Mean loss of rows over a few candidates each, the first being the right one.
@@ -104,22 +103,8 @@ impl HostOp for Op {
         let classes = inputs.get(2).map_or(table.shape[0], |bias| bias.shape[0]);
         let used = classes * width;
         let mut losses = vec![0.0; rows];
-        let mut saved: Vec<Vec<f32>> = if tracked {
-            inputs
-                .iter()
-                .map(|input| vec![0.0; input.data.len()])
-                .collect()
-        } else {
-            Vec::new()
-        };
-        let grads = match saved.as_mut_slice() {
-            [d_hidden, d_table, rest @ ..] => Some(Grads {
-                d_hidden,
-                d_table: &mut d_table[..used],
-                d_bias: rest.first_mut().map(Vec::as_mut_slice),
-            }),
-            _ => None,
-        };
+        let mut saved = gradients(inputs, tracked);
+        let grads = grads(&mut saved, used);
         forward(
             Isa::detect(),
             Shape {

@@ -85,22 +85,8 @@ impl HostOp for Op {
         let used = self.classes * width;
         let scale = 1.0 / rows.max(1) as f32;
         let mut losses = vec![0.0; rows];
-        let mut saved: Vec<Vec<f32>> = if tracked {
-            inputs
-                .iter()
-                .map(|input| vec![0.0; input.data.len()])
-                .collect()
-        } else {
-            Vec::new()
-        };
-        let grads = match saved.as_mut_slice() {
-            [d_hidden, d_table, rest @ ..] => Some(Grads {
-                d_hidden,
-                d_table: &mut d_table[..used],
-                d_bias: rest.first_mut().map(Vec::as_mut_slice),
-            }),
-            _ => None,
-        };
+        let mut saved = gradients(inputs, tracked);
+        let grads = grads(&mut saved, used);
         forward(
             Isa::detect(),
             Shape {
@@ -135,6 +121,24 @@ impl HostOp for Op {
     fn keeps(&self, _: usize) -> bool {
         false
     }
+}
+
+/// Room for the gradient of each input, if one will be asked for.
+pub(super) fn gradients(inputs: &[View<'_>], tracked: bool) -> Vec<Vec<f32>> {
+    let tracked = inputs.iter().filter(|_| tracked);
+    tracked.map(|input| vec![0.0; input.data.len()]).collect()
+}
+
+/// That room as the kernels take it; the table's gradient is of its first `used` values.
+pub(super) fn grads(gradients: &mut [Vec<f32>], used: usize) -> Option<Grads<'_>> {
+    let [d_hidden, d_table, rest @ ..] = gradients else {
+        return None;
+    };
+    Some(Grads {
+        d_hidden,
+        d_table: &mut d_table[..used],
+        d_bias: rest.first_mut().map(Vec::as_mut_slice),
+    })
 }
 
 pub(super) fn mean(losses: &[f32]) -> f32 {

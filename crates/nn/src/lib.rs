@@ -2,8 +2,8 @@
 //!
 //! Each component has the name and settings of its twin in `cloze-spec`. All take packed sequences: `[N, D]` rows for
 //! the tokens of every sequence, one after the other, and offsets that say where each begins. The arithmetic is in
-//! [`op`]: fused kernels on a CPU, Burn's own operations elsewhere. This room knows nothing of files, data or training;
-//! start at [`Encoder::forward`].
+//! [`op`]: fused kernels on a CPU, Burn's own operations elsewhere. This room knows no files, and of
+//! data only the packed batch; start at [`Encoder::forward`].
 
 mod block;
 mod embed;

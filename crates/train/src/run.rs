@@ -1,6 +1,6 @@
 //! Running a recipe's training stage: epochs of steps, validation, checkpoints.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -352,9 +352,4 @@ impl Pending {
 fn pass_seed(seed: u64, epoch: u64, batch: usize) -> u64 {
     seed.wrapping_add(epoch.wrapping_mul(0x9e37_79b9_7f4a_7c15))
         .wrapping_add((batch as u64).wrapping_mul(0xd1b5_4a32_d192_ed03))
-}
-
-/// The checkpoint folder of a run, to tell people of.
-pub fn training_folder(out: &Path) -> PathBuf {
-    out.join("training")
 }

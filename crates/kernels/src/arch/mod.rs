@@ -1,6 +1,6 @@
 //! Vectors of `f32` lanes: one trait, one thin file per instruction set.
 //!
-//! A kernel body is an `#[inline(always)] unsafe fn body<V: Vector>(…)`; [`dispatch!`] compiles it once per
+//! A kernel body is an `#[inline(always)] unsafe fn body<V: Vector>(…)`; `dispatch!` compiles it once per
 //! instruction set and makes the function that picks one at run time.
 
 pub(crate) mod gemm;

@@ -202,10 +202,7 @@ impl Run<'_> {
                     seconds: state.seconds,
                 }));
                 pending = Pending::default();
-                let asked = self.interrupt.load(Ordering::Relaxed);
-                if state.batch < count
-                    && (asked || self.max_steps.is_some_and(|max| state.step >= max))
-                {
+                if state.batch < count && self.must_stop(state.step) {
                     self.save(&state, &encoder, &optimizer, observe)?;
                     return Ok(Outcome::Interrupted);
                 }
@@ -213,22 +210,29 @@ impl Run<'_> {
             state.epoch += 1;
             state.batch = 0;
             let last = state.epoch >= stage.epochs;
-            if last || state.epoch.is_multiple_of(stage.validate.every_epochs) {
+            let validates = last || state.epoch.is_multiple_of(stage.validate.every_epochs);
+            if validates {
                 self.validate(stage, &encoder, &mut state, observe)?;
                 state.finished = last
                     || stage
                         .validate
                         .patience
                         .is_some_and(|patience| state.validations_without_gain >= patience);
+            }
+            let stops = !state.finished && self.must_stop(state.step);
+            if validates || stops {
                 self.save(&state, &encoder, &optimizer, observe)?;
             }
-            let asked = self.interrupt.load(Ordering::Relaxed);
-            if !state.finished && (asked || self.max_steps.is_some_and(|max| state.step >= max)) {
-                self.save(&state, &encoder, &optimizer, observe)?;
+            if stops {
                 return Ok(Outcome::Interrupted);
             }
         }
         Ok(Outcome::Finished)
+    }
+
+    /// Whether the run was asked to stop, or has taken the steps it was given.
+    fn must_stop(&self, step: u64) -> bool {
+        self.interrupt.load(Ordering::Relaxed) || self.max_steps.is_some_and(|max| step >= max)
     }
 
     fn fresh_state(&self) -> State {

@@ -1,5 +1,7 @@
 //! Cutting users' sequences into training, validation and test parts.
 
+use std::num::NonZeroUsize;
+
 use cloze_spec::data;
 
 use crate::{Error, Sequences};
@@ -57,7 +59,7 @@ impl Split {
     /// If a split by time is asked for and there are no times, or nothing is left to train on.
     pub fn new(sequences: &Sequences, settings: &data::Split) -> Result<Self, Error> {
         let split = match settings {
-            data::Split::LeaveOneOut => leave_one_out(sequences),
+            data::Split::LeaveOneOut(settings) => leave_one_out(sequences, settings),
             data::Split::Time(shares) => by_time(sequences, shares)?,
         };
         if split.train.tokens() == 0 {
@@ -70,7 +72,8 @@ impl Split {
 }
 
 /// Each user's last item is the target for testing, the one before it for validation, and what precedes a target
-/// is its history; the rest is for training. Users with fewer than three items only train.
+/// is its history; the rest is for training. Users with fewer than three items only train, and users who are not
+/// asked to validate train on their item before the last too.
 ///
 /// # Leakage
 /// A model learns from what other users did after the moment of a case, which no deployed model could. Comparable
@@ -81,10 +84,18 @@ impl Split {
 /// BERT4Rec, CIKM 2019, arXiv:1904.06690, §4.1.
 ///
 /// # Departures
-/// The code of BERT4Rec trains on the validation items too and does not validate; here they are held out, and part
-/// of the history only when testing.
-fn leave_one_out(sequences: &Sequences) -> Split {
+/// The code of BERT4Rec trains on the validation items too and does not validate; here those who validate hold
+/// theirs out, and it is part of the history only when testing.
+fn leave_one_out(sequences: &Sequences, settings: &data::LeaveOneOut) -> Split {
     const MIN_ITEMS: usize = 3;
+    let eligible = sequences.iter().filter(|row| row.len() >= MIN_ITEMS);
+    let eligible = eligible.count();
+    let wanted = settings
+        .validation_users
+        .map_or(eligible, NonZeroUsize::get);
+    let wanted = wanted.min(eligible);
+    // Spread evenly: each eligible user adds wanted / eligible of a validating one, and whoever completes one is it.
+    let mut part = 0;
     let mut split = Split::default();
     for user in 0..sequences.len() {
         let len = sequences.get(user).len();
@@ -92,8 +103,14 @@ fn leave_one_out(sequences: &Sequences) -> Split {
             push_part(&mut split.train, sequences, user, 0, len);
             continue;
         }
-        push_part(&mut split.train, sequences, user, 0, len - 2);
-        split.validation.push(sequences, user, len - 2, len - 1);
+        part += wanted;
+        let validates = part >= eligible;
+        if validates {
+            part -= eligible;
+            split.validation.push(sequences, user, len - 2, len - 1);
+        }
+        let end = if validates { len - 2 } else { len - 1 };
+        push_part(&mut split.train, sequences, user, 0, end);
         split.test.push(sequences, user, len - 1, len);
     }
     split
@@ -163,7 +180,8 @@ mod tests {
     #[test]
     fn leave_one_out_gives_the_last_two_items_away() {
         let sequences = Sequences::from_rows([&[1, 2, 3, 4][..], &[5, 6], &[7, 8, 9], &[]]);
-        let split = Split::new(&sequences, &data::Split::LeaveOneOut).unwrap();
+        let everybody = data::Split::LeaveOneOut(data::LeaveOneOut::default());
+        let split = Split::new(&sequences, &everybody).unwrap();
         assert_eq!(rows(&split.train), [&[1, 2][..], &[5, 6], &[7], &[]]);
         assert_eq!(split.validation.users, [0, 2]);
         assert_eq!(rows(&split.validation.histories), [&[1, 2][..], &[7]]);
@@ -171,6 +189,25 @@ mod tests {
         assert_eq!(split.test.users, [0, 2]);
         assert_eq!(rows(&split.test.histories), [&[1, 2, 3][..], &[7, 8]]);
         assert_eq!(rows(&split.test.targets), [[4], [9]]);
+    }
+
+    #[test]
+    fn those_who_do_not_validate_train_on_their_item_before_the_last() {
+        let sequences = Sequences::from_rows([[1, 2, 3, 4]; 10]);
+        let some = data::Split::LeaveOneOut(data::LeaveOneOut {
+            validation_users: NonZeroUsize::new(3),
+        });
+        let split = Split::new(&sequences, &some).unwrap();
+        assert_eq!(split.validation.users, [3, 6, 9]);
+        assert_eq!(split.test.len(), 10);
+        for user in 0..10 {
+            let held_out = if split.validation.users.contains(&user) {
+                2
+            } else {
+                1
+            };
+            assert_eq!(split.train.get(user as usize).len(), 4 - held_out);
+        }
     }
 
     #[test]

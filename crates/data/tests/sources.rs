@@ -13,7 +13,9 @@ use arrow_array::{
 };
 use cloze_data::source::{self, BadRows, Log, ReadReport};
 use cloze_data::{Dataset, Error, dataset};
-use cloze_spec::data::{Columns, Csv, Duplicates, Format, Interactions, Split, TimeSplit, Titles};
+use cloze_spec::data::{
+    Columns, Csv, Duplicates, Format, Interactions, LeaveOneOut, Split, TimeSplit, Titles,
+};
 use parquet::arrow::ArrowWriter;
 
 struct Folder(tempfile::TempDir);
@@ -52,7 +54,7 @@ fn settings(time: Option<&str>) -> Interactions {
         min_user_events: 1,
         min_item_events: 1,
         duplicates: Duplicates::Keep,
-        split: Split::LeaveOneOut,
+        split: Split::LeaveOneOut(LeaveOneOut::default()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What to learn from: the `[data]` table of a recipe.
 
-use std::path::PathBuf;
+use std::{num::NonZeroUsize, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -200,9 +200,19 @@ pub enum Split {
     /// Each user's last item is for testing, the one before it for validation.
     ///
     /// Leaks the future: a model learns from what other users did after a case's moment.
-    LeaveOneOut,
+    LeaveOneOut(LeaveOneOut),
     /// The log is cut at two moments: all that is later than a cut is held out.
     Time(TimeSplit),
+}
+
+/// Who gives an item away for validation.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LeaveOneOut {
+    /// How many users, spread evenly over all, validate; of everybody else the item before the last is trained on.
+    /// Everybody validates where this is not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validation_users: Option<NonZeroUsize>,
 }
 
 /// Shares of the events, latest last.

@@ -1,8 +1,11 @@
 //! The parameters a model has: names and shapes, in the order of the forward pass.
 
+use std::collections::BTreeSet;
+
 use crate::Model;
 use crate::block::Block;
 use crate::embed::{Embed, Positions};
+use crate::encoder::{self, Encoder, Position, Relative};
 use crate::ffn::Ffn;
 use crate::head::Head;
 use crate::mixer::Mixer;
@@ -60,6 +63,63 @@ pub fn parameters(model: &Model, items: usize) -> Vec<Parameter> {
     list.parameters
 }
 
+/// Every parameter of a pretrained `encoder`; layers that share weights are listed once.
+///
+/// The first half of a gated feed-forward part's `up` is what its activation applies to.
+pub fn encoder_parameters(encoder: &Encoder) -> Vec<Parameter> {
+    let mut list = List {
+        parameters: Vec::new(),
+    };
+    let (width, embed) = (encoder.width, &encoder.embed);
+    list.add("embed.token.weight", &[embed.vocab, embed.width]);
+    if let Some(positions) = embed.positions {
+        list.add("embed.position.weight", &[positions.rows, embed.width]);
+    }
+    if let Some(segments) = embed.segments {
+        list.add("embed.segment.weight", &[segments, embed.width]);
+    }
+    let norm_first = embed.projection.is_none_or(|map| !map.before_norm);
+    let norm_width = if norm_first { embed.width } else { width };
+    list.norm_of("embed.norm", embed.norm.as_ref(), norm_width);
+    if let Some(map) = embed.projection {
+        list.map("embed.projection", width, embed.width, map.bias);
+    }
+    match &encoder.relative {
+        None => {}
+        Some(Relative::Bias { buckets, heads, .. }) => {
+            list.add("relative.weight", &[*buckets, *heads]);
+        }
+        Some(Relative::Vectors { span, norm, .. }) => {
+            list.add("relative.weight", &[2 * span, width]);
+            list.norm_of("relative.norm", norm.as_ref(), width);
+        }
+    }
+    let mut listed = BTreeSet::new();
+    for layer in &encoder.layers {
+        if listed.insert(layer.weights) {
+            list.layer(layer, width);
+        }
+    }
+    list.norm_of("final_norm", encoder.final_norm.as_ref(), width);
+    if let Some(head) = &encoder.head {
+        let mut inputs = width;
+        if let Some(map) = head.transform {
+            list.map("head.transform", map.width, inputs, map.bias);
+            inputs = map.width;
+            list.norm_of("head.norm", map.norm.as_ref(), inputs);
+        }
+        if let Some(map) = head.output {
+            if !map.tied {
+                list.add("head.output.weight", &[map.outputs, inputs]);
+            }
+            if map.bias {
+                list.add("head.output.bias", &[map.outputs]);
+            }
+        }
+    }
+    list.parameters
+}
+
 struct List {
     parameters: Vec<Parameter>,
 }
@@ -80,5 +140,64 @@ impl List {
     fn norm(&mut self, name: &str, width: usize) {
         self.add(&format!("{name}.gain"), &[width]);
         self.add(&format!("{name}.bias"), &[width]);
+    }
+
+    fn map(&mut self, name: &str, outputs: usize, inputs: usize, bias: bool) {
+        self.add(&format!("{name}.weight"), &[outputs, inputs]);
+        if bias {
+            self.add(&format!("{name}.bias"), &[outputs]);
+        }
+    }
+
+    fn norm_of(&mut self, name: &str, norm: Option<&encoder::Norm>, width: usize) {
+        if let Some(norm) = norm {
+            self.add(&format!("{name}.gain"), &[width]);
+            if norm.bias {
+                self.add(&format!("{name}.bias"), &[width]);
+            }
+        }
+    }
+
+    fn layer(&mut self, layer: &encoder::Layer, width: usize) {
+        let name = |part: &str| format!("layer.{}.{part}", layer.weights);
+        let attention = &layer.attention;
+        let inner = attention.heads * attention.head_width;
+        self.map(&name("mixer.qkv"), 3 * inner, width, attention.qkv_bias);
+        for part in ["mixer.query_norm", "mixer.key_norm"] {
+            self.norm_of(&name(part), attention.qk_norm.as_ref(), inner);
+        }
+        match &attention.position {
+            Position::None | Position::Rotary(_) | Position::Alibi | Position::Buckets => {}
+            Position::Key(key) => {
+                let rows = 2 * key.max_distance + 1;
+                self.add(
+                    &name("mixer.distance.weight"),
+                    &[rows, attention.head_width],
+                );
+            }
+            Position::Disentangled(meet) if !meet.shared_maps => {
+                if meet.content_to_position {
+                    self.linear(&name("mixer.position_key"), inner, width);
+                }
+                if meet.position_to_content {
+                    self.linear(&name("mixer.position_query"), inner, width);
+                }
+            }
+            Position::Disentangled(_) => {}
+        }
+        self.map(&name("mixer.output"), width, inner, attention.output_bias);
+        self.norm_of(&name("mixer_norm"), layer.mixer_norm.as_ref(), width);
+        let ffn = &layer.ffn;
+        let up = if ffn.gated { 2 * ffn.width } else { ffn.width };
+        self.map(&name("ffn.up"), up, width, ffn.up_bias);
+        self.map(&name("ffn.down"), width, ffn.width, ffn.down_bias);
+        self.norm_of(&name("ffn_norm"), Some(&layer.ffn_norm), width);
+        if let Some(convolution) = &layer.convolution {
+            let part = name("convolution");
+            let shape = [width, width / convolution.groups, convolution.kernel];
+            self.add(&format!("{part}.weight"), &shape);
+            self.add(&format!("{part}.bias"), &[width]);
+            self.norm_of(&name("convolution_norm"), Some(&convolution.norm), width);
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use cloze_data::source::{self, BadRows, time};
 use cloze_data::{ItemVocabulary, read_histories, titles};
-use cloze_spec::data::{Columns, Duplicates, Format, Interactions, Split, Titles};
+use cloze_spec::data::{Columns, Duplicates, Format, Interactions, LeaveOneOut, Split, Titles};
 
 /// A parser of outside bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +83,7 @@ impl Parser {
             min_user_events: 1,
             min_item_events: 1,
             duplicates: Duplicates::Keep,
-            split: Split::LeaveOneOut,
+            split: Split::LeaveOneOut(LeaveOneOut::default()),
         };
         let mut results = [BadRows::Fail, BadRows::Skip].map(|bad_rows| {
             source::read(&settings.files, &settings, bad_rows, &mut |_, _| {}).ok()

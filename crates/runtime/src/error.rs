@@ -1,0 +1,29 @@
+use std::path::PathBuf;
+
+/// What can go wrong between a model folder and an output.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The folder's settings are not understood.
+    #[error(transparent)]
+    Spec(#[from] cloze_spec::Error),
+    /// A weights file is damaged, or is of a kind that is not read.
+    #[error("{}: {message}", path.display())]
+    Weights {
+        /// The file.
+        path: PathBuf,
+        /// What was expected and found.
+        message: String,
+    },
+    /// A batch holds what the model has no room for.
+    #[error("{0}")]
+    Batch(String),
+}

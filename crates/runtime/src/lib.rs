@@ -1,0 +1,15 @@
+//! Inference without a framework: pretrained encoders from their folders, on fused CPU kernels.
+//!
+//! ```text
+//! Folder::open → weights → Plan (packed once) → Session::run → head / pooling → output
+//! ```
+//! [`Engine`] is what runs an encoder; [`cpu`] is this room's, and `cloze-nn` has another on Burn. Nothing is padded:
+//! a text's output has the same bits whatever its batch holds, and at any number of threads.
+
+mod batch;
+mod engine;
+mod error;
+
+pub use batch::Batch;
+pub use engine::{Engine, Rows};
+pub use error::Error;

@@ -1,0 +1,335 @@
+//! Pretrained text encoders, resolved: what each layer computes, with nothing left to a family's habits.
+//!
+//! [`hugging_face`](crate::hugging_face) makes an [`Encoder`] of a model folder; the engines run it. Families differ in
+//! these settings only: no engine asks which one it runs.
+
+/// A text encoder: embedding, layers, and what follows them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Encoder {
+    /// Channels of a token between layers, `D`.
+    pub width: usize,
+    /// Longest sequence in tokens, special ones included.
+    pub max_len: usize,
+    /// Tokens into vectors.
+    pub embed: Embed,
+    /// The layers, first to last.
+    pub layers: Vec<Layer>,
+    /// Norm of the last layer's output.
+    pub final_norm: Option<Norm>,
+    /// What positions look like to attention, where layers share one table.
+    pub relative: Option<Relative>,
+    /// What is made of the token vectors.
+    pub head: Option<Head>,
+}
+
+/// Tokens into vectors: the sum of tables, then norm and projection.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Embed {
+    /// Rows of the token table, `V`.
+    pub vocab: usize,
+    /// Channels of the tables, `E`.
+    pub width: usize,
+    /// Position vectors: token `i` of a sequence has row `offset + i`.
+    pub positions: Option<Positions>,
+    /// Rows of the segment table.
+    pub segments: Option<usize>,
+    /// Norm of the sum.
+    pub norm: Option<Norm>,
+    /// From `E` to `D` channels.
+    pub projection: Option<Projection>,
+}
+
+/// A table of position vectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Positions {
+    /// Rows of the table.
+    pub rows: usize,
+    /// Row of a sequence's first token.
+    pub offset: usize,
+}
+
+/// A linear map of the embedding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Projection {
+    /// Whether it has a bias.
+    pub bias: bool,
+    /// Whether it comes before the norm, which is then `D` wide, rather than after.
+    pub before_norm: bool,
+}
+
+/// Normalisation of a token's channels.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Norm {
+    /// What is taken out.
+    pub kind: NormKind,
+    /// Added to the variance.
+    pub eps: f32,
+    /// Whether a learned vector is added.
+    pub bias: bool,
+}
+
+/// What a norm takes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NormKind {
+    /// Mean and variance (Ba et al., arXiv:1607.06450).
+    Layer,
+    /// The root of the mean square (Zhang & Sennrich, arXiv:1910.07467).
+    Rms,
+}
+
+/// One layer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Layer {
+    /// Which set of parameters it uses, `layer.{weights}.*`; layers that share weights name the same.
+    pub weights: usize,
+    /// Where the norms stand.
+    pub order: Order,
+    /// The norm before or after attention; a pre-norm layer may have none.
+    pub mixer_norm: Option<Norm>,
+    /// The norm before or after the feed-forward part.
+    pub ffn_norm: Norm,
+    /// Between tokens.
+    pub attention: Attention,
+    /// A convolution along the sequence beside this layer, its sum normed onto the layer's output.
+    pub convolution: Option<Convolution>,
+    /// Within a token.
+    pub ffn: Ffn,
+}
+
+/// Where a layer's norms stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// `x + f(norm(x))`
+    PreNorm,
+    /// `norm(x + f(x))`
+    PostNorm,
+}
+
+/// Multi-head softmax attention over the tokens of one sequence.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Attention {
+    /// Heads, `H`.
+    pub heads: usize,
+    /// Channels of a head, `K`.
+    pub head_width: usize,
+    /// Factor on the scores; `1/√K` mostly.
+    pub scale: f32,
+    /// Whether query, key and value maps have a bias.
+    pub qkv_bias: bool,
+    /// Whether the output map has a bias.
+    pub output_bias: bool,
+    /// Norm of all heads' queries together, and of keys, before the product; `H·K` wide.
+    pub qk_norm: Option<Norm>,
+    /// What a token knows of distance.
+    pub position: Position,
+    /// How far a token sees to each side, itself not counted; everything if none.
+    pub window: Option<usize>,
+    /// Scores grow by `ln n / ln m` for a sequence of `n > m` tokens, where this is `m`.
+    pub log_scale: Option<usize>,
+}
+
+/// What attention knows of distance.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Position {
+    /// Nothing.
+    None,
+    /// Queries and keys are turned by angles that grow with their position (Su et al., arXiv:2104.09864).
+    Rotary(Rotary),
+    /// Scores fall with distance, by a slope per head (Press et al., arXiv:2108.12409), the same to both sides.
+    Alibi,
+    /// Each head adds a learned number per bucket of distance, from [`Encoder::relative`] (Raffel et al., arXiv:1910.10683).
+    Buckets,
+    /// Queries, and perhaps keys, meet a vector per distance (Shaw et al., arXiv:1803.02155; Huang et al., arXiv:2009.13658).
+    Key(RelativeKey),
+    /// Content meets position vectors of [`Encoder::relative`] (He et al., arXiv:2006.03654).
+    Disentangled(Disentangled),
+}
+
+/// Rotary positions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rotary {
+    /// Angle of channel pair `i` at position `p`: `p · frequencies[i]`. Half as many as there are turned channels, the
+    /// first of a head; scaling of long inputs is already in them.
+    pub frequencies: Vec<f32>,
+    /// Factor on the turned channels; 1 mostly.
+    pub amplitude: f32,
+    /// Pairs are neighbours `(2i, 2i + 1)` rather than halves `(i, i + R/2)`.
+    pub interleaved: bool,
+}
+
+/// Vectors per distance, in each layer's own table `[2·max_distance + 1, K]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RelativeKey {
+    /// The table's row `query − key + max_distance` is taken.
+    pub max_distance: usize,
+    /// Keys meet the vector too.
+    pub keys: bool,
+}
+
+/// Which of content and position meet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Disentangled {
+    /// Queries of content meet keys of position.
+    pub content_to_position: bool,
+    /// Keys of content meet queries of position.
+    pub position_to_content: bool,
+    /// Positions are mapped by the layer's own query and key weights, rather than by further ones.
+    pub shared_maps: bool,
+}
+
+/// A table of distances that all layers use.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Relative {
+    /// `[buckets, H]`: numbers added to scores.
+    Bias {
+        /// Buckets, half for each direction.
+        buckets: usize,
+        /// Distances from here on share the last bucket.
+        max_distance: usize,
+        /// Heads, `H`.
+        heads: usize,
+    },
+    /// `[2·span, D]`: vectors of distances.
+    Vectors {
+        /// Rows to each side, `span`.
+        span: usize,
+        /// Near distances have a bucket each, far ones share logarithmic ones, up to this distance; no buckets if none.
+        buckets_to: Option<usize>,
+        /// Norm of the table's rows.
+        norm: Option<Norm>,
+    },
+}
+
+/// A convolution along the sequence.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Convolution {
+    /// Tokens seen, odd.
+    pub kernel: usize,
+    /// Channels are convolved in this many groups.
+    pub groups: usize,
+    /// What follows it.
+    pub activation: Activation,
+    /// Norm of the sum.
+    pub norm: Norm,
+}
+
+/// A feed-forward part.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ffn {
+    /// Channels inside, `F`.
+    pub width: usize,
+    /// What follows the first map.
+    pub activation: Activation,
+    /// The first map has `2F` outputs, `activation` of the first half times the second: `[2F, D]` on disk.
+    pub gated: bool,
+    /// Whether the first map has a bias.
+    pub up_bias: bool,
+    /// Whether the second map has a bias.
+    pub down_bias: bool,
+}
+
+/// An elementwise function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Activation {
+    /// Nothing.
+    Identity,
+    /// `x·Φ(x)`, by the error function.
+    Gelu,
+    /// `½x(1 + tanh(√(2/π)(x + 0.044715x³)))`
+    GeluTanh,
+    /// `x·σ(1.702x)`
+    QuickGelu,
+    /// `max(x, 0)`
+    Relu,
+    /// `x·σ(x)`
+    Silu,
+    /// Hyperbolic tangent.
+    Tanh,
+    /// `σ(x) = 1/(1 + e⁻ˣ)`
+    Sigmoid,
+}
+
+/// What is made of the token vectors: which of them, a transform, and an output map, each if there is one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Head {
+    /// What the outputs mean.
+    pub task: Task,
+    /// One vector per sequence rather than per token.
+    pub pool: Option<Pool>,
+    /// Before the output map.
+    pub transform: Option<Transform>,
+    /// Into scores.
+    pub output: Option<Output>,
+}
+
+/// What a head's outputs mean.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Task {
+    /// The transform's output itself, one vector a sequence.
+    Vector,
+    /// A score for each token of the vocabulary.
+    MaskedToken,
+    /// Labels of a sequence or pair.
+    Sequence(Sequence),
+    /// Labels of each token.
+    Token {
+        /// Name of each output.
+        labels: Vec<String>,
+    },
+    /// Scores of a token being the first, and the last, of the answer.
+    Span,
+}
+
+/// Labels of a sequence or pair.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sequence {
+    /// Name of each output.
+    pub labels: Vec<String>,
+    /// What makes scores of the outputs.
+    pub problem: Problem,
+}
+
+/// What makes scores of a sequence's outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Problem {
+    /// One label is true: softmax.
+    SingleLabel,
+    /// Each label is true or not: sigmoid.
+    MultiLabel,
+    /// Numbers, as they are.
+    Regression,
+}
+
+/// Which vector stands for a sequence in its head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pool {
+    /// The first token's.
+    First,
+    /// The mean of all.
+    Mean,
+}
+
+/// A linear map with what follows it, before a head's outputs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Transform {
+    /// Outputs.
+    pub width: usize,
+    /// Whether it has a bias.
+    pub bias: bool,
+    /// What follows.
+    pub activation: Activation,
+    /// The norm after that.
+    pub norm: Option<Norm>,
+}
+
+/// A head's output map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Output {
+    /// Outputs, `C`.
+    pub outputs: usize,
+    /// Whether it has a bias.
+    pub bias: bool,
+    /// The token table is its weight.
+    pub tied: bool,
+}

@@ -17,6 +17,7 @@
 //! Vaswani et al., Attention Is All You Need, NIPS 2017, arXiv:1706.03762, §3.2; the softmax by blocks: Milakov &
 //! Gimelshein, arXiv:1805.02867, and Dao, FlashAttention-2, ICLR 2024, arXiv:2307.08691.
 
+use super::{sequence, tokens};
 use crate::Isa;
 use crate::arch::math::exp;
 use crate::arch::{Vector, dispatch, require};
@@ -87,20 +88,14 @@ impl Attention<'_> {
             self.heads,
             self.head_width
         );
-        assert_eq!(
-            self.offsets.first(),
-            Some(&0),
-            "attention: first of offsets"
-        );
-        assert!(self.offsets.is_sorted(), "attention: offsets fall");
-        let tokens = self.offsets[self.offsets.len() - 1];
+        let tokens = tokens("attention", self.offsets);
         if let Some(queries) = self.queries {
             assert!(
                 queries.is_sorted_by(|a, b| a < b),
                 "attention: queries do not rise"
             );
             assert!(
-                queries.last().is_none_or(|&last| last < tokens),
+                queries.last().is_none_or(|&last| (last as usize) < tokens),
                 "attention: a query past the last token"
             );
         }
@@ -119,7 +114,7 @@ impl Attention<'_> {
                 );
             }
         }
-        tokens as usize
+        tokens
     }
 
     /// D, of all heads together.
@@ -158,8 +153,7 @@ impl Attention<'_> {
 
     /// Calls `f` for every piece that begins in rows `rows`; pieces of a sequence begin `size` rows apart.
     fn each_piece(&self, rows: Range<usize>, size: usize, mut f: impl FnMut(usize, Range<usize>)) {
-        let token = self.token(rows.start) as u32;
-        let mut sequence = self.offsets.partition_point(|&start| start <= token) - 1;
+        let mut sequence = sequence(self.offsets, self.token(rows.start));
         while sequence + 1 < self.offsets.len() {
             let start = self.row(self.offsets[sequence] as usize);
             if start >= rows.end {

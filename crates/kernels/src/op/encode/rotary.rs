@@ -6,6 +6,7 @@
 //! # Source
 //! Su et al., `RoFormer`, arXiv:2104.09864, §3.4; angles are rounded to `f32` before their cosine, as in the public code.
 
+use super::{sequence, tokens};
 use crate::Isa;
 use crate::arch::{Vector, dispatch, require};
 use crate::op::split::{block_rows, each};
@@ -67,8 +68,7 @@ pub fn rotate(
     qkv: &mut [f32],
 ) {
     require(isa);
-    assert_eq!(offsets.first(), Some(&0), "rotary: first of offsets");
-    assert!(offsets.is_sorted(), "rotary: offsets fall");
+    let tokens = tokens("rotary", offsets);
     let longest = offsets.windows(2).map(|pair| pair[1] - pair[0]).max();
     assert!(
         longest.is_none_or(|longest| longest as usize <= rotary.max_len()),
@@ -81,13 +81,12 @@ pub fn rotate(
         rotary.turned()
     );
     let stride = 3 * heads * head_width;
-    let tokens = offsets[offsets.len() - 1] as usize;
     assert_eq!(qkv.len(), tokens * stride, "rotary: length of qkv");
     let block = block_rows(stride);
     let qkv = Shared::new(qkv);
     each(tokens.div_ceil(block), |piece| {
         let first = piece * block;
-        let mut sequence = offsets.partition_point(|&start| start as usize <= first) - 1;
+        let mut sequence = sequence(offsets, first);
         for token in first..tokens.min(first + block) {
             while offsets[sequence + 1] as usize <= token {
                 sequence += 1;

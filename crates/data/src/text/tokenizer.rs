@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use rayon::prelude::*;
+use tokenizers::ModelWrapper;
 
 use super::Encoding;
 use super::folder::{self, Settings};
@@ -176,16 +177,29 @@ impl Tokenizer {
 
     /// The token that stands for a hidden one.
     pub fn mask(&self) -> Option<u32> {
-        let named = self.settings.special("mask_token");
-        let spellings = named.into_iter().chain(["[MASK]", "<mask>"]);
-        spellings.into_iter().find_map(|token| self.id(token))
+        self.role("mask_token", ["[MASK]", "<mask>"])
     }
 
     /// The token that fills batches, which nothing here does.
     pub fn pad(&self) -> Option<u32> {
-        let named = self.settings.special("pad_token");
-        let spellings = named.into_iter().chain(["[PAD]", "<pad>"]);
-        spellings.into_iter().find_map(|token| self.id(token))
+        self.role("pad_token", ["[PAD]", "<pad>"])
+    }
+
+    /// The token that stands for what the vocabulary cannot spell.
+    pub fn unknown(&self) -> Option<u32> {
+        self.role("unk_token", ["[UNK]", "<unk>"])
+    }
+
+    /// Whether tokens that continue a word are spelled with a prefix.
+    pub(super) fn has_continuing_prefix(&self) -> bool {
+        match self.inner.get_model() {
+            ModelWrapper::WordPiece(model) => !model.continuing_subword_prefix.is_empty(),
+            ModelWrapper::BPE(model) => {
+                let prefix = model.get_continuing_subword_prefix();
+                prefix.as_ref().is_some_and(|prefix| !prefix.is_empty())
+            }
+            ModelWrapper::WordLevel(_) | ModelWrapper::Unigram(_) => false,
+        }
     }
 
     /// The text that `ids` stand for, without special tokens if `plain`.
@@ -325,6 +339,15 @@ impl Tokenizer {
         };
         let range = 0..ids.len();
         Ok(join(&self.single, &pieces, None, [range, 0..0], 0))
+    }
+
+    /// The id of the token that the folder names for `role`, or the first usual spelling that the vocabulary has.
+    fn role(&self, role: &str, usual: [&str; 2]) -> Option<u32> {
+        let named = self.settings.special(role);
+        named
+            .into_iter()
+            .chain(usual)
+            .find_map(|token| self.id(token))
     }
 
     fn frame(&self, pair: bool) -> Result<&Frame, Error> {

@@ -17,18 +17,28 @@ pub fn windows(
     );
     let splits_word =
         |at: usize| whole_words && words[at].is_some() && at > 0 && words[at - 1] == words[at];
-    let (mut all, mut start) = (Vec::new(), 0);
-    while words.len() - start > size {
+    let end_from = |start: usize| {
+        if words.len() - start <= size {
+            return words.len();
+        }
         let most = start + size;
         let end = (start + 1..=most).rev().find(|&at| !splits_word(at));
-        let end = end.unwrap_or(most);
+        end.unwrap_or(most)
+    };
+    let (mut all, mut start) = (Vec::new(), 0);
+    loop {
+        let end = end_from(start);
         all.push(start..end);
-        // A window that is no longer than the overlap would begin the next one where it began.
-        let next = (start + 1).max(end.saturating_sub(overlap));
-        start = (next..end).find(|&at| !splits_word(at)).unwrap_or(end);
+        if end == words.len() {
+            return all;
+        }
+        // A window may begin where it still gets further than the one before.
+        let starts = (start + 1).max(end.saturating_sub(overlap))..end;
+        start = starts
+            .filter(|&at| !splits_word(at))
+            .find(|&at| end_from(at) > end)
+            .unwrap_or(end);
     }
-    all.push(start..words.len());
-    all
 }
 
 #[cfg(test)]

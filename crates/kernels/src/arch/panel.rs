@@ -183,3 +183,23 @@ fn each<V: Vector, const MR: usize, const NV: usize>(
         }
     }
 }
+
+dispatch! {
+    /// The elementwise function on `n` floats.
+    ///
+    /// # Safety
+    /// `x` must be valid for `n` floats; the machine must have `isa`.
+    pub(crate) unsafe fn activate_floats(activation: Activation, x: *mut f32, n: usize) = activate_floats_body;
+}
+
+#[inline(always)]
+unsafe fn activate_floats_body<V: Vector>(activation: Activation, x: *mut f32, n: usize) {
+    let mut done = 0;
+    while done < n {
+        let count = V::LANES.min(n - done);
+        let mut one = [[V::load_up_to(x.add(done), count)]];
+        activate(&mut one, activation);
+        one[0][0].store_up_to(x.add(done), count);
+        done += count;
+    }
+}

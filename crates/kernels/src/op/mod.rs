@@ -9,5 +9,6 @@ pub mod embed;
 pub mod linear;
 pub mod matmul;
 pub mod norm;
+pub mod packed;
 pub mod rank;
 pub(crate) mod split;

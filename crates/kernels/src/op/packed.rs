@@ -15,7 +15,8 @@ use crate::Isa;
 use crate::arch::gemm::{self, View};
 use crate::arch::panel::{self, Finish, Weights};
 use crate::arch::require;
-use crate::scratch::{Scratch, Shared};
+use crate::arch::panel_int8::{self, Bytes, Quantised, Tile, quantise};
+use crate::scratch::{Aligned, Scratch, Shared};
 
 /// What follows a linear map, elementwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,8 +78,17 @@ pub struct PackedLinear {
 }
 
 enum Panels {
-    F32(Scratch),
-    Half { bits: Vec<u16>, storage: Storage },
+    F32(Aligned),
+    Half {
+        bits: Vec<u16>,
+        storage: Storage,
+    },
+    Int8 {
+        /// Bytes, four to a float.
+        bytes: Aligned,
+        scales: Vec<f32>,
+        tile: Tile,
+    },
 }
 
 /// Bytes of rows that meet a panel: half of a small L2.
@@ -117,35 +127,47 @@ impl PackedLinear {
         }
         let width = gemm::tile(isa).1;
         let count = outputs.div_ceil(width) * halves;
-        let mut panels = Scratch::take(count * width * inputs);
-        let mut padded = vec![0.0; count * width];
-        panels
-            .par_chunks_exact_mut(width * inputs)
-            .zip(padded.par_chunks_exact_mut(width))
-            .enumerate()
-            .for_each(|(index, (panel, padded))| {
-                let (first, half) = (index / halves * width, index % halves);
-                let row = half * outputs + first;
-                let filled = width.min(outputs - first);
-                let view = View {
-                    data: weight[row * inputs..].as_ptr(),
-                    row: 1,
-                    col: inputs,
-                };
-                // SAFETY: the panel's columns are rows of the weight, and it holds whole columns.
-                unsafe { gemm::pack_panel(isa, inputs, filled, view, panel.as_mut_ptr()) };
-                if let Some(bias) = bias {
-                    padded[..filled].copy_from_slice(&bias[row..row + filled]);
-                }
-            });
-        let half = |narrow: fn(f32) -> u16| Panels::Half {
-            bits: panels.iter().map(|&x| narrow(x)).collect(),
-            storage,
+        // Each panel's first row of the weight, and how many of its columns are filled.
+        let place = |index: usize| {
+            let (first, half) = (index / halves * width, index % halves);
+            (half * outputs + first, width.min(outputs - first))
         };
-        let panels = match storage {
-            Storage::F32 | Storage::Int8 => Panels::F32(panels),
-            Storage::Bf16 => half(to_bf16),
-            Storage::F16 => half(to_f16),
+        let mut padded = vec![0.0; count * width];
+        if let Some(bias) = bias {
+            for (index, padded) in padded.chunks_exact_mut(width).enumerate() {
+                let (row, filled) = place(index);
+                padded[..filled].copy_from_slice(&bias[row..row + filled]);
+            }
+        }
+        let panels = if storage == Storage::Int8 {
+            quantised(isa, inputs, weight, count, place)
+        } else {
+            let mut panels = Aligned::zeros(count * width * inputs);
+            panels
+                .par_chunks_exact_mut(width * inputs)
+                .enumerate()
+                .for_each(|(index, panel)| {
+                    let (row, filled) = place(index);
+                    let view = View {
+                        data: weight[row * inputs..].as_ptr(),
+                        row: 1,
+                        col: inputs,
+                    };
+                    // SAFETY: the panel's columns are rows of the weight, and it holds whole columns.
+                    unsafe { gemm::pack_panel(isa, inputs, filled, view, panel.as_mut_ptr()) };
+                });
+            let narrow = match storage {
+                Storage::F32 | Storage::Int8 => None,
+                Storage::Bf16 => Some(to_bf16 as fn(f32) -> u16),
+                Storage::F16 => Some(to_f16 as fn(f32) -> u16),
+            };
+            match narrow {
+                None => Panels::F32(panels),
+                Some(narrow) => Panels::Half {
+                    bits: panels.iter().map(|&x| narrow(x)).collect(),
+                    storage,
+                },
+            }
         };
         Self {
             isa,
@@ -173,6 +195,7 @@ impl PackedLinear {
         let weights = match &self.panels {
             Panels::F32(panels) => 4 * panels.len(),
             Panels::Half { bits, .. } => 2 * bits.len(),
+            Panels::Int8 { bytes, scales, .. } => 4 * (bytes.len() + scales.len()),
         };
         weights + 4 * self.bias.len()
     }
@@ -235,6 +258,10 @@ impl PackedLinear {
             };
             then(rows.start, block);
         };
+        let quantised = match &self.panels {
+            Panels::Int8 { .. } => Some(Rows::new(self.isa, x, self.inputs, &cut)),
+            Panels::F32(_) | Panels::Half { .. } => None,
+        };
         each(cut.serial, cut.row_tasks * cut.column_tasks, |task| {
             let block = cut.rows(task / cut.column_tasks, rows);
             let panels = cut.panels(task % cut.column_tasks);
@@ -253,7 +280,11 @@ impl PackedLinear {
                     Residual::InPlace => out.at(at).cast_const(),
                 },
             };
-            self.task(&x[block.start * self.inputs..block.end * self.inputs], panels, finish);
+            let x = match &quantised {
+                Some(rows) => Input::Int8(rows.from(block.start)),
+                None => Input::F32(&x[block.start * self.inputs..]),
+            };
+            self.task(x, block.len(), panels, finish);
             if cut.column_tasks == 1 {
                 then(block);
             }
@@ -263,39 +294,138 @@ impl PackedLinear {
         }
     }
 
-    /// The rows of `x` by some panels.
-    fn task(&self, x: &[f32], panels: Range<usize>, finish: Finish) {
-        let width = gemm::tile(self.isa).1;
-        let rows = x.len() / self.inputs;
+    /// The first rows of `x` by some panels.
+    fn task(&self, x: Input<'_>, rows: usize, panels: Range<usize>, finish: Finish) {
+        let (isa, inputs) = (self.isa, self.inputs);
+        let (height, width) = gemm::tile(isa);
         let first = panels.start * finish.halves() * width;
         let finish = Finish {
             bias: self.bias[first..].as_ptr(),
             ..finish
         };
         let weights = match &self.panels {
-            Panels::F32(all) => Weights::F32(all[first * self.inputs..].as_ptr()),
+            Panels::F32(all) => Weights::F32(all[first * inputs..].as_ptr()),
             Panels::Half { bits, storage } => {
-                let bits = bits[first * self.inputs..].as_ptr();
-                match storage {
-                    Storage::Bf16 => Weights::Bf16(bits),
-                    _ => Weights::F16(bits),
+                let bits = bits[first * inputs..].as_ptr();
+                if *storage == Storage::Bf16 {
+                    Weights::Bf16(bits)
+                } else {
+                    Weights::F16(bits)
                 }
             }
+            Panels::Int8 {
+                bytes,
+                scales,
+                tile,
+            } => {
+                let Input::Int8(x) = x else {
+                    unreachable!("bytes meet bytes")
+                };
+                let pairs = inputs.div_ceil(2);
+                let weights = Bytes {
+                    panels: bytes.as_ptr().cast::<i8>().wrapping_add(first * 2 * pairs),
+                    scales: scales[first..].as_ptr(),
+                    tile: *tile,
+                };
+                let mut scratch = Scratch::take(panel_int8::scratch(height, width));
+                // SAFETY: `new` packed whole panels, their scales and bias; the caller gives an output for the rows and the
+                // panels' columns.
+                unsafe {
+                    panel_int8::rows(isa, rows, pairs, x, weights, finish, scratch.as_mut_ptr());
+                }
+                return;
+            }
         };
-        let mut scratch = Scratch::take(panel::scratch(rows, self.inputs, width));
-        // SAFETY: `new` packed whole panels and their bias; the caller gives an output for the rows and the panels' columns.
+        let Input::F32(x) = x else {
+            unreachable!("floats meet floats")
+        };
+        let mut scratch = Scratch::take(panel::scratch(rows, inputs, width));
+        // SAFETY: as above.
         unsafe {
-            panel::rows(
-                self.isa,
-                rows,
-                self.inputs,
-                x.as_ptr(),
-                self.inputs,
-                weights,
-                finish,
-                scratch.as_mut_ptr(),
-            );
+            let scratch = scratch.as_mut_ptr();
+            panel::rows(isa, rows, inputs, x.as_ptr(), inputs, weights, finish, scratch);
         }
+    }
+}
+
+/// Rows of the input, from those of a task on.
+#[derive(Clone, Copy)]
+enum Input<'a> {
+    F32(&'a [f32]),
+    Int8(Quantised),
+}
+
+/// The whole input in 8 bits.
+struct Rows {
+    /// 16-bit values, two to a float, then the scale of each row.
+    all: Scratch,
+    pairs: usize,
+    rows: usize,
+}
+
+impl Rows {
+    fn new(isa: Isa, x: &[f32], inputs: usize, cut: &Cut) -> Self {
+        let (pairs, rows) = (inputs.div_ceil(2), x.len() / inputs);
+        let mut all = Scratch::take(rows * (pairs + 1));
+        let shared = Shared::new(&mut all);
+        each(cut.serial, cut.row_tasks, |task| {
+            for row in cut.rows(task, rows) {
+                let x = &x[row * inputs..(row + 1) * inputs];
+                // SAFETY: there is a place for every row and its scale, and no other task has these.
+                unsafe {
+                    let values = shared.at(row * pairs).cast();
+                    *shared.at(rows * pairs + row) = quantise(isa, inputs, x.as_ptr(), values);
+                }
+            }
+        });
+        Self { all, pairs, rows }
+    }
+
+    /// Those from `row` on.
+    fn from(&self, row: usize) -> Quantised {
+        Quantised {
+            values: self.all[row * self.pairs..].as_ptr().cast(),
+            scales: self.all[self.rows * self.pairs + row..].as_ptr(),
+        }
+    }
+}
+
+/// Panels of bytes: pairs along k, see `arch/panel_int8.rs`.
+fn quantised(
+    isa: Isa,
+    inputs: usize,
+    weight: &[f32],
+    count: usize,
+    place: impl Fn(usize) -> (usize, usize) + Sync,
+) -> Panels {
+    let (width, pairs) = (gemm::tile(isa).1, inputs.div_ceil(2));
+    // Two bytes for each pair and column; `width` is a multiple of two.
+    let floats = width * pairs / 2;
+    let mut bytes = Aligned::zeros(count * floats);
+    let mut scales = vec![0.0; count * width];
+    bytes
+        .par_chunks_exact_mut(floats)
+        .zip(scales.par_chunks_exact_mut(width))
+        .enumerate()
+        .for_each(|(index, (panel, scales))| {
+            let (first, filled) = place(index);
+            let mut values = vec![0_i16; 2 * pairs];
+            let panel = panel.as_mut_ptr().cast::<i8>();
+            for (column, scale) in scales[..filled].iter_mut().enumerate() {
+                let row = &weight[(first + column) * inputs..][..inputs];
+                // SAFETY: `values` has room for the row, and every place is inside the panel.
+                unsafe {
+                    *scale = quantise(isa, inputs, row.as_ptr(), values.as_mut_ptr());
+                    for (at, &value) in values.iter().enumerate() {
+                        *panel.add((at / 2 * width + column) * 2 + at % 2) = value as i8;
+                    }
+                }
+            }
+        });
+    Panels::Int8 {
+        bytes,
+        scales,
+        tile: panel_int8::tile(isa),
     }
 }
 

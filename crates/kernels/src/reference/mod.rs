@@ -11,6 +11,7 @@ pub mod embed;
 pub mod linear;
 pub mod matmul;
 pub mod norm;
+pub mod packed;
 pub mod rank;
 
 use std::fmt::Debug;

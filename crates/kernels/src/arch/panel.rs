@@ -314,3 +314,34 @@ fn from_f16(bits: u16) -> f32 {
     let value = f32::from_bits(size << 13) * f32::from_bits((112 + 127) << 23);
     f32::from_bits(value.to_bits() | sign)
 }
+
+dispatch! {
+    /// The elementwise function on `n` floats.
+    ///
+    /// # Safety
+    /// `x` must be valid for `n` floats; the machine must have `isa`.
+    pub(crate) unsafe fn activate_floats(activation: Activation, x: *mut f32, n: usize) = activate_floats_body;
+}
+
+#[inline(always)]
+unsafe fn activate_floats_body<V: Vector>(activation: Activation, x: *mut f32, n: usize) {
+    match activation {
+        Activation::Identity => {}
+        Activation::Gelu => map(x, n, |x: V| math::gelu(x)),
+        Activation::GeluTanh => map(x, n, |x: V| math::gelu_tanh(x)),
+        Activation::QuickGelu => map(x, n, |x: V| x.mul(math::sigmoid(x.mul(V::splat(1.702))))),
+        Activation::Relu => map(x, n, |x: V| V::zero().max(x)),
+        Activation::Silu => map(x, n, |x: V| x.mul(math::sigmoid(x))),
+        Activation::Tanh => map(x, n, |x: V| math::tanh(x)),
+        Activation::Sigmoid => map(x, n, |x: V| math::sigmoid(x)),
+    }
+}
+
+#[inline(always)]
+unsafe fn map<V: Vector>(x: *mut f32, n: usize, function: impl Fn(V) -> V) {
+    for done in (0..n).step_by(V::LANES) {
+        let count = V::LANES.min(n - done);
+        let at = x.add(done);
+        function(V::load_up_to(at, count)).store_up_to(at, count);
+    }
+}

@@ -483,6 +483,19 @@ fn each(serial: bool, n: usize, f: impl Fn(usize) + Sync + Send) {
 }
 
 /// The nearest bfloat16, ties to even.
+/// The elementwise function on every number, in place.
+///
+/// # Panics
+/// If the machine lacks `isa`.
+pub fn activate(isa: Isa, activation: Activation, x: &mut [f32]) {
+    const PIECE: usize = 4096;
+    require(isa);
+    x.par_chunks_mut(PIECE).for_each(|piece| {
+        // SAFETY: a slice, and the instruction set was checked.
+        unsafe { panel::activate_floats(isa, activation, piece.as_mut_ptr(), piece.len()) };
+    });
+}
+
 fn to_bf16(x: f32) -> u16 {
     let bits = x.to_bits();
     if x.is_nan() {

@@ -202,7 +202,15 @@ impl Attention {
             encoder::Position::Buckets => Position::Bias {
                 table: &shared.buckets,
             },
-            encoder::Position::Key(_) | encoder::Position::Disentangled(_) => unimplemented!(),
+            encoder::Position::Key(key) => Position::Key {
+                table: self.distance.as_deref().expect("made with the layer"),
+                keys: key.keys,
+            },
+            encoder::Position::Disentangled(_) => Position::Disentangled {
+                keys: self.position_keys.as_deref(),
+                queries: self.position_queries.as_deref(),
+                rows: &shared.rows,
+            },
         };
         let queries = arena.selected.as_deref().filter(|_| last);
         let rows = queries.map_or(tokens, <[u32]>::len);

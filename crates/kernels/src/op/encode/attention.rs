@@ -21,7 +21,7 @@ use super::{sequence, tokens};
 use crate::Isa;
 use crate::arch::math::exp;
 use crate::arch::{Vector, dispatch, require};
-use crate::op::attention::product::{Left, Packed, multiply, pack, pack_transposed};
+use crate::op::attention::product::{Left, Packed, multiply, pack, pack_columns, pack_transposed};
 use crate::op::split::each;
 use crate::scratch::{Scratch, Shared};
 use std::ops::Range;
@@ -36,6 +36,10 @@ const PIECE: usize = 384;
 const PANEL: usize = 32;
 /// Floats between rows of scores: not a power of two, whose rows would share few cache sets.
 const STRIDE: usize = BLOCK + 16;
+/// Floats between rows of scores by distance: those of a block's keys from a tile's queries, up to whole panels.
+const LONG_STRIDE: usize = BLOCK + TILE + 2 * PANEL + 16;
+/// Keys whose products with vectors of distances are in flight: the fewer, the fewer products nobody asks for.
+const KEYS: usize = 24;
 /// Lanes of the widest vector; scratch is measured for it.
 const MAX_LANES: usize = 16;
 /// Multiply-adds below which waking other threads costs more than they save.
@@ -77,6 +81,22 @@ pub enum Position<'a> {
         /// `[H, 2·max + 1]`: column `key − query + max`, farther ones as the outermost; `max` is told by the length.
         table: &'a [f32],
     },
+    /// Queries, and keys if so set, meet a vector per distance (Shaw et al., arXiv:1803.02155; Huang et al., arXiv:2009.13658).
+    Key {
+        /// `[2·max + 1, K]`: row `query − key + max`, farther ones as the outermost; `max` is told by the length.
+        table: &'a [f32],
+        /// Keys meet the vector too.
+        keys: bool,
+    },
+    /// Queries of content meet keys of position, and keys of content queries of position (He et al., arXiv:2006.03654).
+    Disentangled {
+        /// `[R, H·K]`
+        keys: Option<&'a [f32]>,
+        /// `[R, H·K]`
+        queries: Option<&'a [f32]>,
+        /// `[2·max + 1]`: the row of both at distance `query − key + max`, farther ones as the outermost.
+        rows: &'a [u32],
+    },
 }
 
 impl Attention<'_> {
@@ -112,6 +132,33 @@ impl Attention<'_> {
                     table.len(),
                     self.heads
                 );
+            }
+            Position::Key { table, .. } => {
+                let rows = table.len() / self.head_width;
+                assert!(
+                    table.len().is_multiple_of(self.head_width) && rows % 2 == 1,
+                    "attention: a table of {} is not an odd number of vectors of {}",
+                    table.len(),
+                    self.head_width
+                );
+            }
+            Position::Disentangled {
+                keys,
+                queries,
+                rows,
+            } => {
+                assert!(
+                    rows.len() % 2 == 1,
+                    "attention: rows of {} distances, not an odd number",
+                    rows.len()
+                );
+                let needed = rows.iter().max().map_or(0, |&last| last as usize + 1);
+                for table in [keys, queries].into_iter().flatten() {
+                    assert!(
+                        table.len() >= needed * self.width(),
+                        "attention: length of a table of positions"
+                    );
+                }
             }
         }
         tokens
@@ -171,6 +218,37 @@ impl Attention<'_> {
     }
 }
 
+impl Position<'_> {
+    /// Whether queries or keys meet vectors of distances.
+    fn has_vectors(&self) -> bool {
+        match self {
+            Self::None | Self::Alibi { .. } | Self::Bias { .. } => false,
+            Self::Key { .. } | Self::Disentangled { .. } => true,
+        }
+    }
+}
+
+/// A vector per distance for one head.
+#[derive(Clone, Copy)]
+struct Vectors<'a> {
+    /// Where the head's part of row 0 lies.
+    data: *const f32,
+    /// Floats from row to row.
+    stride: usize,
+    /// Row of distance `query − key + max`; that number itself if empty.
+    rows: &'a [u32],
+    max: isize,
+}
+
+impl Vectors<'_> {
+    /// The vector for a key `distance` after the query.
+    fn at(&self, distance: isize) -> *const f32 {
+        let column = (self.max - distance).clamp(0, 2 * self.max) as usize;
+        let row = self.rows.get(column).map_or(column, |&row| row as usize);
+        self.data.wrapping_add(row * self.stride)
+    }
+}
+
 /// Some queries of one head of one sequence.
 #[derive(Clone, Copy)]
 struct Piece<'a> {
@@ -205,7 +283,7 @@ impl Piece<'_> {
     /// Queries from the piece's query `from` on that make a tile: neighbours, where what a tile costs grows with its span.
     fn tile(&self, from: usize) -> Range<usize> {
         let mut to = self.count.min(from + TILE);
-        let spread = self.shape.window.is_some();
+        let spread = self.shape.window.is_some() || self.shape.position.has_vectors();
         if spread && self.shape.queries.is_some() {
             let last = self.place(from) + TILE;
             while self.place(to - 1) >= last {
@@ -213,6 +291,34 @@ impl Piece<'_> {
             }
         }
         from..to
+    }
+
+    /// The vectors that queries meet, and those that keys meet.
+    fn vectors(&self) -> [Option<Vectors<'_>>; 2] {
+        match self.shape.position {
+            Position::None | Position::Alibi { .. } | Position::Bias { .. } => [None; 2],
+            Position::Key { table, keys } => {
+                let vectors = Vectors {
+                    data: table.as_ptr(),
+                    stride: self.shape.head_width,
+                    rows: &[],
+                    max: (table.len() / self.shape.head_width) as isize / 2,
+                };
+                [Some(vectors), keys.then_some(vectors)]
+            }
+            Position::Disentangled {
+                keys,
+                queries,
+                rows,
+            } => [keys, queries].map(|table| {
+                table.map(|table| Vectors {
+                    data: table[self.head * self.shape.head_width..].as_ptr(),
+                    stride: self.shape.width(),
+                    rows,
+                    max: rows.len() as isize / 2,
+                })
+            }),
+        }
     }
 
     /// Places of the queries `tile`, from the first to the last.
@@ -285,39 +391,64 @@ unsafe fn piece_body<V: Vector>(isa: Isa, piece: Piece, qkv: *const f32, out: *m
     let places = piece.places(&(0..piece.count));
     let seen = piece.seen(places.clone());
     let deep = BLOCK.min(seen.len().next_multiple_of(PANEL) + PANEL);
-    let lined = !matches!(shape.position, Position::None);
-    let line_len = if lined {
-        places.len() + deep + MAX_LANES
-    } else {
-        0
-    };
+    let lined = matches!(
+        shape.position,
+        Position::Alibi { .. } | Position::Bias { .. }
+    );
+    let vectors = piece.vectors();
+    // Distances of a block's keys from the piece's queries.
+    let far = (places.len() + deep).next_multiple_of(PANEL);
 
     let high = piece.count.min(TILE);
     let many = piece.count.next_multiple_of(MAX_LANES);
-    let needed = wide * (2 * deep + high + piece.count)
-        + high * STRIDE
-        + 2 * many
-        + line_len.next_multiple_of(MAX_LANES);
-    let mut scratch = Scratch::take(needed);
+    let sizes = [
+        wide * deep,
+        wide * deep,
+        wide * high,
+        wide * piece.count,
+        high * STRIDE,
+        many,
+        many,
+        if lined { far } else { 0 },
+        if vectors[0].is_some() { wide * far } else { 0 },
+        if vectors[1].is_some() { wide * far } else { 0 },
+        if vectors[0].is_some() {
+            high * LONG_STRIDE
+        } else {
+            0
+        },
+        if vectors[1].is_some() {
+            KEYS * LONG_STRIDE
+        } else {
+            0
+        },
+    ];
+    let mut scratch = Scratch::take(sizes.iter().sum());
     let mut rest = &mut *scratch;
-    let mut take = |n: usize| {
+    let parts = sizes.map(|n| {
         let (part, others) = std::mem::take(&mut rest).split_at_mut(n);
         rest = others;
         part.as_mut_ptr()
-    };
-    let keys = take(wide * deep);
-    let values = take(wide * deep);
-    let queries = take(wide * high);
-    let sums = take(wide * piece.count);
-    let scores = take(high * STRIDE);
-    let tops = take(many);
-    let totals = take(many);
-    let line = take(line_len.next_multiple_of(MAX_LANES));
+    });
+    let [
+        keys,
+        values,
+        queries,
+        sums,
+        scores,
+        tops,
+        totals,
+        line,
+        for_queries,
+        for_keys,
+        long,
+        of_keys,
+    ] = parts;
     for i in 0..piece.count {
         *tops.add(i) = f32::NEG_INFINITY;
         *totals.add(i) = 0.0;
     }
-    let factor = V::splat(shape.factor(piece.tokens));
+    let factor = shape.factor(piece.tokens);
 
     let mut block = seen.start - seen.start % BLOCK;
     while block < seen.end {
@@ -325,17 +456,25 @@ unsafe fn piece_body<V: Vector>(isa: Isa, piece: Piece, qkv: *const f32, out: *m
         let to = seen.end.min(block + BLOCK);
         pack_transposed::<V>(key.add(from * stride), stride, to - from, size, keys);
         pack::<V>(value.add(from * stride), stride, to - from, size, values);
-        // The line's first number is for the first key and the last query.
+        // Distances, key less query, from the first key and the last query on.
         let nearest = from as isize - (places.end as isize - 1);
+        let distances = places.len() + (to - from) - 1;
         if lined {
-            fill_line(&piece, nearest, places.len() + (to - from), line);
+            fill_line(&piece, nearest, distances, line);
+        }
+        for (vectors, to) in vectors.iter().zip([for_queries, for_keys]) {
+            if let Some(vectors) = vectors {
+                let row = |j: usize| vectors.at(nearest + j as isize);
+                pack_columns::<V>(row, distances, size, to);
+            }
         }
         let mut next = 0;
         while next < piece.count {
             let tile = piece.tile(next);
             next = tile.end;
             let rows = tile.len();
-            let seen = piece.seen(piece.places(&tile));
+            let places = piece.places(&tile);
+            let seen = piece.seen(places.clone());
             if seen.start >= to || seen.end <= from {
                 continue;
             }
@@ -348,7 +487,7 @@ unsafe fn piece_body<V: Vector>(isa: Isa, piece: Piece, qkv: *const f32, out: *m
                 let mut col = 0;
                 while col < size {
                     let n = V::LANES.min(size - col);
-                    let scaled = V::load_up_to(from.add(col), n).mul(factor);
+                    let scaled = V::load_up_to(from.add(col), n).mul(V::splat(factor));
                     scaled.store(queries.add(r * wide + col));
                     col += V::LANES;
                 }
@@ -357,6 +496,49 @@ unsafe fn piece_body<V: Vector>(isa: Isa, piece: Piece, qkv: *const f32, out: *m
             let a = Left::new(queries, wide);
             let b = Packed::new(keys, size, to - from).right_of(begin);
             multiply(isa, rows, size, end - begin, a, b, scores, STRIDE, false);
+            // The place in a line of distances for key `from + key` and the query at `place`.
+            let at = |key: usize, place: usize| {
+                ((from + key) as isize - place as isize - nearest) as usize
+            };
+            if vectors[1].is_some() {
+                let mut first = begin;
+                while first < end {
+                    let last = end.min(first + KEYS);
+                    let low = at(first, places.end - 1) / PANEL * PANEL;
+                    let high = at(last - 1, places.start) + 1;
+                    // [keys, K] · [K, distances]
+                    let a = Left::new(key.add((from + first) * stride), stride);
+                    let b = Packed::new(for_keys, size, distances).right_of(low);
+                    let c = of_keys;
+                    multiply(
+                        isa,
+                        last - first,
+                        size,
+                        high - low,
+                        a,
+                        b,
+                        c,
+                        LONG_STRIDE,
+                        false,
+                    );
+                    for (r, i) in tile.clone().enumerate() {
+                        let of = c.add(at(first, piece.place(i)) - low);
+                        let to = scores.add(r * STRIDE + first - begin);
+                        for k in 0..last - first {
+                            *to.add(k) += factor * *of.add(k * (LONG_STRIDE + 1));
+                        }
+                    }
+                    first = last;
+                }
+            }
+            let mut low = 0;
+            if vectors[0].is_some() {
+                low = at(begin, places.end - 1) / PANEL * PANEL;
+                let high = at(end - 1, places.start) + 1;
+                // [rows, K] · [K, distances]
+                let b = Packed::new(for_queries, size, distances).right_of(low);
+                multiply(isa, rows, size, high - low, a, b, long, LONG_STRIDE, false);
+            }
             for (r, i) in tile.clone().enumerate() {
                 let place = piece.place(i);
                 let own = piece.seen(place..place + 1);
@@ -366,8 +548,9 @@ unsafe fn piece_body<V: Vector>(isa: Isa, piece: Piece, qkv: *const f32, out: *m
                     low: own.start.saturating_sub(from + begin),
                     high: own.end.saturating_sub(from + begin).min(end - begin),
                     line: if lined {
-                        let ahead = (from + begin) as isize - place as isize;
-                        line.add((ahead - nearest) as usize)
+                        line.add(at(begin, place))
+                    } else if vectors[0].is_some() {
+                        long.add(r * LONG_STRIDE + at(begin, place) - low)
                     } else {
                         std::ptr::null()
                     },
@@ -407,7 +590,7 @@ unsafe fn piece_body<V: Vector>(isa: Isa, piece: Piece, qkv: *const f32, out: *m
 #[inline(always)]
 unsafe fn fill_line(piece: &Piece, nearest: isize, n: usize, line: *mut f32) {
     match piece.shape.position {
-        Position::None => {}
+        Position::None | Position::Key { .. } | Position::Disentangled { .. } => {}
         Position::Alibi { slopes } => {
             let slope = slopes[piece.head];
             for i in 0..n {

@@ -10,5 +10,6 @@ pub mod encode;
 pub mod linear;
 pub mod matmul;
 pub mod norm;
+pub mod packed;
 pub mod rank;
 pub(crate) mod split;

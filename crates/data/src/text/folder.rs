@@ -500,7 +500,7 @@ fn byte_pairs(words: &str, merges: &[[&str; 2]], settings: &Settings) -> Result<
 fn merge_rules(text: &str) -> Result<Vec<[&str; 2]>, String> {
     let lines = text.lines().zip(1..);
     let rules = lines.filter(|(line, number)| {
-        !line.is_empty() && !(*number == 1 && line.starts_with("#version"))
+        !(line.is_empty() || *number == 1 && line.starts_with("#version"))
     });
     rules
         .map(|(line, number): (_, usize)| match line.split_once(' ') {

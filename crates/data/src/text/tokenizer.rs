@@ -298,13 +298,13 @@ impl Tokenizer {
                 }
                 let windows = windows(long, size, overlap, whole_words).into_iter();
                 Ok(windows
-                    .map(|window| match &second {
-                        Some(_) => join(frame, &first, second.as_ref(), [0..lens[0], window], 0),
-                        None => {
-                            let prompt = first.prompt;
-                            let text = prompt + window.start..prompt + window.end;
-                            frame.around((&first, [0..prompt, text]), None, 0)
+                    .map(|window| {
+                        if let Some(second) = &second {
+                            return join(frame, &first, Some(second), [0..lens[0], window], 0);
                         }
+                        let prompt = first.prompt;
+                        let text = prompt + window.start..prompt + window.end;
+                        frame.around((&first, [0..prompt, text]), None, 0)
                     })
                     .collect())
             }

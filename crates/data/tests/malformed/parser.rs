@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use cloze_data::source::{self, BadRows, time};
+use cloze_data::text::{Limit, Long, Tokenizer};
 use cloze_data::{ItemVocabulary, read_histories, titles};
 use cloze_spec::data::{Columns, Duplicates, Format, Interactions, LeaveOneOut, Split, Titles};
 
@@ -25,10 +26,21 @@ pub enum Parser {
     Histories,
     /// Single times.
     Times,
+    /// Tokenizers of model folders.
+    TokenizerJson,
+    /// Vocabularies of word pieces.
+    WordPieces,
+    /// Vocabularies and merges of byte-pair encoding, in one file with [`CUT`] between them.
+    BytePairs,
+    /// Settings of tokenizers.
+    TokenizerConfig,
 }
 
+/// What stands between files that are damaged together.
+pub const CUT: &str = "\n====\n";
+
 /// All of them.
-pub const PARSERS: [Parser; 8] = [
+pub const PARSERS: [Parser; 12] = [
     Parser::Csv,
     Parser::Jsonl,
     Parser::Parquet,
@@ -37,6 +49,10 @@ pub const PARSERS: [Parser; 8] = [
     Parser::ItemsParquet,
     Parser::Histories,
     Parser::Times,
+    Parser::TokenizerJson,
+    Parser::WordPieces,
+    Parser::BytePairs,
+    Parser::TokenizerConfig,
 ];
 
 impl Parser {
@@ -51,6 +67,10 @@ impl Parser {
             Parser::ItemsParquet => "items_parquet",
             Parser::Histories => "histories",
             Parser::Times => "times",
+            Parser::TokenizerJson => "tokenizer_json",
+            Parser::WordPieces => "word_pieces",
+            Parser::BytePairs => "byte_pairs",
+            Parser::TokenizerConfig => "tokenizer_config",
         }
     }
 
@@ -67,6 +87,23 @@ impl Parser {
             Parser::Titles => return read_titles(bytes, folder),
             Parser::ItemsParquet => return read_vocabulary(bytes, folder),
             Parser::Histories => return read_lines(bytes, folder),
+            Parser::TokenizerJson => return open_tokenizer(&[("tokenizer.json", bytes)], folder),
+            Parser::WordPieces => return open_tokenizer(&[("vocab.txt", bytes)], folder),
+            Parser::BytePairs => {
+                let cut = CUT.as_bytes();
+                let at = bytes.windows(cut.len()).position(|window| window == cut);
+                let Some(at) = at else { return false };
+                let files = [
+                    ("vocab.json", &bytes[..at]),
+                    ("merges.txt", &bytes[at + cut.len()..]),
+                ];
+                return open_tokenizer(&files, folder);
+            }
+            Parser::TokenizerConfig => {
+                let words = crate::corpus::WORD_PIECES.as_bytes();
+                let files = [("vocab.txt", words), ("tokenizer_config.json", bytes)];
+                return open_tokenizer(&files, folder);
+            }
             Parser::Times => {
                 return str::from_utf8(bytes).is_ok_and(|text| time::parse(text).is_some());
             }
@@ -174,4 +211,55 @@ fn read_lines(bytes: &[u8], folder: &Path) -> bool {
             .all(|&token| token < 2)
     );
     accepted
+}
+
+/// What every kind of tokenizer has to say something to.
+const TEXT: &str =
+    "The  caf\u{e9} \u{130} \u{8336}\u{1f375} [MASK]<mask> unbelievably\r\n\0 e\u{301}";
+
+fn open_tokenizer(files: &[(&str, &[u8])], folder: &Path) -> bool {
+    let folder = folder.join("model");
+    std::fs::create_dir_all(&folder).unwrap();
+    for name in [
+        "tokenizer.json",
+        "vocab.txt",
+        "vocab.json",
+        "merges.txt",
+        "tokenizer_config.json",
+    ] {
+        let old = folder.join(name);
+        if old.exists() {
+            std::fs::remove_file(old).unwrap();
+        }
+    }
+    for (name, bytes) in files {
+        write(&folder, name, bytes);
+    }
+    let Ok(tokenizer) = Tokenizer::open(&folder) else {
+        return false;
+    };
+    let long = Long::Chunk {
+        overlap: 2,
+        whole_words: true,
+    };
+    for (input, max_len) in [
+        (TEXT.into(), 1000),
+        (TEXT.into(), 8),
+        ((TEXT, TEXT).into(), 100),
+    ] {
+        let Ok(windows) = tokenizer.encode(input, Limit { max_len, long }) else {
+            continue;
+        };
+        for window in windows {
+            let n = window.ids.len();
+            assert!(n <= max_len && window.body().end <= n);
+            let lens = [
+                window.segments.len(),
+                window.offsets.len(),
+                window.words.len(),
+            ];
+            assert_eq!((lens, window.is_special.len()), ([n; 3], n));
+        }
+    }
+    true
 }

@@ -521,7 +521,15 @@ fn faults_of_a_folder_say_where_and_what_to_do() {
         "{before}{bombs}{}",
         after.split_once("\"pre_tokenizer\"").unwrap().1
     );
+    let repeats = r#""pre_tokenizer":{"type":"Split","pattern":{"Regex":"([a-c]{999}){999}"},"behavior":"Isolated","invert":false},"post_processor""#;
+    let (before, after) = json.split_once("\"pre_tokenizer\"").unwrap();
+    let after = after.split_once("\"post_processor\"").unwrap().1;
+    let repeats = format!("{before}{repeats}{after}");
     for (files, message) in [
+        (
+            vec![("tokenizer.json", &*repeats)],
+            "F/tokenizer.json: expected a tokenizer as",
+        ),
         (
             vec![],
             "F: expected tokenizer.json, vocab.txt, or vocab.json and merges.txt",
@@ -540,7 +548,7 @@ fn faults_of_a_folder_say_where_and_what_to_do() {
         ),
         (
             vec![("tokenizer.json", &*bombs)],
-            "at most 1024 times as long, found 10000 times",
+            "at most 4096 times as long, found 10000 times",
         ),
         (
             vec![("vocab.txt", "[CLS]\n[SEP]\nC\n(\n>>\n")],
@@ -593,6 +601,24 @@ fn faults_of_a_folder_say_where_and_what_to_do() {
         let found = fault(&files);
         assert!(found.contains(message), "{found}\ndoes not say\n{message}");
     }
+}
+
+#[test]
+fn settings_of_the_family_overrule_its_tokenizer_json() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::copy(
+        golden("json/tokenizer.json"),
+        folder.path().join("tokenizer.json"),
+    )
+    .unwrap();
+    let known_with = |class: &str| {
+        let config = format!(r#"{{"tokenizer_class": {class:?}, "do_lower_case": false}}"#);
+        fs::write(folder.path().join("tokenizer_config.json"), config).unwrap();
+        let tokenizer = Tokenizer::open(folder.path()).unwrap();
+        whole(&tokenizer, "TEA").ids.get(1) != tokenizer.unknown().as_ref()
+    };
+    assert!(!known_with("BertTokenizer"));
+    assert!(known_with("PreTrainedTokenizerFast"));
 }
 
 #[test]

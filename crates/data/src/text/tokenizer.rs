@@ -18,7 +18,9 @@ use crate::Error;
 ///
 /// # Departures
 /// What a `tokenizer.json` says of padding and truncation is ignored: texts are never padded, and [`Limit`] says what
-/// happens to long ones. The random dropping of merges in byte-pair encoding, meant for training, is switched off.
+/// happens to long ones. Of the family of BERT, `tokenizer_config.json` overrules what `tokenizer.json` says of case,
+/// accents and Chinese characters, but only where it names them. The random dropping of merges in byte-pair encoding,
+/// meant for training, is switched off.
 /// # Source
 /// The `tokenizers` package; `transformers` for folders without a `tokenizer.json`.
 pub struct Tokenizer {
@@ -45,7 +47,8 @@ pub struct Input<'a> {
     pub prompt: Option<&'a Prompt>,
     /// The first text: the only one, the question, the premise.
     pub first: &'a str,
-    /// The second text: the context, the hypothesis.
+    /// The second text: the context, the hypothesis. An empty one is still a second text, as for `tokenizers`;
+    /// `transformers` takes it for none.
     pub second: Option<&'a str>,
 }
 

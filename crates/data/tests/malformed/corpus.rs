@@ -58,8 +58,8 @@ pub fn corpus(parser: Parser) -> Vec<Vec<u8>> {
             return vec![[words, CUT, merges].concat().into()];
         }
         Parser::TokenizerConfig => {
-            let old = r###"{"do_lower_case": true, "unk_token": "[UNK]", "mask_token": {"__type": "AddedToken", "content": "[MASK]", "lstrip": true, "normalized": false, "rstrip": false, "single_word": false}, "tokenize_chinese_chars": true, "strip_accents": null, "tokenizer_class": "BertTokenizer", "model_max_length": 512}"###;
-            let new = r###"{"added_tokens_decoder": {"0": {"content": "[PAD]", "special": true}, "2": {"content": "[CLS]", "lstrip": false, "normalized": false, "rstrip": false, "single_word": false, "special": true}, "11": {"content": "teapot", "special": false}}, "model_max_length": 1e30, "truncation_side": "left", "tokenizer_class": "DistilBertTokenizerFast"}"###;
+            let old = r#"{"do_lower_case": true, "unk_token": "[UNK]", "mask_token": {"__type": "AddedToken", "content": "[MASK]", "lstrip": true, "normalized": false, "rstrip": false, "single_word": false}, "tokenize_chinese_chars": true, "strip_accents": null, "tokenizer_class": "BertTokenizer", "model_max_length": 512}"#;
+            let new = r#"{"added_tokens_decoder": {"0": {"content": "[PAD]", "special": true}, "2": {"content": "[CLS]", "lstrip": false, "normalized": false, "rstrip": false, "single_word": false, "special": true}, "11": {"content": "teapot", "special": false}}, "model_max_length": 1e30, "truncation_side": "left", "tokenizer_class": "DistilBertTokenizerFast"}"#;
             return vec![old.into(), new.into()];
         }
         Parser::Parquet => return tables(["user", "item", "time"]),

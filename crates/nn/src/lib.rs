@@ -16,6 +16,7 @@ mod noise;
 mod norm;
 pub mod objective;
 pub mod op;
+pub mod pretrained;
 mod sequences;
 pub mod weights;
 

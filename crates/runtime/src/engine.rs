@@ -24,6 +24,13 @@ pub trait Engine: Send + Sync {
     /// If a token, a segment or a sequence's length is beyond what the model has.
     fn run(&self, batch: &Batch, rows: Rows<'_>, output: &mut Vec<f32>) -> Result<(), Error>;
 
+    /// Runs a batch and shows `see` every stage: the embedding, each layer's output, and last what [`Self::run`] would
+    /// give for all rows; `L + 2` stages of `[N, D]`.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    fn trace(&self, batch: &Batch, see: &mut (dyn FnMut(&[f32]) + Send)) -> Result<(), Error>;
+
     /// What the head makes of vectors that [`Self::run`] gave; one row for each of `vectors` (one per sequence where the
     /// head pools, by [`cloze_spec::encoder::Head::pool`], which is the caller's to do).
     ///
@@ -32,4 +39,36 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// If the encoder has no head.
     fn head(&self, vectors: &[f32], output: &mut Vec<f32>) -> Result<(), Error>;
+}
+
+/// Checks that a batch fits an encoder, before any arithmetic.
+///
+/// # Errors
+/// The first token, segment or sequence that does not, with its place.
+pub fn check(encoder: &Encoder, batch: &Batch) -> Result<(), Error> {
+    let embed = &encoder.embed;
+    let fail = |message: String| Err(Error::Batch(message));
+    for index in 0..batch.len() {
+        let len = batch.range(index).len();
+        if len > encoder.max_len {
+            return fail(format!(
+                "sequence {index} has {len} tokens, the model takes at most {}; truncate it or cut it into chunks",
+                encoder.max_len
+            ));
+        }
+    }
+    if let Some(at) = batch.tokens.iter().position(|&t| t as usize >= embed.vocab) {
+        return fail(format!(
+            "token {at} of the batch is {}, the model has {} tokens; is this its tokenizer?",
+            batch.tokens[at], embed.vocab
+        ));
+    }
+    let segments = embed.segments.unwrap_or(usize::MAX);
+    if let Some(at) = batch.segments.iter().position(|&s| s as usize >= segments) {
+        return fail(format!(
+            "token {at} of the batch is in segment {}, the model has {segments}",
+            batch.segments[at]
+        ));
+    }
+    Ok(())
 }

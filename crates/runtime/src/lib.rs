@@ -3,13 +3,15 @@
 //! ```text
 //! Folder::open → weights → Plan (packed once) → Session::run → head / pooling → output
 //! ```
-//! [`Engine`] is what runs an encoder; [`cpu`] is this room's, and `cloze-nn` has another on Burn. Nothing is padded:
+//! [`Engine`] is what runs an encoder; this room has one for CPUs, and `cloze-nn` has another on Burn. Nothing is padded:
 //! a text's output has the same bits whatever its batch holds, and at any number of threads.
 
 mod batch;
+pub mod cpu;
 mod engine;
 mod error;
+pub mod weights;
 
 pub use batch::Batch;
-pub use engine::{Engine, Rows};
+pub use engine::{Engine, Rows, check};
 pub use error::Error;

@@ -200,6 +200,73 @@ pub enum Relative {
     },
 }
 
+impl Relative {
+    /// The table's row for a query `distance = query − key` places after a key.
+    ///
+    /// # Source
+    /// Buckets of numbers as T5 has them (Raffel et al., arXiv:1910.10683, §2.1); of vectors as `DeBERTa` has them (He et al.,
+    /// arXiv:2111.09543, and its public code), where distances are exact up to half the buckets and logarithmic beyond.
+    pub fn row(&self, distance: isize) -> usize {
+        match self {
+            Self::Bias {
+                buckets,
+                max_distance,
+                ..
+            } => {
+                let half = buckets / 2;
+                let exact = half / 2;
+                let direction = if distance < 0 { half } else { 0 };
+                let far = distance.unsigned_abs();
+                let bucket = if far < exact {
+                    far
+                } else {
+                    let ratio = (far as f32 / exact as f32).ln()
+                        / (*max_distance as f32 / exact as f32).ln();
+                    (exact + (ratio * (half - exact) as f32) as usize).min(half - 1)
+                };
+                direction + bucket
+            }
+            Self::Vectors {
+                span, buckets_to, ..
+            } => {
+                let span = *span as isize;
+                let mid = span / 2;
+                let place = match buckets_to {
+                    Some(max) if distance.abs() > mid => {
+                        let ratio = (distance.abs() as f32 / mid as f32).ln()
+                            / ((*max as f32 - 1.0) / mid as f32).ln();
+                        let far = (ratio * (mid as f32 - 1.0)).ceil() as isize + mid;
+                        far * distance.signum()
+                    }
+                    _ => distance,
+                };
+                (place + span).clamp(0, 2 * span - 1) as usize
+            }
+        }
+    }
+}
+
+/// How fast [`Position::Alibi`] lowers the scores of each of `heads` heads with distance.
+///
+/// For a power of two, a geometric sequence down to 2⁻⁸; for other numbers, that of the next lower power, and every other
+/// of the next higher one.
+///
+/// # Source
+/// Press et al., arXiv:2108.12409, §3, and its public code.
+pub fn alibi_slopes(heads: usize) -> Vec<f32> {
+    let power = |n: usize| {
+        let start = (-8.0 / n as f64).exp2();
+        (1..=n).map(move |i| start.powi(i as i32) as f32)
+    };
+    let lower = if heads.is_power_of_two() {
+        heads
+    } else {
+        heads.next_power_of_two() / 2
+    };
+    let further = power(2 * lower).step_by(2).take(heads - lower);
+    power(lower).chain(further).collect()
+}
+
 /// A convolution along the sequence.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Convolution {
@@ -332,4 +399,35 @@ pub struct Output {
     pub bias: bool,
     /// The token table is its weight.
     pub tied: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Expected rows from transformers 4.57.6, `MPNetEncoder.relative_position_bucket` and
+    // `modeling_deberta_v2.build_relative_position`.
+    #[test]
+    fn distances_have_the_buckets_of_the_public_code() {
+        let bias = Relative::Bias {
+            buckets: 32,
+            max_distance: 128,
+            heads: 12,
+        };
+        let rows = [0, 1, 7, 8, 11, 12, 64, 127, 500, -1, -8, -500].map(|d| bias.row(d));
+        assert_eq!(rows, [0, 1, 7, 8, 8, 9, 14, 15, 15, 17, 24, 31]);
+        let vectors = Relative::Vectors {
+            span: 8,
+            buckets_to: Some(32),
+            norm: None,
+        };
+        let rows = [0, 3, 4, 5, 8, 31, 100, -4, -5, -31, -100].map(|d| vectors.row(d));
+        assert_eq!(rows, [8, 11, 12, 13, 14, 15, 15, 4, 3, 1, 0]);
+    }
+
+    #[test]
+    fn alibi_slopes_fill_up_from_the_next_power_of_two() {
+        assert_eq!(alibi_slopes(4), [0.25, 0.0625, 0.015_625, 0.003_906_25]);
+        assert_eq!(alibi_slopes(6)[4..], [0.5, 0.125]);
+    }
 }

@@ -1,0 +1,314 @@
+use std::sync::Arc;
+
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Int, Tensor, TensorData, activation};
+use cloze_spec::encoder::{self, Activation, Disentangled, Position, Rotary, alibi_slopes};
+
+use super::{Linear, Norm, Table, linear};
+use crate::op::{self, Dropout};
+use crate::weights::Source;
+
+/// The table of distances that all layers use.
+#[derive(Module, Debug)]
+pub(super) struct Relative {
+    weight: Param<Tensor<2>>,
+    norm: Option<Norm>,
+}
+
+impl Relative {
+    pub fn new(settings: &encoder::Relative, source: &Source<'_>) -> Self {
+        let norm = match settings {
+            encoder::Relative::Bias { .. } => None,
+            encoder::Relative::Vectors { norm, .. } => norm.as_ref(),
+        };
+        Self {
+            weight: Param::from_tensor(source.tensor("relative.weight")),
+            norm: Norm::of(norm, source, "relative.norm"),
+        }
+    }
+
+    pub fn table(&self) -> Tensor<2> {
+        let table = self.weight.val();
+        match &self.norm {
+            Some(norm) => norm.forward(table, None),
+            None => table,
+        }
+    }
+}
+
+/// Multi-head softmax attention with any knowledge of distance.
+#[derive(Module, Debug)]
+pub(super) struct Attention {
+    qkv: Linear,
+    query_norm: Option<Norm>,
+    key_norm: Option<Norm>,
+    distance: Option<Table>,
+    position_key: Option<Linear>,
+    position_query: Option<Linear>,
+    output: Linear,
+}
+
+impl Attention {
+    pub fn new(settings: &encoder::Attention, source: &Source<'_>, name: &str) -> Self {
+        let norm = |part| Norm::of(settings.qk_norm.as_ref(), source, &format!("{name}.{part}"));
+        let map = |exists: bool, part| {
+            exists.then(|| Linear::new(true, source, &format!("{name}.{part}")))
+        };
+        let (mut distance, mut further) = (None, [false; 2]);
+        match &settings.position {
+            Position::None | Position::Rotary(_) | Position::Alibi | Position::Buckets => {}
+            Position::Key(_) => {
+                distance = Some(Table::new(source, &format!("{name}.distance")));
+            }
+            Position::Disentangled(meet) => {
+                further = [meet.content_to_position, meet.position_to_content]
+                    .map(|meets| meets && !meet.shared_maps);
+            }
+        }
+        Self {
+            qkv: Linear::new(settings.qkv_bias, source, &format!("{name}.qkv")),
+            query_norm: norm("query_norm"),
+            key_norm: norm("key_norm"),
+            distance,
+            position_key: map(further[0], "position_key"),
+            position_query: map(further[1], "position_query"),
+            output: Linear::new(settings.output_bias, source, &format!("{name}.output")),
+        }
+    }
+
+    /// # Shapes
+    /// `x: [N, D]` → `[N, D]`
+    pub fn forward(
+        &self,
+        settings: &encoder::Attention,
+        x: Tensor<2>,
+        offsets: &Arc<[u32]>,
+        relative: Option<(&encoder::Relative, &Tensor<2>)>,
+    ) -> Tensor<2> {
+        let qkv = self.qkv.forward(x, Activation::Identity); // [N, 3·H·K]
+        let (heads, width) = (settings.heads, settings.head_width);
+        let usual = (settings.scale * (width as f32).sqrt() - 1.0).abs() < 1e-6;
+        let plain = settings.position == Position::None
+            && settings.qk_norm.is_none()
+            && settings.window.is_none()
+            && settings.log_scale.is_none();
+        let mixed = if plain && usual {
+            op::attention(qkv, offsets, heads, false, Dropout::NONE)
+        } else {
+            let sequences = offsets.windows(2).map(|w| {
+                let rows = w[0] as usize..w[1] as usize;
+                let one = qkv.clone().slice([rows, 0..3 * heads * width]);
+                self.sequence(settings, one, relative)
+            });
+            Tensor::cat(sequences.collect(), 0)
+        };
+        self.output.forward(mixed, Activation::Identity)
+    }
+
+    /// # Shapes
+    /// `qkv: [T, 3·H·K]` → `[T, H·K]`
+    fn sequence(
+        &self,
+        settings: &encoder::Attention,
+        qkv: Tensor<2>,
+        relative: Option<(&encoder::Relative, &Tensor<2>)>,
+    ) -> Tensor<2> {
+        let device = qkv.device();
+        let (heads, width, len) = (settings.heads, settings.head_width, qkv.dims()[0]);
+        let inner = heads * width;
+        let part = |index: usize| {
+            qkv.clone()
+                .slice([0..len, index * inner..(index + 1) * inner])
+        };
+        let normed = |x: Tensor<2>, norm: &Option<Norm>| match norm {
+            Some(norm) => norm.forward(x, None),
+            None => x,
+        };
+        // [T, H·K] → [H, T, K]
+        let split = |x: Tensor<2>| {
+            let rows = x.dims()[0];
+            x.reshape([rows, heads, width]).swap_dims(0, 1)
+        };
+        let mut query = split(normed(part(0), &self.query_norm));
+        let mut key = split(normed(part(1), &self.key_norm));
+        let value = split(part(2));
+        if let Position::Rotary(rotary) = &settings.position {
+            query = turn(query, rotary);
+            key = turn(key, rotary);
+        }
+        let mut scores = query.clone().matmul(key.clone().transpose()); // [H, T, T]
+        // Row of the table that the pair of a query and a key meets, [T, T].
+        let rows = |row: &dyn Fn(isize) -> usize| -> Tensor<2, Int> {
+            let pairs = (0..len * len).map(|at| row((at / len) as isize - (at % len) as isize));
+            let pairs: Vec<i32> = pairs.map(|row| row as i32).collect();
+            Tensor::from_data(TensorData::new(pairs, [len, len]), &device)
+        };
+        match &settings.position {
+            Position::None | Position::Rotary(_) => scores = scores.mul_scalar(settings.scale),
+            Position::Alibi => {
+                let slopes = alibi_slopes(heads);
+                let fall = slopes.iter().flat_map(|slope| {
+                    let pairs = (0..len * len).map(|at| (at / len).abs_diff(at % len));
+                    pairs.map(move |distance| -slope * distance as f32)
+                });
+                let fall = TensorData::new(fall.collect::<Vec<_>>(), [heads, len, len]);
+                scores = scores.mul_scalar(settings.scale) + Tensor::from_data(fall, &device);
+            }
+            Position::Buckets => {
+                let (buckets, table) = relative.expect("buckets come with their table");
+                let picked = table
+                    .clone()
+                    .select(0, rows(&|distance| buckets.row(distance)).reshape([-1]));
+                // [T·T, H] → [H, T, T]
+                let added = picked.transpose().reshape([heads, len, len]);
+                scores = scores.mul_scalar(settings.scale) + added;
+            }
+            Position::Key(meet) => {
+                let table = self.distance.as_ref().expect("made with the layer");
+                let max = meet.max_distance as isize;
+                // Rows q − k + max for all pairs lie within len − 1 of the middle.
+                let (from, to) = (max + 1 - len as isize, max + len as isize);
+                let near = table
+                    .weight
+                    .val()
+                    .slice([from as usize..to as usize, 0..width]);
+                let near = near.transpose().unsqueeze::<3>(); // [1, K, 2T − 1]
+                let places = rows(&|distance| (distance + len as isize - 1) as usize);
+                scores = scores + meet_rows(&query, &near, &places);
+                if meet.keys {
+                    let places = places.transpose();
+                    scores = scores + meet_rows(&key, &near, &places).transpose();
+                }
+                scores = scores.mul_scalar(settings.scale);
+            }
+            Position::Disentangled(meet) => {
+                let (vectors, table) =
+                    relative.expect("disentangled attention comes with its table");
+                let places = rows(&|distance| vectors.row(distance));
+                if meet.content_to_position {
+                    let keys = self.position_map(*meet, 1, table.clone(), inner);
+                    scores = scores + meet_rows(&query, &split(keys).transpose(), &places);
+                }
+                if meet.position_to_content {
+                    let queries = self.position_map(*meet, 0, table.clone(), inner);
+                    let places = places.transpose();
+                    let met = meet_rows(&key, &split(queries).transpose(), &places);
+                    scores = scores + met.transpose();
+                }
+                scores = scores.mul_scalar(settings.scale);
+            }
+        }
+        if let Some(from) = settings.log_scale {
+            let growth = (len as f32).ln() / (from as f32).ln();
+            scores = scores.mul_scalar(growth.max(1.0));
+        }
+        if let Some(window) = settings.window {
+            let hidden = (0..len * len).map(|at| {
+                if (at / len).abs_diff(at % len) > window {
+                    f32::NEG_INFINITY
+                } else {
+                    0.0
+                }
+            });
+            let hidden = TensorData::new(hidden.collect::<Vec<_>>(), [1, len, len]);
+            scores = scores + Tensor::from_data(hidden, &device);
+        }
+        // [H, T, K] → [T, H·K]
+        activation::softmax(scores, 2)
+            .matmul(value)
+            .swap_dims(0, 1)
+            .reshape([len, inner])
+    }
+
+    /// Position vectors as keys (`part` 1) or queries (0): by the layer's own maps of content, or by further ones.
+    ///
+    /// # Shapes
+    /// `[2·span, D]` → `[2·span, H·K]`
+    fn position_map(
+        &self,
+        meet: Disentangled,
+        part: usize,
+        table: Tensor<2>,
+        inner: usize,
+    ) -> Tensor<2> {
+        if meet.shared_maps {
+            let rows = part * inner..(part + 1) * inner;
+            let weight = self.qkv.weight.val();
+            let weight = weight.clone().slice([rows.clone(), 0..weight.dims()[1]]);
+            let bias = match &self.qkv.bias {
+                Some(bias) => bias.val().slice([rows]),
+                None => Tensor::zeros([inner], &table.device()),
+            };
+            return linear(table, weight, bias, Activation::Identity);
+        }
+        let map = [&self.position_query, &self.position_key][part];
+        let map = map.as_ref().expect("made with the layer");
+        map.forward(table, Activation::Identity)
+    }
+}
+
+/// Products of each token with the row of a table that each pair meets.
+///
+/// # Shapes
+/// `x: [H, T, K]`, `table: [H or 1, K, R]`, `places: [T, T]` below `R` → `[H, T, T]`
+fn meet_rows(x: &Tensor<3>, table: &Tensor<3>, places: &Tensor<2, Int>) -> Tensor<3> {
+    let heads = x.dims()[0];
+    let places = places.clone().unsqueeze::<3>().repeat_dim(0, heads);
+    let table = if table.dims()[0] == heads {
+        table.clone()
+    } else {
+        table.clone().repeat_dim(0, heads)
+    };
+    x.clone().matmul(table).gather(2, places)
+}
+
+/// Turns the first channels of every head by angles that grow with the position.
+///
+/// # Shapes
+/// `[H, T, K]` → `[H, T, K]`
+fn turn(x: Tensor<3>, rotary: &Rotary) -> Tensor<3> {
+    let device = x.device();
+    let [heads, len, width] = x.dims();
+    let pairs = rotary.frequencies.len();
+    let turned = 2 * pairs;
+    let table = |of: fn(f64) -> f64| -> Tensor<3> {
+        let angles = (0..len).flat_map(|place| {
+            let angle = move |frequency: &f32| f64::from(place as f32 * frequency);
+            rotary.frequencies.iter().map(angle)
+        });
+        let values = angles.map(|angle| of(angle) as f32 * rotary.amplitude);
+        table_of(values.collect(), len, pairs, &device)
+    };
+    let (cos, sin) = (table(f64::cos), table(f64::sin));
+    let rest = x.clone().slice([0..heads, 0..len, turned..width]);
+    let head = x.slice([0..heads, 0..len, 0..turned]);
+    // The two of each pair, [H, T, R/2].
+    let (a, b) = if rotary.interleaved {
+        let both = head.reshape([heads, len, pairs, 2]);
+        let pick = |index: usize| {
+            both.clone()
+                .slice([0..heads, 0..len, 0..pairs, index..index + 1])
+                .squeeze_dim::<3>(3)
+        };
+        (pick(0), pick(1))
+    } else {
+        let pick = |from: usize| head.clone().slice([0..heads, 0..len, from..from + pairs]);
+        (pick(0), pick(pairs))
+    };
+    let first = a.clone() * cos.clone() - b.clone() * sin.clone();
+    let second = a * sin + b * cos;
+    let head = if rotary.interleaved {
+        Tensor::stack::<4>(vec![first, second], 3).reshape([heads, len, turned])
+    } else {
+        Tensor::cat(vec![first, second], 2)
+    };
+    if turned == width {
+        head
+    } else {
+        Tensor::cat(vec![head, rest], 2)
+    }
+}
+
+fn table_of(values: Vec<f32>, len: usize, pairs: usize, device: &Device) -> Tensor<3> {
+    Tensor::from_data(TensorData::new(values, [1, len, pairs]), device)
+}

@@ -1,0 +1,130 @@
+use std::sync::Arc;
+
+use burn::module::{Module, Param};
+use burn::tensor::Tensor;
+use burn::tensor::module::conv1d;
+use burn::tensor::ops::ConvOptions;
+use cloze_spec::encoder;
+
+use super::attention::Attention;
+use super::{Linear, Norm, activate, norms_first};
+use crate::weights::Source;
+
+/// One layer: attention and feed-forward part, each with its residual connection and norm.
+#[derive(Module, Debug)]
+pub(super) struct Layer {
+    mixer: Attention,
+    mixer_norm: Option<Norm>,
+    ffn: Ffn,
+    ffn_norm: Norm,
+    convolution: Option<Convolution>,
+    convolution_norm: Option<Norm>,
+}
+
+impl Layer {
+    pub fn new(settings: &encoder::Layer, source: &Source<'_>, name: &str) -> Self {
+        let norm = |settings, part| Norm::of(settings, source, &format!("{name}.{part}"));
+        let convolution = settings.convolution.as_ref();
+        Self {
+            mixer: Attention::new(&settings.attention, source, &format!("{name}.mixer")),
+            mixer_norm: norm(settings.mixer_norm.as_ref(), "mixer_norm"),
+            ffn: Ffn {
+                up: Linear::new(settings.ffn.up_bias, source, &format!("{name}.ffn.up")),
+                down: Linear::new(settings.ffn.down_bias, source, &format!("{name}.ffn.down")),
+            },
+            ffn_norm: Norm::new(&settings.ffn_norm, source, &format!("{name}.ffn_norm")),
+            convolution: convolution.map(|_| Convolution {
+                weight: Param::from_tensor(source.tensor(&format!("{name}.convolution.weight"))),
+                bias: Param::from_tensor(source.tensor(&format!("{name}.convolution.bias"))),
+            }),
+            convolution_norm: norm(convolution.map(|c| &c.norm), "convolution_norm"),
+        }
+    }
+
+    /// # Shapes
+    /// `x: [N, D]` → `[N, D]`
+    pub fn forward(
+        &self,
+        settings: &encoder::Layer,
+        x: Tensor<2>,
+        offsets: &Arc<[u32]>,
+        relative: Option<(&encoder::Relative, &Tensor<2>)>,
+    ) -> Tensor<2> {
+        let input = x.clone();
+        let mix = |x| {
+            self.mixer
+                .forward(&settings.attention, x, offsets, relative)
+        };
+        let feed = |x| self.ffn.forward(&settings.ffn, x);
+        let x = if norms_first(settings.order) {
+            let normed = match &self.mixer_norm {
+                Some(norm) => norm.forward(x.clone(), None),
+                None => x.clone(),
+            };
+            let x = x + mix(normed);
+            let normed = self.ffn_norm.forward(x.clone(), None);
+            x + feed(normed)
+        } else {
+            let mixed = mix(x.clone());
+            let x = match &self.mixer_norm {
+                Some(norm) => norm.forward(mixed, Some(x)),
+                None => mixed + x,
+            };
+            self.ffn_norm.forward(feed(x.clone()), Some(x))
+        };
+        match (
+            &settings.convolution,
+            &self.convolution,
+            &self.convolution_norm,
+        ) {
+            (Some(settings), Some(convolution), Some(norm)) => {
+                norm.forward(convolution.forward(settings, input, offsets), Some(x))
+            }
+            _ => x,
+        }
+    }
+}
+
+/// `down(activation(up(x)))`, or `down(activation(a)·b)` for the halves `a` and `b` of `up(x)`.
+#[derive(Module, Debug)]
+struct Ffn {
+    up: Linear,
+    down: Linear,
+}
+
+impl Ffn {
+    fn forward(&self, settings: &encoder::Ffn, x: Tensor<2>) -> Tensor<2> {
+        let inner = if settings.gated {
+            let both = self.up.forward(x, encoder::Activation::Identity);
+            let rows = both.dims()[0];
+            let half = |from: usize| both.clone().slice([0..rows, from..from + settings.width]);
+            activate(half(0), settings.activation) * half(settings.width)
+        } else {
+            self.up.forward(x, settings.activation)
+        };
+        self.down.forward(inner, encoder::Activation::Identity)
+    }
+}
+
+/// A convolution along each sequence; beyond its ends is zero.
+#[derive(Module, Debug)]
+struct Convolution {
+    weight: Param<Tensor<3>>,
+    bias: Param<Tensor<1>>,
+}
+
+impl Convolution {
+    fn forward(&self, settings: &encoder::Convolution, x: Tensor<2>, offsets: &[u32]) -> Tensor<2> {
+        let width = x.dims()[1];
+        let padding = settings.kernel / 2;
+        let sequences = offsets.windows(2).map(|w| {
+            // [T, D] → [1, D, T] → [T, D]
+            let one = x.clone().slice([w[0] as usize..w[1] as usize, 0..width]);
+            let options = ConvOptions::new([1], [padding], [1], settings.groups);
+            let one = one.transpose().unsqueeze::<3>();
+            let one = conv1d(one, self.weight.val(), Some(self.bias.val()), options);
+            one.squeeze_dim::<2>(0).transpose()
+        });
+        activate(Tensor::cat(sequences.collect(), 0), settings.activation)
+    }
+}

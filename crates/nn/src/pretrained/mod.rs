@@ -1,0 +1,347 @@
+//! Pretrained text encoders in Burn: every setting of [`cloze_spec::Encoder`], on every device, trainable.
+//!
+//! Where a layer computes what the fused operations of [`op`](crate::op) do, it uses them; the rest is made of Burn's own.
+//! The CPU engine of `cloze-runtime` computes the same without a framework, and must agree.
+
+mod attention;
+mod engine;
+mod layer;
+
+pub use engine::BurnEngine;
+
+use std::sync::Arc;
+
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor, activation};
+use cloze_runtime::Batch;
+use cloze_spec::encoder::{self, Activation, NormKind, Order};
+use cloze_spec::inventory::encoder_parameters;
+
+use crate::op::{self, Dropout};
+use crate::pretrained::attention::Relative;
+use crate::pretrained::layer::Layer;
+use crate::weights::{Source, Values};
+
+/// A pretrained text encoder with its head; parameters are named as in
+/// [`encoder_parameters`].
+#[derive(Module, Debug)]
+pub struct Pretrained {
+    embed: Embed,
+    layer: Vec<Layer>,
+    relative: Option<Relative>,
+    final_norm: Option<Norm>,
+    head: Option<Head>,
+    #[module(skip)]
+    settings: Arc<cloze_spec::Encoder>,
+}
+
+impl Pretrained {
+    /// Puts an encoder together from `values`, on `device`.
+    ///
+    /// # Panics
+    /// If `values` lack a parameter of the inventory or have one of another length.
+    pub fn new(settings: Arc<cloze_spec::Encoder>, values: &Values, device: &Device) -> Self {
+        let shapes = encoder_parameters(&settings)
+            .into_iter()
+            .map(|p| (p.name, p.shape))
+            .collect();
+        let source = Source {
+            values,
+            shapes,
+            device,
+        };
+        let groups = settings.layers.iter().map(|layer| layer.weights + 1);
+        let layer = (0..groups.max().unwrap_or(0))
+            .map(|group| {
+                let user = settings.layers.iter().find(|layer| layer.weights == group);
+                let user = user.expect("sets of weights are numbered without gaps");
+                Layer::new(user, &source, &format!("layer.{group}"))
+            })
+            .collect();
+        Self {
+            embed: Embed::new(&settings.embed, &source),
+            layer,
+            relative: settings
+                .relative
+                .as_ref()
+                .map(|relative| Relative::new(relative, &source)),
+            final_norm: Norm::of(settings.final_norm.as_ref(), &source, "final_norm"),
+            head: settings.head.as_ref().map(|head| Head::new(head, &source)),
+            settings,
+        }
+    }
+
+    /// What it computes.
+    pub fn settings(&self) -> &cloze_spec::Encoder {
+        &self.settings
+    }
+
+    /// The token vectors after the final norm; `see` is shown the embedding and each layer's output.
+    ///
+    /// # Shapes
+    /// `N` tokens → `[N, D]`
+    pub fn forward(&self, batch: &Batch, mut see: impl FnMut(&Tensor<2>)) -> Tensor<2> {
+        let mut x = self.embed.forward(batch);
+        see(&x);
+        let relative = self.relative.as_ref().map(Relative::table);
+        let offsets: Arc<[u32]> = batch.offsets.as_slice().into();
+        for settings in &self.settings.layers {
+            let shared = self.settings.relative.as_ref().zip(relative.as_ref());
+            x = self.layer[settings.weights].forward(settings, x, &offsets, shared);
+            see(&x);
+        }
+        match &self.final_norm {
+            Some(norm) => norm.forward(x, None),
+            None => x,
+        }
+    }
+
+    /// The head's outputs for vectors of tokens, or pooled ones.
+    ///
+    /// # Shapes
+    /// `[M, D]` → `[M, C]`
+    ///
+    /// # Panics
+    /// If the encoder has no head.
+    pub fn head(&self, x: Tensor<2>) -> Tensor<2> {
+        let head = self.head.as_ref().expect("the encoder has a head");
+        head.forward(x, &self.embed.token.weight)
+    }
+}
+
+/// Tokens into vectors.
+#[derive(Module, Debug)]
+struct Embed {
+    token: Table,
+    position: Option<Table>,
+    segment: Option<Table>,
+    norm: Option<Norm>,
+    projection: Option<Linear>,
+    offset: usize,
+    project_first: bool,
+}
+
+/// A table of vectors.
+#[derive(Module, Debug)]
+struct Table {
+    weight: Param<Tensor<2>>,
+}
+
+impl Table {
+    fn new(source: &Source<'_>, name: &str) -> Self {
+        Self {
+            weight: Param::from_tensor(source.tensor(&format!("{name}.weight"))),
+        }
+    }
+}
+
+impl Embed {
+    fn new(settings: &encoder::Embed, source: &Source<'_>) -> Self {
+        let table = |exists: bool, name: &str| exists.then(|| Table::new(source, name));
+        Self {
+            token: Table::new(source, "embed.token"),
+            position: table(settings.positions.is_some(), "embed.position"),
+            segment: table(settings.segments.is_some(), "embed.segment"),
+            norm: Norm::of(settings.norm.as_ref(), source, "embed.norm"),
+            projection: settings
+                .projection
+                .map(|map| Linear::new(map.bias, source, "embed.projection")),
+            offset: settings.positions.map_or(0, |positions| positions.offset),
+            project_first: settings.projection.is_some_and(|map| map.before_norm),
+        }
+    }
+
+    /// # Shapes
+    /// `N` tokens → `[N, D]`
+    fn forward(&self, batch: &Batch) -> Tensor<2> {
+        let positions = self.position.as_ref().map(|table| {
+            let places = (0..batch.len()).flat_map(|index| 0..batch.range(index).len());
+            let places = places.map(|place| (self.offset + place) as u32).collect();
+            (table.weight.val(), places)
+        });
+        let tokens = batch.tokens.as_slice().into();
+        let mut x = op::embed(self.token.weight.val(), &tokens, positions);
+        if let Some(table) = &self.segment {
+            let segments = if batch.segments.is_empty() {
+                vec![0; batch.tokens.len()]
+            } else {
+                batch.segments.clone()
+            };
+            x = x + op::embed(table.weight.val(), &segments.into(), None);
+        }
+        let project = |x| match &self.projection {
+            Some(map) => map.forward(x, Activation::Identity),
+            None => x,
+        };
+        if self.project_first {
+            x = project(x);
+        }
+        if let Some(norm) = &self.norm {
+            x = norm.forward(x, None);
+        }
+        if self.project_first { x } else { project(x) }
+    }
+}
+
+/// `activation(x · weightᵀ + bias)`, with or without the bias.
+#[derive(Module, Debug)]
+struct Linear {
+    weight: Param<Tensor<2>>,
+    bias: Option<Param<Tensor<1>>>,
+}
+
+impl Linear {
+    fn new(bias: bool, source: &Source<'_>, name: &str) -> Self {
+        Self {
+            weight: Param::from_tensor(source.tensor(&format!("{name}.weight"))),
+            bias: bias.then(|| Param::from_tensor(source.tensor(&format!("{name}.bias")))),
+        }
+    }
+
+    /// # Shapes
+    /// `[N, I]` → `[N, O]`
+    fn forward(&self, x: Tensor<2>, activation: Activation) -> Tensor<2> {
+        let weight = self.weight.val();
+        match &self.bias {
+            Some(bias) => linear(x, weight, bias.val(), activation),
+            None => {
+                let bias = Tensor::zeros([weight.dims()[0]], &x.device());
+                linear(x, weight, bias, activation)
+            }
+        }
+    }
+}
+
+fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, then: Activation) -> Tensor<2> {
+    if then == Activation::Gelu {
+        return op::linear(x, weight, bias, op::Activation::Gelu);
+    }
+    activate(op::linear(x, weight, bias, op::Activation::Identity), then)
+}
+
+fn activate(x: Tensor<2>, then: Activation) -> Tensor<2> {
+    match then {
+        Activation::Identity => x,
+        Activation::Gelu => activation::gelu(x),
+        Activation::GeluTanh => activation::gelu_approximate(x),
+        Activation::QuickGelu => x.clone() * activation::sigmoid(x.mul_scalar(1.702)),
+        Activation::Relu => activation::relu(x),
+        Activation::Silu => activation::silu(x),
+        Activation::Tanh => x.tanh(),
+        Activation::Sigmoid => activation::sigmoid(x),
+    }
+}
+
+/// A norm of any kind.
+#[derive(Module, Debug)]
+struct Norm {
+    gain: Param<Tensor<1>>,
+    bias: Option<Param<Tensor<1>>>,
+    eps: f32,
+    centred: bool,
+}
+
+impl Norm {
+    fn new(settings: &encoder::Norm, source: &Source<'_>, name: &str) -> Self {
+        Self {
+            gain: Param::from_tensor(source.tensor(&format!("{name}.gain"))),
+            bias: settings
+                .bias
+                .then(|| Param::from_tensor(source.tensor(&format!("{name}.bias")))),
+            eps: settings.eps,
+            centred: match settings.kind {
+                NormKind::Layer => true,
+                NormKind::Rms => false,
+            },
+        }
+    }
+
+    fn of(settings: Option<&encoder::Norm>, source: &Source<'_>, name: &str) -> Option<Self> {
+        settings.map(|settings| Self::new(settings, source, name))
+    }
+
+    /// `norm(x + residual)`: `[N, D]` → `[N, D]`.
+    fn forward(&self, x: Tensor<2>, residual: Option<Tensor<2>>) -> Tensor<2> {
+        let gain = self.gain.val();
+        let bias = match &self.bias {
+            Some(bias) => bias.val(),
+            None => Tensor::zeros(gain.dims(), &x.device()),
+        };
+        if self.centred {
+            return op::add_norm(x, residual, gain, bias, self.eps, Dropout::NONE);
+        }
+        let x = match residual {
+            Some(residual) => x + residual,
+            None => x,
+        };
+        let square = x.clone().powi_scalar(2).mean_dim(1);
+        x / square.add_scalar(self.eps).sqrt() * gain.unsqueeze() + bias.unsqueeze()
+    }
+}
+
+/// Vectors into scores.
+#[derive(Module, Debug)]
+struct Head {
+    transform: Option<Linear>,
+    norm: Option<Norm>,
+    output: Option<Output>,
+    #[module(skip)]
+    activation: Activation,
+}
+
+/// An output map; without a weight of its own, the token table is its weight.
+#[derive(Module, Debug)]
+struct Output {
+    weight: Option<Param<Tensor<2>>>,
+    bias: Option<Param<Tensor<1>>>,
+}
+
+impl Head {
+    fn new(settings: &encoder::Head, source: &Source<'_>) -> Self {
+        let transform = settings.transform.as_ref();
+        Self {
+            transform: transform.map(|map| Linear::new(map.bias, source, "head.transform")),
+            norm: Norm::of(
+                transform.and_then(|map| map.norm.as_ref()),
+                source,
+                "head.norm",
+            ),
+            output: settings.output.map(|map| Output {
+                weight: (!map.tied)
+                    .then(|| Param::from_tensor(source.tensor("head.output.weight"))),
+                bias: map
+                    .bias
+                    .then(|| Param::from_tensor(source.tensor("head.output.bias"))),
+            }),
+            activation: transform.map_or(Activation::Identity, |map| map.activation),
+        }
+    }
+
+    fn forward(&self, mut x: Tensor<2>, table: &Param<Tensor<2>>) -> Tensor<2> {
+        if let Some(map) = &self.transform {
+            x = map.forward(x, self.activation);
+        }
+        if let Some(norm) = &self.norm {
+            x = norm.forward(x, None);
+        }
+        match &self.output {
+            None => x,
+            Some(map) => {
+                let weight = map.weight.as_ref().unwrap_or(table).val();
+                let bias = match &map.bias {
+                    Some(bias) => bias.val(),
+                    None => Tensor::zeros([weight.dims()[0]], &x.device()),
+                };
+                linear(x, weight, bias, Activation::Identity)
+            }
+        }
+    }
+}
+
+/// Which of a layer's norms come first.
+fn norms_first(order: Order) -> bool {
+    match order {
+        Order::PreNorm => true,
+        Order::PostNorm => false,
+    }
+}

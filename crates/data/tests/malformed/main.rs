@@ -177,3 +177,22 @@ fn no_damaged_csv_of_texts_panics() {
 fn no_damaged_json_lines_of_texts_panic() {
     throw_damaged_files_at(Parser::TextsJsonl);
 }
+
+fn no_damaged_tokenizer_panics() {
+    throw_damaged_files_at(Parser::TokenizerJson);
+}
+
+#[test]
+fn no_damaged_word_pieces_panic() {
+    throw_damaged_files_at(Parser::WordPieces);
+}
+
+#[test]
+fn no_damaged_byte_pairs_panic() {
+    throw_damaged_files_at(Parser::BytePairs);
+}
+
+#[test]
+fn no_damaged_tokenizer_settings_panic() {
+    throw_damaged_files_at(Parser::TokenizerConfig);
+}

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use cloze_data::records::{self, Input};
 use cloze_data::source::{self, BadRows, time};
+use cloze_data::text::{Limit, Long, Tokenizer};
 use cloze_data::{ItemVocabulary, read_histories, titles};
 use cloze_spec::data::{Columns, Duplicates, Format, Interactions, LeaveOneOut, Split, Titles};
 
@@ -30,10 +31,21 @@ pub enum Parser {
     TextsJsonl,
     /// Single times.
     Times,
+    /// Tokenizers of model folders.
+    TokenizerJson,
+    /// Vocabularies of word pieces.
+    WordPieces,
+    /// Vocabularies and merges of byte-pair encoding, in one file with [`CUT`] between them.
+    BytePairs,
+    /// Settings of tokenizers.
+    TokenizerConfig,
 }
 
+/// What stands between files that are damaged together.
+pub const CUT: &str = "\n====\n";
+
 /// All of them.
-pub const PARSERS: [Parser; 10] = [
+pub const PARSERS: [Parser; 14] = [
     Parser::Csv,
     Parser::Jsonl,
     Parser::Parquet,
@@ -44,6 +56,10 @@ pub const PARSERS: [Parser; 10] = [
     Parser::TextsCsv,
     Parser::TextsJsonl,
     Parser::Times,
+    Parser::TokenizerJson,
+    Parser::WordPieces,
+    Parser::BytePairs,
+    Parser::TokenizerConfig,
 ];
 
 impl Parser {
@@ -60,6 +76,10 @@ impl Parser {
             Parser::TextsCsv => "texts_csv",
             Parser::TextsJsonl => "texts_jsonl",
             Parser::Times => "times",
+            Parser::TokenizerJson => "tokenizer_json",
+            Parser::WordPieces => "word_pieces",
+            Parser::BytePairs => "byte_pairs",
+            Parser::TokenizerConfig => "tokenizer_config",
         }
     }
 
@@ -81,6 +101,23 @@ impl Parser {
                 return read_texts(records::Format::Csv(csv), bytes, folder);
             }
             Parser::TextsJsonl => return read_texts(records::Format::Jsonl, bytes, folder),
+            Parser::TokenizerJson => return open_tokenizer(&[("tokenizer.json", bytes)], folder),
+            Parser::WordPieces => return open_tokenizer(&[("vocab.txt", bytes)], folder),
+            Parser::BytePairs => {
+                let cut = CUT.as_bytes();
+                let at = bytes.windows(cut.len()).position(|window| window == cut);
+                let Some(at) = at else { return false };
+                let files = [
+                    ("vocab.json", &bytes[..at]),
+                    ("merges.txt", &bytes[at + cut.len()..]),
+                ];
+                return open_tokenizer(&files, folder);
+            }
+            Parser::TokenizerConfig => {
+                let words = crate::corpus::WORD_PIECES.as_bytes();
+                let files = [("vocab.txt", words), ("tokenizer_config.json", bytes)];
+                return open_tokenizer(&files, folder);
+            }
             Parser::Times => {
                 return str::from_utf8(bytes).is_ok_and(|text| time::parse(text).is_some());
             }
@@ -215,4 +252,53 @@ fn read_texts(format: records::Format, bytes: &[u8], folder: &Path) -> bool {
         assert_eq!(strict, lenient, "without bad rows nothing is to be skipped");
     }
     strict.is_some()
+/// What every kind of tokenizer has to say something to.
+const TEXT: &str =
+    "The  caf\u{e9} \u{130} \u{8336}\u{1f375} [MASK]<mask> unbelievably\r\n\0 e\u{301}";
+
+fn open_tokenizer(files: &[(&str, &[u8])], folder: &Path) -> bool {
+    let folder = folder.join("model");
+    std::fs::create_dir_all(&folder).unwrap();
+    for name in [
+        "tokenizer.json",
+        "vocab.txt",
+        "vocab.json",
+        "merges.txt",
+        "tokenizer_config.json",
+    ] {
+        let old = folder.join(name);
+        if old.exists() {
+            std::fs::remove_file(old).unwrap();
+        }
+    }
+    for (name, bytes) in files {
+        write(&folder, name, bytes);
+    }
+    let Ok(tokenizer) = Tokenizer::open(&folder) else {
+        return false;
+    };
+    let long = Long::Chunk {
+        overlap: 2,
+        whole_words: true,
+    };
+    for (input, max_len) in [
+        (TEXT.into(), 1000),
+        (TEXT.into(), 8),
+        ((TEXT, TEXT).into(), 100),
+    ] {
+        let Ok(windows) = tokenizer.encode(input, Limit { max_len, long }) else {
+            continue;
+        };
+        for window in windows {
+            let n = window.ids.len();
+            assert!(n <= max_len && window.body().end <= n);
+            let lens = [
+                window.segments.len(),
+                window.offsets.len(),
+                window.words.len(),
+            ];
+            assert_eq!((lens, window.is_special.len()), ([n; 3], n));
+        }
+    }
+    true
 }

@@ -155,11 +155,13 @@ def make(name, head, config, seed, save=None):
     architecture = getattr(transformers, head)
     model = randomise(architecture(config), seed)
     (save or (lambda model, folder: model.save_pretrained(folder)))(model, folder)
+    tokens, segments = sequences(seed, getattr(config, "type_vocab_size", 0) or 0)
+    unsaved = reference(model, tokens, segments, torch.float64)
     # What counts is what the folder says.
     model = architecture.from_pretrained(folder, attn_implementation="eager").eval()
-    tokens, segments = sequences(seed, getattr(config, "type_vocab_size", 0) or 0)
     rough = reference(model, tokens, segments, torch.float32)
     exact = reference(model, tokens, segments, torch.float64)
+    assert distance(unsaved[0], exact[0]) == 0, f"{name}: what was saved is not what was made"
     write_golden(folder, tokens, segments, *exact)
     size = sum(file.stat().st_size for file in folder.iterdir())
     print(f"{name:32} {size:7} bytes, float32 is off by {distance(rough[0], exact[0]):.1e}")
@@ -255,9 +257,47 @@ def old():
     make("deberta-v2-apart", "DebertaV2ForQuestionAnswering", t.DebertaV2Config(**settings(**apart)), 20)
 
 
+def new():
+    t = transformers
+    roberta = {"max_position_embeddings": 42, "type_vocab_size": 1, "pad_token_id": 1}
+    make("bert-v5", "BertForSequenceClassification", t.BertConfig(**settings(), **LABELS), 101)
+    # Saved with two biases, of which `decoder.bias` is in force.
+    make("bert-v5-untied", "BertForMaskedLM", t.BertConfig(**settings(), tie_word_embeddings=False), 102)
+    make("roberta-v5", "RobertaForQuestionAnswering", t.RobertaConfig(**settings(**roberta)), 103)
+    make("xlm-roberta-v5", "XLMRobertaForMaskedLM", t.XLMRobertaConfig(**settings(**roberta)), 104)
+    score = {"num_labels": 1, "problem_type": "regression"}
+    make("camembert-v5", "CamembertForSequenceClassification", t.CamembertConfig(**settings(**roberta), **score), 105)
+    distil = {"vocab_size": VOCAB, "dim": 24, "n_layers": 2, "n_heads": 3, "hidden_dim": 40, "max_position_embeddings": 40}
+    distil |= {"activation": "relu", "sinusoidal_pos_embds": True}
+    make("distilbert-v5", "DistilBertForSequenceClassification", t.DistilBertConfig(**distil, **LABELS), 106)
+    groups = {"embedding_size": 16, "num_hidden_layers": 3}
+    make("albert-v5", "AlbertForTokenClassification", t.AlbertConfig(**settings(**groups), **LABELS), 107)
+    electra = settings(embedding_size=24, hidden_act="gelu_new")
+    make("electra-v5", "ElectraForTokenClassification", t.ElectraConfig(**electra, **LABELS), 108)
+    mpnet = {"max_position_embeddings": 42, "pad_token_id": 1}
+    make("mpnet-v5", "MPNetForSequenceClassification", t.MPNetConfig(**settings(**mpnet), **LABELS), 109)
+    window = {"num_hidden_layers": 4, "local_attention": 6, "pad_token_id": 3}
+    window["layer_types"] = ["sliding_attention", "full_attention", "sliding_attention", "full_attention"]
+    window["rope_parameters"] = {
+        "full_attention": {"rope_type": "default", "rope_theta": 500.0},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 30.0},
+    }
+    make("modernbert-v5", "ModernBertForTokenClassification", t.ModernBertConfig(**settings(**window), **LABELS), 110)
+    third = {"relative_attention": True, "position_buckets": 8, "norm_rel_ebd": "layer_norm", "share_att_key": True}
+    third |= {"pos_att_type": ["c2p"], "position_biased_input": False, "max_relative_positions": 12}
+    third |= {"type_vocab_size": 0, "pooler_hidden_size": 24, "embedding_size": 16}
+    make("deberta-v5", "DebertaV2ForSequenceClassification", t.DebertaV2Config(**settings(**third), **LABELS), 111)
+    third |= {"pos_att_type": ["p2c"], "embedding_size": 24, "legacy": False}
+    make("deberta-v5-mlm", "DebertaV2ForMaskedLM", t.DebertaV2Config(**settings(**third)), 112)
+    make("nomic-v5", "NomicBertModel", t.NomicBertConfig(**settings()), 113)
+    make("nomic-v5-mlm", "NomicBertForMaskedLM", t.NomicBertConfig(**settings()), 114)
+    make("gte-v5", "GteForSequenceClassification", t.GteConfig(**settings(type_vocab_size=2), **LABELS), 115)
+
+
 def main():
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     old() if GENERATION == 4 else new()
 
 

@@ -16,8 +16,9 @@ sys.dont_write_bytecode = True
 
 import torch
 import transformers
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
+from torch.nn import functional as F
 
 OUT = Path(__file__).resolve().parents[2] / "crates/runtime/tests/golden"
 GENERATION = int(transformers.__version__.split(".")[0])
@@ -125,8 +126,21 @@ def write_golden(folder, tokens, segments, hidden, final, logits, source=SOURCE,
         tensors["final"] = torch.cat(final).float()
     if logits is not None:
         tensors["logits"] = torch.cat(logits).float()
-    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    save_file(tensors, folder / "golden.safetensors", {"format": "golden 1", "source": source, **(metadata or {})})
+    write_safetensors(folder / "golden.safetensors", tensors, {"format": "golden 1", "source": source, **(metadata or {})})
+
+
+def write_safetensors(path, tensors, metadata):
+    """The same bytes each time; the package orders metadata at random."""
+    header, data = {"__metadata__": metadata}, b""
+    for name, tensor in tensors.items():
+        array = tensor.contiguous().numpy()
+        bytes = array.tobytes()
+        kind = {"int32": "I32", "float32": "F32"}[str(array.dtype)]
+        header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [len(data), len(data) + len(bytes)]}
+        data += bytes
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
 
 
 def reference(model, tokens, segments, dtype):
@@ -146,11 +160,21 @@ def reference(model, tokens, segments, dtype):
     return hidden, final, None if logits[0] is None else logits
 
 
-def make(name, head, config, seed, save=None):
-    """A folder of `head`, a class of transformers, with random weights, and what it gives."""
+def fresh(name):
     folder = OUT / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    return folder
+
+
+def report(name, rough, exact):
+    size = sum(file.stat().st_size for file in (OUT / name).rglob("*") if file.is_file())
+    print(f"{name:32} {size:7} bytes, float32 is off by {distance(rough, exact):.1e}")
+
+
+def make(name, head, config, seed, save=None):
+    """A folder of `head`, a class of transformers, with random weights, and what it gives."""
+    folder = fresh(name)
     config._attn_implementation = "eager"
     architecture = getattr(transformers, head)
     model = randomise(architecture(config), seed)
@@ -158,13 +182,12 @@ def make(name, head, config, seed, save=None):
     tokens, segments = sequences(seed, getattr(config, "type_vocab_size", 0) or 0)
     unsaved = reference(model, tokens, segments, torch.float64)
     # What counts is what the folder says.
-    model = architecture.from_pretrained(folder, attn_implementation="eager").eval()
+    model = architecture.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32).eval()
     rough = reference(model, tokens, segments, torch.float32)
     exact = reference(model, tokens, segments, torch.float64)
     assert distance(unsaved[0], exact[0]) == 0, f"{name}: what was saved is not what was made"
     write_golden(folder, tokens, segments, *exact)
-    size = sum(file.stat().st_size for file in folder.iterdir())
-    print(f"{name:32} {size:7} bytes, float32 is off by {distance(rough[0], exact[0]):.1e}")
+    report(name, rough[0], exact[0])
 
 
 def distance(ours, theirs):
@@ -195,6 +218,14 @@ def sharded(model, folder):
     model.save_pretrained(folder, max_shard_size="20KB")
 
 
+def halves(model, folder):
+    model.half().save_pretrained(folder)
+
+
+def brains(model, folder):
+    model.bfloat16().save_pretrained(folder)
+
+
 def antique(model, folder):
     """As the first BERT checkpoints: gains named gamma, biases of norms beta, a config without an architecture."""
     model.save_pretrained(folder)
@@ -211,6 +242,313 @@ def antique(model, folder):
     (folder / "config.json").write_text(json.dumps({key: config[key] for key in keep}, indent=2) + "\n")
 
 
+PUBLISHED = {
+    "nomic": {
+        "norm": "emb_ln",
+        "layer": "encoder.layers.{}.",
+        "qkv": ["attn.Wqkv"],
+        "output": "attn.out_proj",
+        "attention_norm": "norm1",
+        "plain": ["mlp.fc11"],
+        "activated": ["mlp.fc12"],
+        "down": "mlp.fc2",
+        "ffn_norm": "norm2",
+    },
+    "gte": {
+        "norm": "embeddings.LayerNorm",
+        "layer": "encoder.layer.{}.",
+        "qkv": ["attention.qkv_proj"],
+        "output": "attention.o_proj",
+        "attention_norm": "attn_ln",
+        "plain": ["mlp.up_gate_proj", 0],
+        "activated": ["mlp.up_gate_proj", 1],
+        "down": "mlp.down_proj",
+        "ffn_norm": "mlp_ln",
+    },
+    "jina": {
+        "norm": "embeddings.LayerNorm",
+        "layer": "encoder.layer.{}.",
+        "qkv": ["attention.self.query", "attention.self.key", "attention.self.value"],
+        "output": "attention.output.dense",
+        "attention_norm": "attention.output.LayerNorm",
+        "plain": ["mlp.gated_layers", 1],
+        "activated": ["mlp.gated_layers", 0],
+        "down": "mlp.wo",
+        "ffn_norm": "mlp.layernorm",
+    },
+    "jina-qk": {
+        "norm": "embeddings.LayerNorm",
+        "layer": "encoder.layer.{}.",
+        "qkv": ["attention.self.query", "attention.self.key", "attention.self.value"],
+        "qk_norms": ["attention.self.layer_norm_q", "attention.self.layer_norm_k"],
+        "output": "attention.output.dense",
+        "attention_norm": "layer_norm_1",
+        "plain": ["mlp.up_gated_layer", 0],
+        "activated": ["mlp.up_gated_layer", 1],
+        "down": "mlp.down_layer",
+        "ffn_norm": "layer_norm_2",
+    },
+}
+
+
+class Published:
+    """Encoders that transformers has only as code beside the weights, from what that code defines.
+
+    Post-norm layers of attention and a gated feed-forward part; families differ in names, which half of the gate is
+    activated, and positions. Source: the modelling code that nomic-ai/nomic-bert-2048, Alibaba-NLP/new-impl,
+    jinaai/jina-bert-implementation and jinaai/jina-bert-v2-qk-post-norm publish. Checked below against the classes
+    that transformers 5 has of the first two.
+    """
+
+    def __init__(self, family, weights, heads, eps, activation=F.gelu, inv_freq=None, interleaved=False, clip=None):
+        self.names, self.weights = PUBLISHED[family], weights
+        self.heads, self.eps, self.activation = heads, eps, activation
+        self.inv_freq, self.interleaved, self.clip = inv_freq, interleaved, clip
+        self.alibi = family.startswith("jina")
+
+    def linear(self, x, name, half=None):
+        weight, bias = self.weights[name + ".weight"], self.weights.get(name + ".bias")
+        if half is not None:
+            weight = weight.chunk(2)[half]
+            bias = None if bias is None else bias.chunk(2)[half]
+        return F.linear(x, weight, bias)
+
+    def norm(self, x, name):
+        return F.layer_norm(x, x.shape[-1:], self.weights[name + ".weight"], self.weights[name + ".bias"], self.eps)
+
+    def turn(self, x):
+        """Rotary positions: channel pairs as complex numbers, times unit ones."""
+        angles = torch.outer(torch.arange(x.shape[1]).float(), self.inv_freq)
+        turned, rest = x.split([2 * len(self.inv_freq), x.shape[-1] - 2 * len(self.inv_freq)], dim=-1)
+        if self.interleaved:
+            real, imaginary = turned[..., 0::2], turned[..., 1::2]
+        else:
+            real, imaginary = turned.chunk(2, dim=-1)
+        cos, sin = angles.cos().to(x), angles.sin().to(x)
+        pair = real * cos - imaginary * sin, imaginary * cos + real * sin
+        turned = torch.stack(pair, dim=-1).flatten(-2) if self.interleaved else torch.cat(pair, dim=-1)
+        return torch.cat([turned, rest], dim=-1)
+
+    def attention(self, x, layer):
+        qkv = torch.cat([self.linear(x, layer + name) for name in self.names["qkv"]], dim=-1).chunk(3, dim=-1)
+        query, key, value = qkv
+        if "qk_norms" in self.names:
+            query, key = (self.norm(y, layer + name) for y, name in zip(qkv, self.names["qk_norms"]))
+        length, width = x.shape
+        query, key, value = (y.view(length, self.heads, -1).transpose(0, 1) for y in (query, key, value))
+        if self.inv_freq is not None:
+            query, key = self.turn(query), self.turn(key)
+        if self.clip is not None:
+            # Of a length beyond the trained one the scores grow by its logarithm.
+            query = query * max(1.0, torch.tensor(length).double().log().item() / torch.tensor(self.clip).double().log().item())
+        scores = query @ key.transpose(1, 2) / query.shape[-1] ** 0.5
+        if self.alibi:
+            places = torch.arange(length)
+            slopes = torch.tensor(alibi_slopes(self.heads)).to(x)
+            scores = scores - slopes[:, None, None] * (places[:, None] - places[None]).abs()
+        mixed = (scores.softmax(-1) @ value).transpose(0, 1).reshape(length, width)
+        return self.linear(mixed, layer + self.names["output"])
+
+    def run(self, tokens, segments, layers):
+        x = self.weights["embeddings.word_embeddings.weight"][tokens]
+        x = self.norm(x + self.weights["embeddings.token_type_embeddings.weight"][segments], self.names["norm"])
+        hidden = [x]
+        for index in range(layers):
+            layer = self.names["layer"].format(index)
+            x = self.norm(x + self.attention(x, layer), layer + self.names["attention_norm"])
+            plain, activated = (self.names[part] for part in ("plain", "activated"))
+            gated = self.activation(self.linear(x, layer + activated[0], *activated[1:]))
+            gated = gated * self.linear(x, layer + plain[0], *plain[1:])
+            x = self.norm(x + self.linear(gated, layer + self.names["down"]), layer + self.names["ffn_norm"])
+            hidden.append(x)
+        return torch.stack(hidden)
+
+
+def alibi_slopes(heads):
+    """Press et al., arXiv:2108.12409: geometric for powers of two, else filled up from the next one."""
+    power = 2 ** (heads.bit_length() - 1)
+    slopes = [2 ** (-8 * (i + 1) / power) for i in range(power)]
+    return slopes + [2 ** (-4 * (i + 1) / power) for i in range(0, 2 * (heads - power), 2)]
+
+
+def frequencies(width, theta):
+    return 1.0 / theta ** (torch.arange(0, width, 2).float() / width)
+
+
+def agree(name, family, prefix, activation, inv_freq):
+    """The class of transformers and the definition above give the same."""
+    weights = load_file(OUT / name / "model.safetensors")
+    weights = {key.removeprefix(prefix): tensor.double() for key, tensor in weights.items()}
+    golden = load_file(OUT / name / "golden.safetensors")
+    model = Published(family, weights, 3, 1e-12, activation, inv_freq)
+    start = 0
+    for length in LENGTHS:
+        span = slice(start, start + length)
+        ours = model.run(golden["tokens"][span].long(), golden["segments"][span].long(), 2)
+        assert distance([ours], [golden["hidden"][:, span]]) < 1e-6, f"{name}: the definition differs"
+        start += length
+
+
+def publish(name, family, config, shapes, seed, head=None, prefix="", **options):
+    """A folder as the authors of `family` publish them; `head` names the pooler or classifier."""
+    folder = fresh(name)
+    generator = torch.Generator().manual_seed(seed)
+    weights = {}
+    for key, shape in sorted(shapes.items()):
+        noise = torch.randn(shape, generator=generator)
+        if key.endswith("embeddings.weight"):
+            weights[key] = 0.6 * noise
+        elif len(shape) == 2:
+            weights[key] = noise * 1.2 / shape[1] ** 0.5
+        else:
+            weights[key] = 0.2 * noise if key.endswith("bias") else 1 + 0.25 * noise
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    write_safetensors(folder / "model.safetensors", {prefix + key: weights[key] for key in weights}, {"format": "pt"})
+    tokens, segments = sequences(seed, 2)
+    results = []
+    for kind in (torch.float32, torch.float64):
+        model = Published(family, {key: tensor.to(kind) for key, tensor in weights.items()}, **options)
+        results.append([model.run(ids, kinds, 2) for ids, kinds in zip(tokens, segments)])
+    rough, exact = results
+    logits = None
+    if head == "pooler":
+        logits = [model.linear(hidden[-1][:1], "pooler.dense").tanh() for hidden in exact]
+    source = "the published code's definition, in plain torch"
+    write_golden(folder, tokens, segments, exact, [hidden[-1] for hidden in exact], logits, source)
+    report(name, rough, exact)
+
+
+def published_shapes(family, qkv_bias, up_bias, down_bias, pooler=False):
+    names, shapes = PUBLISHED[family], {}
+    shapes["embeddings.word_embeddings.weight"] = (VOCAB, 24)
+    shapes["embeddings.token_type_embeddings.weight"] = (2, 24)
+
+    def linear(name, outputs, inputs, bias):
+        shapes[name + ".weight"] = (outputs, inputs)
+        if bias:
+            shapes[name + ".bias"] = (outputs,)
+
+    def norm(name):
+        shapes[name + ".weight"] = shapes[name + ".bias"] = (24,)
+
+    norm(names["norm"])
+    for index in range(2):
+        layer = names["layer"].format(index)
+        for name in names["qkv"]:
+            linear(layer + name, 72 // len(names["qkv"]), 24, qkv_bias)
+        for name in [*names.get("qk_norms", []), names["attention_norm"], names["ffn_norm"]]:
+            norm(layer + name)
+        linear(layer + names["output"], 24, 24, qkv_bias)
+        if len(names["plain"]) == 2:
+            linear(layer + names["plain"][0], 80, 24, up_bias)
+        else:
+            linear(layer + names["plain"][0], 40, 24, up_bias)
+            linear(layer + names["activated"][0], 40, 24, up_bias)
+        linear(layer + names["down"], 24, 40, down_bias)
+    if pooler:
+        linear("pooler.dense", 24, 24, True)
+    return shapes
+
+
+def published():
+    nomic = {
+        "activation_function": "swiglu",
+        "architectures": ["NomicBertModel"],
+        "auto_map": {"AutoModel": "nomic-ai/nomic-bert-2048--modeling_hf_nomic_bert.NomicBertModel"},
+        "causal": False,
+        "layer_norm_epsilon": 1e-12,
+        "max_trained_positions": 40,
+        "mlp_fc1_bias": False,
+        "mlp_fc2_bias": False,
+        "model_type": "nomic_bert",
+        "n_embd": 24,
+        "n_head": 3,
+        "n_inner": 40,
+        "n_layer": 2,
+        "n_positions": 40,
+        "pad_vocab_size_multiple": 16,
+        "parallel_block": False,
+        "prenorm": False,
+        "qkv_proj_bias": False,
+        "rotary_emb_base": 1000,
+        "rotary_emb_fraction": 1.0,
+        "rotary_emb_interleaved": False,
+        "rotary_emb_scale_base": None,
+        "rotary_scaling_factor": None,
+        "type_vocab_size": 2,
+        "use_rms_norm": False,
+        "vocab_size": VOCAB,
+    }
+    publish(
+        "nomic",
+        "nomic",
+        nomic,
+        published_shapes("nomic", False, False, False),
+        201,
+        heads=3,
+        eps=1e-12,
+        activation=F.silu,
+        inv_freq=frequencies(8, 1000.0),
+    )
+    biased = {"qkv_proj_bias": True, "mlp_fc1_bias": True, "mlp_fc2_bias": True, "rotary_emb_fraction": 0.5}
+    biased |= {"rotary_emb_interleaved": True, "activation_function": "geglu"}
+    publish(
+        "nomic-biased",
+        "nomic",
+        nomic | biased,
+        published_shapes("nomic", True, True, True),
+        202,
+        heads=3,
+        eps=1e-12,
+        inv_freq=frequencies(4, 1000.0),
+        interleaved=True,
+    )
+    gte = {
+        "architectures": ["NewModel"],
+        "auto_map": {"AutoModel": "Alibaba-NLP/new-impl--modeling.NewModel"},
+        "hidden_act": "gelu",
+        "layer_norm_eps": 1e-12,
+        "layer_norm_type": "layer_norm",
+        "logn_attention_clip1": False,
+        "logn_attention_scale": False,
+        "model_type": "new",
+        "pack_qkv": True,
+        "position_embedding_type": "rope",
+        "rope_scaling": {"factor": 8.0, "type": "ntk"},
+        "rope_theta": 200,
+        "unpad_inputs": False,
+        "use_memory_efficient_attention": False,
+    }
+    gte |= settings(type_vocab_size=2)
+    # What the name says, of the angles of a longer text: https://kexue.fm/archives/9706
+    scaled = frequencies(8, 200.0 * 8.0) / 8.0 ** (2 / 8)
+    shapes = published_shapes("gte", True, False, True, pooler=True)
+    publish("gte", "gte", gte, shapes, 203, "pooler", "new.", heads=3, eps=1e-12, inv_freq=scaled)
+    long = {"logn_attention_scale": True, "logn_attention_clip1": True, "max_position_embeddings": 8}
+    shapes = published_shapes("gte", True, False, True)
+    publish("gte-logn", "gte", gte | long, shapes, 204, prefix="new.", heads=3, eps=1e-12, inv_freq=scaled, clip=8)
+    jina = {
+        "_name_or_path": "jinaai/jina-bert-implementation",
+        "architectures": ["JinaBertForMaskedLM"],
+        "auto_map": {"AutoModel": "jinaai/jina-bert-implementation--modeling_bert.JinaBertModel"},
+        "emb_pooler": "mean",
+        "feed_forward_type": "geglu",
+        "hidden_act": "gelu",
+        "layer_norm_eps": 1e-12,
+        "model_type": "bert",
+        "position_embedding_type": "alibi",
+    }
+    jina |= settings(type_vocab_size=2)
+    shapes = published_shapes("jina", True, False, True, pooler=True)
+    publish("jina", "jina", jina, shapes, 205, "pooler", heads=3, eps=1e-12)
+    rectified = {"feed_forward_type": "reglu", "num_attention_heads": 4}
+    shapes = published_shapes("jina", True, False, True)
+    publish("jina-reglu", "jina", jina | rectified, shapes, 206, heads=4, eps=1e-12, activation=F.relu)
+    turned = json.loads(json.dumps(jina).replace("jina-bert-implementation", "jina-bert-v2-qk-post-norm"))
+    shapes = published_shapes("jina-qk", True, False, True)
+    publish("jina-qk", "jina-qk", turned, shapes, 207, heads=3, eps=1e-12)
+
+
 def old():
     t = transformers
     roberta = {"max_position_embeddings": 42, "type_vocab_size": 1, "pad_token_id": 1}
@@ -224,8 +562,8 @@ def old():
     make("bert-qa", "BertForQuestionAnswering", t.BertConfig(**settings(hidden_act="gelu_new")), 6, sharded)
     make("roberta-mlm", "RobertaForMaskedLM", t.RobertaConfig(**settings(**roberta)), 7)
     many = {**LABELS, "problem_type": "multi_label_classification"}
-    make("xlm-roberta", "XLMRobertaForSequenceClassification", t.XLMRobertaConfig(**settings(**roberta), **many), 8)
-    make("camembert", "CamembertForTokenClassification", t.CamembertConfig(**settings(**roberta), **LABELS), 9)
+    make("xlm-roberta", "XLMRobertaForSequenceClassification", t.XLMRobertaConfig(**settings(**roberta), **many), 8, halves)
+    make("camembert", "CamembertForTokenClassification", t.CamembertConfig(**settings(**roberta), **LABELS), 9, brains)
     distil = {"vocab_size": VOCAB, "dim": 24, "n_layers": 2, "n_heads": 3, "hidden_dim": 40, "max_position_embeddings": 40}
     make("distilbert-mlm", "DistilBertForMaskedLM", t.DistilBertConfig(**distil), 10)
     groups = {"embedding_size": 16, "num_hidden_layers": 4, "num_hidden_groups": 2, "inner_group_num": 2}
@@ -292,6 +630,9 @@ def new():
     make("nomic-v5", "NomicBertModel", t.NomicBertConfig(**settings()), 113)
     make("nomic-v5-mlm", "NomicBertForMaskedLM", t.NomicBertConfig(**settings()), 114)
     make("gte-v5", "GteForSequenceClassification", t.GteConfig(**settings(type_vocab_size=2), **LABELS), 115)
+    agree("nomic-v5", "nomic", "", F.silu, frequencies(8, 1000.0))
+    agree("gte-v5", "gte", "gte.", F.gelu, frequencies(8, 160_000.0))
+    published()
 
 
 def main():

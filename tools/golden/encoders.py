@@ -10,6 +10,7 @@ alone and without padding, so that a difference is the reader's.
 import json
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 sys.dont_write_bytecode = True
@@ -23,7 +24,7 @@ from torch.nn import functional as F
 OUT = Path(__file__).resolve().parents[2] / "crates/runtime/tests/golden"
 GENERATION = int(transformers.__version__.split(".")[0])
 SOURCE = f"transformers {transformers.__version__}"
-LENGTHS = [1, 2, 5, 13, 33]
+LENGTHS = [1, 2, 9, 26]
 VOCAB = 48
 LABELS = {"id2label": {0: "no", 1: "maybe", 2: "yes"}, "label2id": {"no": 0, "maybe": 1, "yes": 2}}
 
@@ -549,6 +550,146 @@ def published():
     publish("jina-qk", "jina-qk", turned, shapes, 207, heads=3, eps=1e-12)
 
 
+# The words of a tokenizer for the folders that take texts; letters make the rest.
+WORDS = "the of and to how is not query passage title text cloze river water bank cat sat mat red".split()
+PIECES = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+MARKS = list(".,:;!?'()-0123456789")
+TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *MARKS, *PIECES, *WORDS]
+TOKENS += ["##" + piece for piece in [*PIECES, "ing", "er"]] + ["水", "é", "ß"]
+TEXTS = [
+    "",
+    " ",
+    "a",
+    "The cat sat on the red mat.",
+    "the cat sat on the red mat",
+    "ÜBER Straße café cafe\u0301 éé",
+    "tabs\tand\nnewlines\r\n and \u00a0 spaces \u200b\u0000\ufffd\u0007",
+    "水 and 漢字かな and 한국어 and עברית",
+    "🙂👩‍👩‍👧 is not text",
+    "[MASK] is not [SEP] the [CLS] end",
+    "wateringer " * 3 + "x" * 150,
+    "how the river " * 40,
+    "!?!?... 3.14159, (a)-(b): 'c'",
+]
+PAIRS = [
+    ["how is the water", "The river bank is red."],
+    ["", ""],
+    ["a", ""],
+    ["cloze", "the water of the river and the cat " * 20],
+    ["how not to sat " * 20, "é水"],
+]
+
+
+def small_bert(folder, seed, head, **more):
+    """A BERT with a tokenizer of its own."""
+    config = transformers.BertConfig(**settings(vocab_size=len(TOKENS), **more))
+    config._attn_implementation = "eager"
+    randomise(getattr(transformers, head)(config), seed).save_pretrained(folder)
+    vocabulary = folder / "vocab.txt"
+    vocabulary.write_text("\n".join(TOKENS) + "\n")
+    if GENERATION == 4:
+        tokenizer = transformers.BertTokenizerFast(str(vocabulary), model_max_length=40)
+    else:
+        tokenizer = transformers.BertTokenizer(vocab=str(vocabulary), model_max_length=40)
+    tokenizer.save_pretrained(folder)
+
+
+def sentence(name, seed, build, prompts, max_len=24, **options):
+    """A sentence-transformers folder of the modules that `build` puts after the encoder."""
+    import sentence_transformers as package
+    import sentence_transformers.models
+
+    folder = fresh(name)
+    with tempfile.TemporaryDirectory() as start:
+        small_bert(Path(start), seed, "BertModel")
+        encoder = package.models.Transformer(start, max_seq_length=max_len)
+    modules = build(package.models)
+    for index, module in enumerate(modules):
+        randomise(module, seed + index)
+    options |= {"prompts": prompts, "device": "cpu"}
+    package.SentenceTransformer(modules=[encoder, *modules], **options).save(str(folder), create_model_card=False)
+    model = package.SentenceTransformer(str(folder), device="cpu", model_kwargs={"attn_implementation": "eager"})
+    rows = [(text, prompt) for text in TEXTS for prompt in [None, *prompts] if prompt is None or len(text) > 100 or text == TEXTS[3]]
+    tokens, embeddings, rough = [], [], []
+    for kind, found in ((torch.float32, rough), (torch.float64, embeddings)):
+        model = model.to(kind)
+        for text, prompt in rows:
+            # None is the folder's default prompt, if it has one.
+            found.append(model.encode([text], prompt_name=prompt, convert_to_tensor=True))
+    for text, prompt in rows:
+        before = prompts[prompt] if prompt else prompts.get(model.default_prompt_name, "")
+        features = model.tokenize([before + text])
+        tokens.append(features["input_ids"][0])
+    metadata = {"texts": json.dumps([text for text, _ in rows], ensure_ascii=False)}
+    metadata["prompts"] = json.dumps([prompt for _, prompt in rows])
+    source = f"sentence-transformers {package.__version__}, {SOURCE}"
+    write_golden(folder, tokens, None, None, None, None, source, metadata, embeddings=torch.cat(embeddings).float())
+    report(name, [one[None] for one in rough], [one[None] for one in embeddings])
+
+
+def cross_encoder(name, seed, labels, **options):
+    """A sentence-transformers cross-encoder: logits of pairs, and scores by its own activation."""
+    import sentence_transformers as package
+
+    folder = fresh(name)
+    with tempfile.TemporaryDirectory() as start:
+        small_bert(Path(start), seed, "BertForSequenceClassification", num_labels=labels)
+        model = package.CrossEncoder(start, max_length=32, device="cpu", **options)
+    model.save_pretrained(str(folder))
+    (folder / "README.md").unlink(missing_ok=True)
+    model = package.CrossEncoder(str(folder), device="cpu", model_kwargs={"attn_implementation": "eager"})
+    model.model.to(torch.float64)
+
+    def scores(pair, **more):
+        return model.predict([pair], convert_to_tensor=True, **more).view(1, labels)
+
+    # In this order: an activation given to `predict` stays.
+    given = torch.cat([scores(pair) for pair in PAIRS])
+    logits = [scores(pair, activation_fn=nn.Identity()) for pair in PAIRS]
+    assert logits[0].dtype == torch.float64
+    tokenizer = model.tokenizer
+    features = [tokenizer([pair[0]], [pair[1]], truncation="longest_first", max_length=32) for pair in PAIRS]
+    tokens = [torch.tensor(one["input_ids"][0]) for one in features]
+    segments = [torch.tensor(one["token_type_ids"][0]) for one in features]
+    metadata = {"texts": json.dumps(PAIRS, ensure_ascii=False)}
+    source = f"sentence-transformers {package.__version__}, {SOURCE}"
+    write_golden(folder, tokens, segments, None, None, logits, source, metadata, scores=given.float())
+    print(name, given[0].tolist(), logits[0].tolist())
+
+
+def old_sentences():
+    def dense(models):
+        modes = {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True}
+        return [models.Pooling(24, **modes), models.Dense(72, 16, activation_function=nn.Tanh()), models.Normalize()]
+
+    def weighted(models):
+        modes = {"pooling_mode_weightedmean_tokens": True, "pooling_mode_lasttoken": True, "pooling_mode_mean_tokens": False}
+        modes["pooling_mode_mean_sqrt_len_tokens"] = True
+        return [models.Pooling(24, **modes, include_prompt=False)]
+
+    prompts = {"query": "query: ", "passage": "title: "}
+    sentence("sentence", 301, dense, prompts)
+    sentence("sentence-prompt", 302, weighted, prompts, default_prompt_name="query")
+    cross_encoder("cross-encoder", 303, 1)
+    cross_encoder("cross-encoder-labels", 304, 3)
+
+
+def new_sentences():
+    def dense(models):
+        pooling = models.Pooling(24, ["mean_sqrt_len_tokens", "lasttoken", "cls"])
+        wide = models.Dense(72, 16, bias=False, activation_function=nn.Identity())
+        return [pooling, wide, models.Dense(16, 16, activation_function=nn.GELU(), use_residual=True), models.Normalize()]
+
+    def weighted(models):
+        return [models.Pooling(24, ("weightedmean", "mean", "max"), include_prompt=False), models.Normalize()]
+
+    prompts = {"query": "query: ", "passage": "title: "}
+    sentence("sentence-v6", 311, dense, prompts, truncate_dim=10)
+    sentence("sentence-v6-prompt", 312, weighted, prompts, default_prompt_name="passage", similarity_fn_name="dot")
+    cross_encoder("cross-encoder-v6", 313, 1)
+    cross_encoder("cross-encoder-v6-softmax", 314, 3, activation_fn=nn.Softmax(dim=-1))
+
+
 def old():
     t = transformers
     roberta = {"max_position_embeddings": 42, "type_vocab_size": 1, "pad_token_id": 1}
@@ -639,7 +780,12 @@ def main():
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    old() if GENERATION == 4 else new()
+    if GENERATION == 4:
+        old()
+        old_sentences()
+    else:
+        new()
+        new_sentences()
 
 
 if __name__ == "__main__":

@@ -26,4 +26,7 @@ pub enum Error {
     /// A batch holds what the model has no room for.
     #[error("{0}")]
     Batch(String),
+    /// The system gave no threads.
+    #[error("no threads to run on: {0}; ask for fewer with --threads")]
+    Threads(String),
 }

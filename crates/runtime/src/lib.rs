@@ -7,8 +7,10 @@
 //! a text's output has the same bits whatever its batch holds, and at any number of threads.
 
 mod batch;
+pub mod cpu;
 mod engine;
 mod error;
+pub mod weights;
 
 pub use batch::Batch;
 pub use engine::{Engine, Rows, check};

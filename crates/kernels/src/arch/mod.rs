@@ -5,6 +5,7 @@
 
 pub(crate) mod gemm;
 pub mod math;
+pub(crate) mod panel;
 mod scalar;
 
 #[cfg(target_arch = "x86_64")]

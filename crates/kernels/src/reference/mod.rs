@@ -8,6 +8,7 @@ pub mod candidates;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod embed;
+pub mod encode;
 pub mod linear;
 pub mod matmul;
 pub mod norm;

@@ -686,7 +686,7 @@ def new_sentences():
     sentence("sentence-v6", 311, dense, prompts, truncate_dim=10)
     sentence("sentence-v6-prompt", 312, weighted, prompts, default_prompt_name="passage", similarity_fn_name="dot")
     cross_encoder("cross-encoder-v6", 313, 1)
-    cross_encoder("cross-encoder-v6-softmax", 314, 3, activation_fn=nn.Softmax(dim=-1))
+    cross_encoder("cross-encoder-v6-raw", 314, 1, activation_fn=nn.Identity())
 
 
 def old():

@@ -74,7 +74,9 @@ impl Tables {
 
 fn some_of(tokens: usize, one_in: usize) -> Vec<u32> {
     (0..tokens as u32)
-        .filter(|&token| (token.wrapping_mul(2_654_435_761) >> 16) as usize % one_in == 0)
+        .filter(|&token| {
+            ((token.wrapping_mul(2_654_435_761) >> 16) as usize).is_multiple_of(one_in)
+        })
         .collect()
 }
 

@@ -33,13 +33,20 @@ fn run(isa: Isa, shape: &Attention, qkv: &[f32]) -> Odd {
 struct Tables {
     slopes: Vec<f32>,
     bias: Vec<f32>,
+    /// Vectors of 19 distances, or 9 rows for all heads.
+    vectors: [Vec<f32>; 2],
+    rows: Vec<u32>,
+    size: usize,
 }
 
-const KINDS: usize = 3;
+const KINDS: usize = 8;
 
 impl Tables {
-    fn new(heads: usize) -> Self {
+    fn new(heads: usize, size: usize) -> Self {
         Self {
+            vectors: [23, 24].map(|seed| numbers(seed, 19 * heads * size)),
+            rows: (0..61).map(|distance| distance * distance % 9).collect(),
+            size,
             slopes: numbers(21, heads).iter().map(|x| x.abs()).collect(),
             bias: numbers(22, heads * 21),
         }
@@ -51,7 +58,16 @@ impl Tables {
             1 => Position::Alibi {
                 slopes: &self.slopes,
             },
-            _ => Position::Bias { table: &self.bias },
+            2 => Position::Bias { table: &self.bias },
+            3 | 4 => Position::Key {
+                table: &self.vectors[0][..19 * self.size],
+                keys: kind == 4,
+            },
+            _ => Position::Disentangled {
+                keys: (kind != 5).then_some(&self.vectors[0]),
+                queries: (kind != 6).then_some(&self.vectors[1]),
+                rows: &self.rows,
+            },
         }
     }
 }
@@ -71,7 +87,7 @@ fn check(
     one_in: usize,
 ) {
     let offsets = offsets(lengths);
-    let tables = Tables::new(heads);
+    let tables = Tables::new(heads, size);
     let tokens = lengths.iter().sum::<usize>();
     let queries = some_of(tokens, one_in);
     let shape = Attention {
@@ -125,7 +141,7 @@ fn neighbours_threads_and_missing_queries_do_not_matter() {
     let all = offsets(&lengths);
     let (heads, size) = (2, 20);
     let tokens = 767;
-    let tables = Tables::new(heads);
+    let tables = Tables::new(heads, size);
     let qkv = numbers(7, tokens * 3 * heads * size);
     for isa in Isa::available() {
         for kind in 0..KINDS {

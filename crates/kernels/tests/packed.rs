@@ -1,7 +1,10 @@
-//! Packed linear maps against plain loops in f64, and their rows against themselves in other company.
+//! Packed linear maps against plain loops, and against themselves with other rows and threads.
 
-use cloze_kernels::Isa;
+mod agree;
+
+use agree::{Odd, assert_close, assert_threads_do_not_matter, bits, numbers, wide};
 use cloze_kernels::op::packed::{Activation, PackedLinear, Residual, Storage};
+use cloze_kernels::{Isa, reference};
 use proptest::prelude::*;
 
 const ACTIVATIONS: [Activation; 8] = [
@@ -15,180 +18,278 @@ const ACTIVATIONS: [Activation; 8] = [
     Activation::Sigmoid,
 ];
 
-fn activate(activation: Activation, x: f64) -> f64 {
-    let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
-    match activation {
-        Activation::Identity => x,
-        Activation::Gelu => cloze_kernels::reference::linear::gelu(x),
-        Activation::GeluTanh => {
-            let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3));
-            0.5 * x * (1.0 + inner.tanh())
-        }
-        Activation::QuickGelu => x * sigmoid(1.702 * x),
-        Activation::Relu => x.max(0.0),
-        Activation::Silu => x * sigmoid(x),
-        Activation::Tanh => x.tanh(),
-        Activation::Sigmoid => sigmoid(x),
-    }
-}
+const STORAGES: [Storage; 4] = [Storage::F32, Storage::Bf16, Storage::F16, Storage::Int8];
 
-/// Numbers in −1..1 that look random.
-fn numbers(count: usize, seed: u32) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12345);
-    (0..count)
-        .map(|_| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-        })
-        .collect()
+/// Sums of `inputs` products of numbers in −1..1, and an activation, in floats.
+fn tolerance(inputs: usize) -> f64 {
+    (inputs as f64 + 16.0) * f64::from(f32::EPSILON)
 }
 
 struct Case {
+    rows: usize,
     inputs: usize,
     outputs: usize,
     gated: bool,
     activation: Activation,
-    weight: Vec<f32>,
-    bias: Vec<f32>,
+    storage: Storage,
 }
 
 impl Case {
-    fn new(inputs: usize, outputs: usize, gated: bool, activation: Activation) -> Self {
-        let all = if gated { 2 * outputs } else { outputs };
-        Self {
-            inputs,
-            outputs,
-            gated,
-            activation,
-            weight: numbers(all * inputs, 1),
-            bias: numbers(all, 2),
-        }
+    fn halves(&self) -> usize {
+        1 + usize::from(self.gated)
     }
 
-    fn pack(&self, isa: Isa, storage: Storage) -> PackedLinear {
-        let (weight, bias) = (&self.weight, Some(self.bias.as_slice()));
+    fn x(&self) -> Vec<f32> {
+        numbers(1, self.rows * self.inputs)
+    }
+
+    fn map(&self, isa: Isa, bias: bool) -> PackedLinear {
+        let all = self.outputs * self.halves();
+        let bias = bias.then(|| numbers(3, all));
         PackedLinear::new(
             isa,
             self.inputs,
-            weight,
-            bias,
+            &numbers(2, all * self.inputs),
+            bias.as_deref(),
             self.activation,
             self.gated,
-            storage,
+            self.storage,
         )
     }
 
-    fn expected(&self, x: &[f32], weight: &[f32], row: usize, output: usize) -> f64 {
-        let sum = |output: usize| {
-            let x = &x[row * self.inputs..][..self.inputs];
-            let weight = &weight[output * self.inputs..][..self.inputs];
-            let products = x
-                .iter()
-                .zip(weight)
-                .map(|(x, w)| f64::from(*x) * f64::from(*w));
-            products.sum::<f64>() + f64::from(self.bias[output])
-        };
-        let first = activate(self.activation, sum(output));
-        if self.gated {
-            first * sum(self.outputs + output)
-        } else {
-            first
-        }
+    /// What the map should give, in `f64`.
+    fn want(&self, bias: bool, residual: Option<&[f32]>) -> Vec<f64> {
+        let all = self.outputs * self.halves();
+        let bias = bias.then(|| wide(&numbers(3, all)));
+        let sums = reference::packed::product(
+            self.rows,
+            self.inputs,
+            &self.x(),
+            &numbers(2, all * self.inputs),
+            self.storage,
+        );
+        let residual = residual.map(wide);
+        reference::packed::finish(
+            self.rows,
+            self.outputs,
+            &sums,
+            bias.as_deref(),
+            self.activation,
+            self.gated,
+            residual.as_deref(),
+        )
+    }
+
+    fn check(&self, isa: Isa) {
+        let what = format!(
+            "{isa:?} {}×{}→{} {:?} {:?} gated {}",
+            self.rows, self.inputs, self.outputs, self.activation, self.storage, self.gated
+        );
+        let len = self.rows * self.outputs;
+        let (x, residual) = (Odd::new(&self.x()), Odd::new(&numbers(4, len)));
+        let tolerance = tolerance(self.inputs);
+        let mut out = Odd::blank(len);
+        self.map(isa, false).forward(&x, Residual::None, &mut out);
+        assert_close(&what, &out, &self.want(false, None), tolerance);
+
+        let map = self.map(isa, true);
+        let want = self.want(true, Some(&residual));
+        out.fill(f32::NAN);
+        map.forward(&x, Residual::Add(&residual), &mut out);
+        assert_close(&format!("{what} residual"), &out, &want, tolerance);
+        let added = bits(&out);
+        out.copy_from_slice(&residual);
+        map.forward(&x, Residual::InPlace, &mut out);
+        assert_eq!(bits(&out), added, "{what}: residual in place");
     }
 }
 
-fn run(map: &PackedLinear, x: &[f32]) -> Vec<f32> {
-    let mut out = vec![f32::NAN; x.len() / map.inputs() * map.outputs()];
-    map.forward(x, Residual::None, &mut out);
-    out
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
-
-    #[test]
-    fn packed_maps_agree_with_plain_loops(
-        rows in 0_usize..30,
-        inputs in prop::sample::select(vec![1_usize, 3, 8, 17, 48, 97, 512]),
-        outputs in prop::sample::select(vec![1_usize, 7, 15, 16, 17, 33, 96, 131]),
-        gated: bool,
-        activation in prop::sample::select(ACTIVATIONS.to_vec()),
-    ) {
-        let case = Case::new(inputs, outputs, gated, activation);
-        let x = numbers(rows * inputs, 3);
-        for isa in Isa::available() {
-            let out = run(&case.pack(isa, Storage::F32), &x);
-            for (at, &value) in out.iter().enumerate() {
-                let want = case.expected(&x, &case.weight, at / outputs, at % outputs);
-                let scale = (inputs as f64).sqrt() * if gated { 4.0 * (inputs as f64).sqrt() } else { 2.0 };
-                prop_assert!(
-                    (f64::from(value) - want).abs() < 1e-6 * scale,
-                    "{isa:?}: output {at} is {value}, not {want}"
-                );
+#[test]
+fn every_activation_and_storage_agrees_with_loops() {
+    for isa in Isa::available() {
+        for activation in ACTIVATIONS {
+            for storage in STORAGES {
+                for gated in [false, true] {
+                    let (rows, inputs, outputs) = (13, 19, 37);
+                    Case { rows, inputs, outputs, gated, activation, storage }.check(isa);
+                }
             }
-        }
-    }
-
-    #[test]
-    fn a_row_has_the_same_bits_in_any_company(
-        rows in 1_usize..300,
-        shape in prop::sample::select(vec![(48_usize, 144_usize), (512, 33), (97, 131), (384, 384)]),
-        gated: bool,
-        threads in 1_usize..4,
-        storage in prop::sample::select(vec![Storage::F32, Storage::Bf16, Storage::F16, Storage::Int8]),
-    ) {
-        let case = Case::new(shape.0, shape.1, gated, Activation::Gelu);
-        let x = numbers(rows * case.inputs, 3);
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        for isa in Isa::available() {
-            let map = case.pack(isa, storage);
-            let together = pool.install(|| run(&map, &x));
-            for row in [0, rows / 2, rows - 1] {
-                let alone = run(&map, &x[row * case.inputs..][..case.inputs]);
-                let within = &together[row * case.outputs..][..case.outputs];
-                prop_assert_eq!(alone.as_slice(), within, "{:?}: row {}", isa, row);
-            }
-        }
-    }
-
-    #[test]
-    fn residuals_are_added_to_the_outputs(rows in 1_usize..20, outputs in 1_usize..40) {
-        let case = Case::new(24, outputs, false, Activation::Relu);
-        let x = numbers(rows * 24, 3);
-        let residual = numbers(rows * outputs, 4);
-        for isa in Isa::available() {
-            let map = case.pack(isa, Storage::F32);
-            let plain = run(&map, &x);
-            let sum: Vec<f32> = plain.iter().zip(&residual).map(|(a, b)| a + b).collect();
-            let mut out = vec![f32::NAN; sum.len()];
-            map.forward(&x, Residual::Add(&residual), &mut out);
-            prop_assert_eq!(&out, &sum, "{:?}", isa);
-            let mut out = residual.clone();
-            map.forward(&x, Residual::InPlace, &mut out);
-            prop_assert_eq!(&out, &sum, "{:?}", isa);
         }
     }
 }
 
 #[test]
-fn half_precision_weights_are_rounded_to_the_nearest() {
-    // A map whose weight is one number, run on 1: the output is that number, rounded.
-    let cases: Vec<f32> = numbers(2000, 5)
-        .into_iter()
-        .enumerate()
-        .map(|(index, x)| x * 10_f32.powi(index as i32 % 12 - 8))
-        .chain([0.0, -0.0, 1.0, 6e-8, 65_504.0, 1.000_488_3])
-        .collect();
-    let weight = |storage, isa| {
-        let map = PackedLinear::new(isa, 1, &cases, None, Activation::Identity, false, storage);
-        run(&map, &[1.0])
-    };
+fn long_and_crowded_rows_agree_with_loops() {
     for isa in Isa::available() {
-        for (got, &x) in weight(Storage::Bf16, isa).iter().zip(&cases) {
-            assert_eq!(*got, half::bf16::from_f32(x).to_f32(), "{isa:?}: {x}");
-        }
-        for (got, &x) in weight(Storage::F16, isa).iter().zip(&cases) {
-            assert_eq!(*got, half::f16::from_f32(x).to_f32(), "{isa:?}: {x}");
+        for storage in STORAGES {
+            for (rows, inputs, outputs) in [(1, 400, 17), (31, 512, 33), (103, 769, 5)] {
+                let activation = Activation::Identity;
+                let gated = inputs == 512;
+                Case { rows, inputs, outputs, gated, activation, storage }.check(isa);
+            }
         }
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+    #[test]
+    fn sizes_agree_with_loops(
+        rows in prop_oneof![Just(0_usize), 1..26_usize],
+        inputs in prop_oneof![Just(1_usize), 2..40_usize],
+        outputs in prop_oneof![Just(1_usize), 2..70_usize],
+        gated: bool,
+        storage in prop::sample::select(&STORAGES[..]),
+    ) {
+        for isa in Isa::available() {
+            let activation = Activation::Gelu;
+            Case { rows, inputs, outputs, gated, activation, storage }.check(isa);
+        }
+    }
+
+    #[test]
+    fn a_row_has_the_same_bits_whatever_the_others_are(
+        rows in 1..140_usize,
+        inputs in prop::sample::select(&[7_usize, 64, 385, 512][..]),
+        outputs in 1..70_usize,
+        gated: bool,
+        storage in prop::sample::select(&STORAGES[..]),
+        from in 0..1_000_usize,
+        count in 1..1_000_usize,
+        threads in 1..4_usize,
+    ) {
+        let case = Case { rows, inputs, outputs, gated, activation: Activation::Gelu, storage };
+        let from = from % rows;
+        let count = count.min(rows - from);
+        let x = case.x();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        for isa in Isa::available() {
+            let map = case.map(isa, true);
+            let mut all = vec![f32::NAN; rows * outputs];
+            map.forward(&x, Residual::None, &mut all);
+            let mut some = vec![f32::NAN; count * outputs];
+            pool.install(|| {
+                map.forward(&x[from * inputs..(from + count) * inputs], Residual::None, &mut some);
+            });
+            prop_assert_eq!(bits(&some), bits(&all[from * outputs..(from + count) * outputs]));
+        }
+    }
+}
+
+#[test]
+fn threads_do_not_change_a_bit() {
+    for storage in STORAGES {
+        for (rows, inputs, outputs) in [(1, 640, 1000), (16, 384, 384), (301, 96, 100)] {
+            let (activation, gated) = (Activation::Gelu, true);
+            let case = Case { rows, inputs, outputs, gated, activation, storage };
+            let map = case.map(Isa::detect(), true);
+            assert_threads_do_not_matter("packed", || {
+                let mut out = vec![f32::NAN; rows * outputs];
+                map.forward(&case.x(), Residual::None, &mut out);
+                out
+            });
+        }
+    }
+}
+
+#[test]
+fn what_follows_sees_every_finished_row_once() {
+    for (rows, outputs) in [(0, 3), (1, 40), (16, 640), (333, 48)] {
+        let inputs = 64;
+        let (activation, gated, storage) = (Activation::Tanh, false, Storage::F32);
+        let case = Case { rows, inputs, outputs, gated, activation, storage };
+        let map = case.map(Isa::detect(), true);
+        let mut want = vec![f32::NAN; rows * outputs];
+        map.forward(&case.x(), Residual::None, &mut want);
+        for (row, want) in want.chunks_exact_mut(outputs).enumerate() {
+            want.iter_mut().for_each(|x| *x = 2.0 * *x + row as f32);
+        }
+        for threads in 1..4 {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let mut out = vec![f32::NAN; rows * outputs];
+            pool.install(|| {
+                map.forward_then(&case.x(), Residual::None, &mut out, |first, block| {
+                    for (row, out) in block.chunks_exact_mut(outputs).enumerate() {
+                        out.iter_mut().for_each(|x| *x = 2.0 * *x + (first + row) as f32);
+                    }
+                });
+            });
+            assert_eq!(bits(&out), bits(&want), "{rows}×{outputs}, {threads} threads");
+        }
+    }
+}
+
+#[test]
+fn integer_sums_are_the_same_on_every_instruction_set() {
+    // Without an activation, floats meet the sums in the same few operations everywhere.
+    let (rows, inputs, outputs) = (23, 1001, 71);
+    let (activation, gated, storage) = (Activation::Identity, false, Storage::Int8);
+    let case = Case { rows, inputs, outputs, gated, activation, storage };
+    let run = |isa| {
+        let mut out = vec![f32::NAN; rows * outputs];
+        case.map(isa, true).forward(&case.x(), Residual::None, &mut out);
+        bits(&out)
+    };
+    let scalar = run(Isa::Scalar);
+    for isa in Isa::available() {
+        assert!(run(isa) == scalar, "{isa:?}");
+    }
+}
+
+#[test]
+fn the_largest_integers_do_not_saturate() {
+    for isa in Isa::available() {
+        let inputs = 4096;
+        let (x, weight) = (vec![1.0; inputs], [vec![1.0; inputs], vec![-1.0; inputs]].concat());
+        let storage = Storage::Int8;
+        let map = PackedLinear::new(isa, inputs, &weight, None, Activation::Identity, false, storage);
+        let mut out = [f32::NAN; 2];
+        map.forward(&x, Residual::None, &mut out);
+        for (out, want) in out.into_iter().zip([4096.0_f32, -4096.0]) {
+            assert!((out - want).abs() <= 4096.0 * 3.0 * f32::EPSILON, "{isa:?}: {out}");
+        }
+    }
+}
+
+#[test]
+fn eight_bits_keep_a_dot_product_within_a_hundredth() {
+    let (rows, inputs, outputs) = (9, 384, 64);
+    let (activation, gated) = (Activation::Identity, false);
+    let of = |storage| Case { rows, inputs, outputs, gated, activation, storage };
+    let exact = of(Storage::F32).want(false, None);
+    let mut out = vec![f32::NAN; rows * outputs];
+    let case = of(Storage::Int8);
+    case.map(Isa::detect(), false).forward(&case.x(), Residual::None, &mut out);
+    let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
+    let error = norm(&mut out.iter().zip(&exact).map(|(&out, want)| f64::from(out) - want));
+    assert!(error < 0.01 * norm(&mut exact.iter().copied()), "{error}");
+}
+
+#[test]
+fn a_row_that_is_not_finite_stays_so_and_alone() {
+    for storage in STORAGES {
+        let (rows, inputs, outputs) = (3, 20, 5);
+        let (activation, gated) = (Activation::Identity, false);
+        let case = Case { rows, inputs, outputs, gated, activation, storage };
+        let mut x = case.x();
+        x[inputs + 3] = f32::NAN;
+        let mut out = vec![0.0; rows * outputs];
+        case.map(Isa::detect(), true).forward(&x, Residual::None, &mut out);
+        let lost: Vec<_> = out.chunks(outputs).map(|row| row.iter().all(|x| x.is_nan())).collect();
+        assert_eq!(lost, [false, true, false], "{storage:?}");
+        let kept = out.iter().filter(|x| x.is_finite()).count();
+        assert_eq!(kept, 2 * outputs, "{storage:?}");
+    }
+}
+
+#[test]
+fn storage_halves_and_quarters_the_bytes() {
+    let bytes = STORAGES.map(|storage| {
+        let (rows, inputs, outputs, gated) = (0, 512, 512, false);
+        let activation = Activation::Identity;
+        Case { rows, inputs, outputs, gated, activation, storage }.map(Isa::detect(), false).bytes()
+    });
+    let weights = 512 * 512;
+    let bias = 4 * 512;
+    assert_eq!(bytes, [4 * weights + bias, 2 * weights + bias, 2 * weights + bias, weights + 2 * bias]);
 }

@@ -23,6 +23,14 @@ pub enum Error {
         /// What was expected and found.
         message: String,
     },
+    /// A file of reference outputs is damaged, or is not one.
+    #[error("{}: {message}", path.display())]
+    Golden {
+        /// The file.
+        path: PathBuf,
+        /// What was expected and found.
+        message: String,
+    },
     /// A batch holds what the model has no room for.
     #[error("{0}")]
     Batch(String),

@@ -10,6 +10,7 @@ mod batch;
 pub mod cpu;
 mod engine;
 mod error;
+pub mod golden;
 pub mod weights;
 
 pub use batch::Batch;

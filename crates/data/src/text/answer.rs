@@ -113,7 +113,9 @@ fn window(
             scores[token] = (logits[2 * token + column] - most).exp();
             sum += scores[token];
         }
-        scores.iter_mut().for_each(|score| *score /= sum);
+        for score in &mut scores {
+            *score /= sum;
+        }
         scores
     });
     let nothing = if first {

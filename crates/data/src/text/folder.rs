@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
-use tokenizers::ModelWrapper;
+use tokenizers::{ModelWrapper, NormalizerWrapper};
 
 use crate::Error;
 use crate::error::quoted;
@@ -170,10 +170,12 @@ impl Files {
             Kind::Json(text) => serde_json::from_str(text),
             Kind::Composed(value) => serde_json::from_value(value.clone()),
         };
-        let tokenizer: tokenizers::Tokenizer = parsed.map_err(|e| {
+        let mut tokenizer: tokenizers::Tokenizer = parsed.map_err(|e| {
             format!("expected a tokenizer as the tokenizers package writes it, found {e}")
         })?;
-        if let Kind::Composed(_) = self.kind {
+        if let Kind::Json(_) = self.kind {
+            self.settings.overrule(&mut tokenizer)?;
+        } else {
             for (&id, added) in &self.settings.added {
                 let found = tokenizer.token_to_id(&added.content);
                 if found != Some(id) {
@@ -191,7 +193,7 @@ impl Files {
 
 /// Refuses replacements that make texts so long that memory would end before the text does.
 pub fn check_growth(tokenizer: &tokenizers::Tokenizer) -> Result<(), String> {
-    const MOST: usize = 1 << 10;
+    const MOST: usize = 1 << 12;
     let value = serde_json::to_value(tokenizer.get_normalizer()).map_err(|e| e.to_string())?;
     let growth = growth(&value);
     if growth > MOST {
@@ -209,9 +211,14 @@ fn growth(value: &Value) -> usize {
         Value::Object(all) => {
             let replacement = all.get("type").is_some_and(|kind| kind == "Replace");
             let content = all.get("content").and_then(Value::as_str);
-            let own = content
-                .filter(|_| replacement)
-                .map_or(1, |text| text.len().max(1));
+            let content = content.filter(|text| replacement && !text.is_empty());
+            let own = content.map_or(1, |content| {
+                match value["pattern"]["String"].as_str().map_or(0, str::len) {
+                    // Nothing at all, or a regular expression, may match between any two characters.
+                    0 => content.len() + 1,
+                    replaced => content.len().div_ceil(replaced),
+                }
+            });
             all.values().map(growth).fold(own, usize::saturating_mul)
         }
         _ => 1,
@@ -233,6 +240,22 @@ impl Settings {
     /// The token of a role such as `mask_token`, if named.
     pub fn special(&self, role: &str) -> Option<&str> {
         self.specials.get(role).map(|added| &*added.content)
+    }
+
+    /// What `tokenizer_config.json` names overrules the `tokenizer.json` of the family of BERT, as in `transformers`.
+    fn overrule(&self, tokenizer: &mut tokenizers::Tokenizer) -> Result<(), String> {
+        let Some(NormalizerWrapper::BertNormalizer(found)) = tokenizer.get_normalizer() else {
+            return Ok(());
+        };
+        if self.class.is_none() || self.family(Model::WordPiece).is_err() {
+            return Ok(());
+        }
+        let mut wanted = *found;
+        wanted.lowercase = self.lowercase.unwrap_or(found.lowercase);
+        wanted.strip_accents = self.strip_accents.or(found.strip_accents);
+        wanted.handle_chinese_chars = self.split_chinese.unwrap_or(found.handle_chinese_chars);
+        let set = tokenizer.with_normalizer(Some(wanted));
+        set.map(|_| ()).map_err(|e| e.to_string())
     }
 
     fn read(folder: &Path) -> Result<Self, Error> {
@@ -500,7 +523,7 @@ fn byte_pairs(words: &str, merges: &[[&str; 2]], settings: &Settings) -> Result<
 fn merge_rules(text: &str) -> Result<Vec<[&str; 2]>, String> {
     let lines = text.lines().zip(1..);
     let rules = lines.filter(|(line, number)| {
-        !line.is_empty() && !(*number == 1 && line.starts_with("#version"))
+        !(line.is_empty() || *number == 1 && line.starts_with("#version"))
     });
     rules
         .map(|(line, number): (_, usize)| match line.split_once(' ') {

@@ -18,7 +18,9 @@ use crate::Error;
 ///
 /// # Departures
 /// What a `tokenizer.json` says of padding and truncation is ignored: texts are never padded, and [`Limit`] says what
-/// happens to long ones. The random dropping of merges in byte-pair encoding, meant for training, is switched off.
+/// happens to long ones. Of the family of BERT, `tokenizer_config.json` overrules what `tokenizer.json` says of case,
+/// accents and Chinese characters, but only where it names them. The random dropping of merges in byte-pair encoding,
+/// meant for training, is switched off.
 /// # Source
 /// The `tokenizers` package; `transformers` for folders without a `tokenizer.json`.
 pub struct Tokenizer {
@@ -45,7 +47,8 @@ pub struct Input<'a> {
     pub prompt: Option<&'a Prompt>,
     /// The first text: the only one, the question, the premise.
     pub first: &'a str,
-    /// The second text: the context, the hypothesis.
+    /// The second text: the context, the hypothesis. An empty one is still a second text, as for `tokenizers`;
+    /// `transformers` takes it for none.
     pub second: Option<&'a str>,
 }
 
@@ -298,13 +301,13 @@ impl Tokenizer {
                 }
                 let windows = windows(long, size, overlap, whole_words).into_iter();
                 Ok(windows
-                    .map(|window| match &second {
-                        Some(_) => join(frame, &first, second.as_ref(), [0..lens[0], window], 0),
-                        None => {
-                            let prompt = first.prompt;
-                            let text = prompt + window.start..prompt + window.end;
-                            frame.around((&first, [0..prompt, text]), None, 0)
+                    .map(|window| {
+                        if let Some(second) = &second {
+                            return join(frame, &first, Some(second), [0..lens[0], window], 0);
                         }
+                        let prompt = first.prompt;
+                        let text = prompt + window.start..prompt + window.end;
+                        frame.around((&first, [0..prompt, text]), None, 0)
                     })
                     .collect())
             }

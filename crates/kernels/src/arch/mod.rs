@@ -6,6 +6,7 @@
 pub(crate) mod gemm;
 pub mod math;
 pub(crate) mod panel;
+pub(crate) mod panel_int8;
 mod scalar;
 
 #[cfg(target_arch = "x86_64")]

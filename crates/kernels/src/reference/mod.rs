@@ -12,6 +12,7 @@ pub mod encode;
 pub mod linear;
 pub mod matmul;
 pub mod norm;
+pub mod packed;
 pub mod rank;
 
 use std::fmt::Debug;

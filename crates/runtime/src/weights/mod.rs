@@ -1,6 +1,8 @@
 //! Weights files: names, shapes and values, read where they lie.
 
+mod pickle;
 mod safetensors;
+mod torch;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -18,7 +20,7 @@ pub struct Weights {
     tensors: BTreeMap<String, Tensor>,
 }
 
-/// One tensor: row-major, values where the file has them.
+/// One tensor: values where the file has them.
 #[derive(Debug)]
 struct Tensor {
     shape: Vec<usize>,
@@ -26,6 +28,8 @@ struct Tensor {
     file: Arc<Mapped>,
     /// Bytes within the file.
     bytes: Range<usize>,
+    /// Values from one entry of each dimension to the next; empty where the tensor is row-major.
+    strides: Vec<usize>,
 }
 
 /// A file in memory, and its name for messages.
@@ -69,7 +73,11 @@ impl Weights {
         let mut weights = Self::default();
         for path in files {
             let file = Arc::new(map(path)?);
-            let tensors = safetensors::tensors(&file)?;
+            let tensors = if torch::is(&file.bytes) {
+                torch::tensors(&file)?
+            } else {
+                safetensors::tensors(&file)?
+            };
             for (name, tensor) in tensors {
                 if let Some(other) = weights.tensors.insert(name.clone(), tensor) {
                     return Err(fail(
@@ -106,7 +114,13 @@ impl Weights {
         let row: usize = tensor.shape.iter().skip(1).product();
         let size = tensor.kind.size();
         let bytes = &tensor.file.bytes[tensor.bytes.clone()];
-        let bytes = &bytes[rows.start * row * size..rows.end * row * size];
+        let gathered;
+        let bytes = if tensor.strides.is_empty() {
+            &bytes[rows.start * row * size..rows.end * row * size]
+        } else {
+            gathered = tensor.gather(bytes, rows.start * row..rows.end * row);
+            &gathered
+        };
         assert_eq!(bytes.len(), out.len() * size, "{name}: values for the rows");
         match tensor.kind {
             Kind::F32 => convert(bytes, out, f32::from_le_bytes),
@@ -121,6 +135,23 @@ impl Weights {
             }
         }
         Ok(())
+    }
+}
+
+impl Tensor {
+    /// The bytes of some values of a tensor with strides, row-major.
+    fn gather(&self, bytes: &[u8], values: Range<usize>) -> Vec<u8> {
+        let size = self.kind.size();
+        let mut out = Vec::with_capacity(values.len() * size);
+        for value in values {
+            let (mut rest, mut at) = (value, 0);
+            for (&len, &stride) in self.shape.iter().zip(&self.strides).rev() {
+                at += rest % len * stride;
+                rest /= len;
+            }
+            out.extend_from_slice(&bytes[at * size..(at + 1) * size]);
+        }
+        out
     }
 }
 

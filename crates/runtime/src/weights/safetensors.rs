@@ -45,6 +45,7 @@ pub(super) fn tensors(file: &Arc<Mapped>) -> Result<Vec<(String, Tensor)>, Error
                     kind,
                     file: file.clone(),
                     bytes: start + from..start + to,
+                    strides: Vec::new(),
                 },
             ))
         })

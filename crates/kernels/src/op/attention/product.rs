@@ -111,6 +111,17 @@ pub(in crate::op) unsafe fn pack_transposed<V: Vector>(
     depth: usize,
     to: *mut f32,
 ) {
+    pack_columns::<V>(|j| from.wrapping_add(j * stride), cols, depth, to);
+}
+
+/// As [`pack_transposed`], where the row that becomes column `j` begins at `row(j)`.
+#[inline(always)]
+pub(in crate::op) unsafe fn pack_columns<V: Vector>(
+    row: impl Fn(usize) -> *const f32,
+    cols: usize,
+    depth: usize,
+    to: *mut f32,
+) {
     let mut to = to;
     let mut col = 0;
     while col < cols {
@@ -122,7 +133,7 @@ pub(in crate::op) unsafe fn pack_transposed<V: Vector>(
         };
         let full = panel.min(left);
         for j in 0..full {
-            let from = from.add((col + j) * stride);
+            let from = row(col + j);
             for p in 0..depth {
                 *to.add(p * panel + j) = *from.add(p);
             }

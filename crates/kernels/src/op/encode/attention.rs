@@ -21,7 +21,7 @@ use super::{sequence, tokens};
 use crate::Isa;
 use crate::arch::math::exp;
 use crate::arch::{Vector, dispatch, require};
-use crate::op::attention::product::{Left, Packed, multiply, pack, pack_transposed};
+use crate::op::attention::product::{Left, Packed, multiply, pack, pack_columns, pack_transposed};
 use crate::op::split::each;
 use crate::scratch::{Scratch, Shared};
 use std::ops::Range;
@@ -36,6 +36,10 @@ const PIECE: usize = 384;
 const PANEL: usize = 32;
 /// Floats between rows of scores: not a power of two, whose rows would share few cache sets.
 const STRIDE: usize = BLOCK + 16;
+/// Floats between rows of scores by distance: those of a block's keys from a tile's queries, up to whole panels.
+const LONG_STRIDE: usize = BLOCK + TILE + 2 * PANEL + 16;
+/// Keys whose products with vectors of distances are in flight: the fewer, the fewer products nobody asks for.
+const KEYS: usize = 24;
 /// Lanes of the widest vector; scratch is measured for it.
 const MAX_LANES: usize = 16;
 /// Multiply-adds below which waking other threads costs more than they save.
@@ -77,6 +81,22 @@ pub enum Position<'a> {
         /// `[H, 2·max + 1]`: column `key − query + max`, farther ones as the outermost; `max` is told by the length.
         table: &'a [f32],
     },
+    /// Queries, and keys if so set, meet a vector per distance (Shaw et al., arXiv:1803.02155; Huang et al., arXiv:2009.13658).
+    Key {
+        /// `[2·max + 1, K]`: row `query − key + max`, farther ones as the outermost; `max` is told by the length.
+        table: &'a [f32],
+        /// Keys meet the vector too.
+        keys: bool,
+    },
+    /// Queries of content meet keys of position, and keys of content queries of position (He et al., arXiv:2006.03654).
+    Disentangled {
+        /// `[R, H·K]`
+        keys: Option<&'a [f32]>,
+        /// `[R, H·K]`
+        queries: Option<&'a [f32]>,
+        /// `[2·max + 1]`: the row of both at distance `query − key + max`, farther ones as the outermost.
+        rows: &'a [u32],
+    },
 }
 
 impl Attention<'_> {
@@ -112,6 +132,33 @@ impl Attention<'_> {
                     table.len(),
                     self.heads
                 );
+            }
+            Position::Key { table, .. } => {
+                let rows = table.len() / self.head_width;
+                assert!(
+                    table.len().is_multiple_of(self.head_width) && rows % 2 == 1,
+                    "attention: a table of {} is not an odd number of vectors of {}",
+                    table.len(),
+                    self.head_width
+                );
+            }
+            Position::Disentangled {
+                keys,
+                queries,
+                rows,
+            } => {
+                assert!(
+                    rows.len() % 2 == 1,
+                    "attention: rows of {} distances, not an odd number",
+                    rows.len()
+                );
+                let needed = rows.iter().max().map_or(0, |&last| last as usize + 1);
+                for table in [keys, queries].into_iter().flatten() {
+                    assert!(
+                        table.len() >= needed * self.width(),
+                        "attention: length of a table of positions"
+                    );
+                }
             }
         }
         tokens
@@ -171,6 +218,45 @@ impl Attention<'_> {
     }
 }
 
+impl Position<'_> {
+    /// Whether a number is added for each distance.
+    fn has_numbers(&self) -> bool {
+        match self {
+            Self::Alibi { .. } | Self::Bias { .. } => true,
+            Self::None | Self::Key { .. } | Self::Disentangled { .. } => false,
+        }
+    }
+
+    /// Whether queries or keys meet vectors of distances.
+    fn has_vectors(&self) -> bool {
+        match self {
+            Self::None | Self::Alibi { .. } | Self::Bias { .. } => false,
+            Self::Key { .. } | Self::Disentangled { .. } => true,
+        }
+    }
+}
+
+/// A vector per distance for one head.
+#[derive(Clone, Copy)]
+struct Vectors<'a> {
+    /// Where the head's part of row 0 lies.
+    data: *const f32,
+    /// Floats from row to row.
+    stride: usize,
+    /// Row of distance `query − key + max`; that number itself if empty.
+    rows: &'a [u32],
+    max: isize,
+}
+
+impl Vectors<'_> {
+    /// The vector for a key `distance` after the query.
+    fn at(&self, distance: isize) -> *const f32 {
+        let column = (self.max - distance).clamp(0, 2 * self.max) as usize;
+        let row = self.rows.get(column).map_or(column, |&row| row as usize);
+        self.data.wrapping_add(row * self.stride)
+    }
+}
+
 /// Some queries of one head of one sequence.
 #[derive(Clone, Copy)]
 struct Piece<'a> {
@@ -185,7 +271,35 @@ struct Piece<'a> {
     count: usize,
 }
 
-impl Piece<'_> {
+impl<'a> Piece<'a> {
+    /// K, in whole vectors of any instruction set.
+    fn wide(&self) -> usize {
+        self.shape.head_width.next_multiple_of(MAX_LANES)
+    }
+
+    /// Lengths of the parts of [`Room`], where blocks have up to `keys` keys.
+    fn room(&self, keys: usize) -> [usize; 12] {
+        let wide = self.wide();
+        let rows = self.count.min(TILE);
+        let count = self.count.next_multiple_of(MAX_LANES);
+        let distances = (self.places(&(0..self.count)).len() + keys).next_multiple_of(PANEL);
+        let [met_by_queries, met_by_keys] = self.vectors().map(|vectors| vectors.is_some());
+        [
+            wide * keys,
+            wide * keys,
+            wide * rows,
+            wide * self.count,
+            STRIDE * rows,
+            count,
+            count,
+            distances * usize::from(self.shape.position.has_numbers()),
+            wide * distances * usize::from(met_by_queries),
+            wide * distances * usize::from(met_by_keys),
+            LONG_STRIDE * rows * usize::from(met_by_queries),
+            LONG_STRIDE * KEYS * usize::from(met_by_keys),
+        ]
+    }
+
     /// Place in the sequence of the piece's query `i`.
     fn place(&self, i: usize) -> usize {
         self.shape.token(self.first + i) - self.start
@@ -205,7 +319,7 @@ impl Piece<'_> {
     /// Queries from the piece's query `from` on that make a tile: neighbours, where what a tile costs grows with its span.
     fn tile(&self, from: usize) -> Range<usize> {
         let mut to = self.count.min(from + TILE);
-        let spread = self.shape.window.is_some();
+        let spread = self.shape.window.is_some() || self.shape.position.has_vectors();
         if spread && self.shape.queries.is_some() {
             let last = self.place(from) + TILE;
             while self.place(to - 1) >= last {
@@ -213,6 +327,34 @@ impl Piece<'_> {
             }
         }
         from..to
+    }
+
+    /// The vectors that queries meet, and those that keys meet.
+    fn vectors(&self) -> [Option<Vectors<'a>>; 2] {
+        match self.shape.position {
+            Position::None | Position::Alibi { .. } | Position::Bias { .. } => [None; 2],
+            Position::Key { table, keys } => {
+                let vectors = Vectors {
+                    data: table.as_ptr(),
+                    stride: self.shape.head_width,
+                    rows: &[],
+                    max: (table.len() / self.shape.head_width) as isize / 2,
+                };
+                [Some(vectors), keys.then_some(vectors)]
+            }
+            Position::Disentangled {
+                keys,
+                queries,
+                rows,
+            } => [keys, queries].map(|table| {
+                table.map(|table| Vectors {
+                    data: table[self.head * self.shape.head_width..].as_ptr(),
+                    stride: self.shape.width(),
+                    rows,
+                    max: rows.len() as isize / 2,
+                })
+            }),
+        }
     }
 
     /// Places of the queries `tile`, from the first to the last.
@@ -278,127 +420,331 @@ dispatch! {
 unsafe fn piece_body<V: Vector>(isa: Isa, piece: Piece, qkv: *const f32, out: *mut f32) {
     let shape = piece.shape;
     let (size, width) = (shape.head_width, shape.width());
-    let stride = 3 * width;
-    let wide = size.next_multiple_of(MAX_LANES);
-    let query = qkv.add(piece.start * stride + piece.head * size);
-    let (key, value) = (query.add(width), query.add(2 * width));
-    let places = piece.places(&(0..piece.count));
-    let seen = piece.seen(places.clone());
-    let deep = BLOCK.min(seen.len().next_multiple_of(PANEL) + PANEL);
-    let lined = !matches!(shape.position, Position::None);
-    let line_len = if lined {
-        places.len() + deep + MAX_LANES
-    } else {
-        0
-    };
-
-    let high = piece.count.min(TILE);
-    let many = piece.count.next_multiple_of(MAX_LANES);
-    let needed = wide * (2 * deep + high + piece.count)
-        + high * STRIDE
-        + 2 * many
-        + line_len.next_multiple_of(MAX_LANES);
-    let mut scratch = Scratch::take(needed);
+    let seen = piece.seen(piece.places(&(0..piece.count)));
+    let most = BLOCK.min(seen.len().next_multiple_of(PANEL) + PANEL);
+    let sizes = piece.room(most);
+    let mut scratch = Scratch::take(sizes.iter().sum());
     let mut rest = &mut *scratch;
-    let mut take = |n: usize| {
+    let room = sizes.map(|n| {
         let (part, others) = std::mem::take(&mut rest).split_at_mut(n);
         rest = others;
         part.as_mut_ptr()
+    });
+    let query = qkv.add(piece.start * 3 * width + piece.head * size);
+    let work = Work {
+        isa,
+        piece,
+        query,
+        key: query.add(width),
+        value: query.add(2 * width),
+        stride: 3 * width,
+        wide: piece.wide(),
+        factor: shape.factor(piece.tokens),
+        vectors: piece.vectors(),
+        room: Room::new(room),
     };
-    let keys = take(wide * deep);
-    let values = take(wide * deep);
-    let queries = take(wide * high);
-    let sums = take(wide * piece.count);
-    let scores = take(high * STRIDE);
-    let tops = take(many);
-    let totals = take(many);
-    let line = take(line_len.next_multiple_of(MAX_LANES));
     for i in 0..piece.count {
-        *tops.add(i) = f32::NEG_INFINITY;
-        *totals.add(i) = 0.0;
+        *work.room.tops.add(i) = f32::NEG_INFINITY;
+        *work.room.totals.add(i) = 0.0;
     }
-    let factor = V::splat(shape.factor(piece.tokens));
-
-    let mut block = seen.start - seen.start % BLOCK;
-    while block < seen.end {
-        let from = block.max(seen.start - seen.start % PANEL);
-        let to = seen.end.min(block + BLOCK);
-        pack_transposed::<V>(key.add(from * stride), stride, to - from, size, keys);
-        pack::<V>(value.add(from * stride), stride, to - from, size, values);
-        // The line's first number is for the first key and the last query.
-        let nearest = from as isize - (places.end as isize - 1);
-        if lined {
-            fill_line(&piece, nearest, places.len() + (to - from), line);
-        }
+    let mut start = seen.start - seen.start % BLOCK;
+    while start < seen.end {
+        let block = Block::new(&piece, start, &seen);
+        work.pack::<V>(&block);
         let mut next = 0;
         while next < piece.count {
-            let tile = piece.tile(next);
-            next = tile.end;
-            let rows = tile.len();
-            let seen = piece.seen(piece.places(&tile));
-            if seen.start >= to || seen.end <= from {
-                continue;
+            let rows = piece.tile(next);
+            next = rows.end;
+            if let Some(tile) = Tile::new(&piece, &block, rows) {
+                work.tile::<V>(&block, &tile);
             }
-            let begin = seen.start.max(from) - from;
-            let begin = begin - begin % PANEL;
-            let end = seen.end.min(to) - from;
-            let is_first = seen.start >= block;
-            for (r, i) in tile.clone().enumerate() {
-                let from = query.add(piece.place(i) * stride);
-                let mut col = 0;
-                while col < size {
-                    let n = V::LANES.min(size - col);
-                    let scaled = V::load_up_to(from.add(col), n).mul(factor);
-                    scaled.store(queries.add(r * wide + col));
-                    col += V::LANES;
-                }
-            }
-            // [rows, K] · [K, keys]
-            let a = Left::new(queries, wide);
-            let b = Packed::new(keys, size, to - from).right_of(begin);
-            multiply(isa, rows, size, end - begin, a, b, scores, STRIDE, false);
-            for (r, i) in tile.clone().enumerate() {
-                let place = piece.place(i);
-                let own = piece.seen(place..place + 1);
-                let row = Row {
-                    scores: scores.add(r * STRIDE),
-                    keys: end - begin,
-                    low: own.start.saturating_sub(from + begin),
-                    high: own.end.saturating_sub(from + begin).min(end - begin),
-                    line: if lined {
-                        let ahead = (from + begin) as isize - place as isize;
-                        line.add((ahead - nearest) as usize)
-                    } else {
-                        std::ptr::null()
-                    },
-                };
-                let scaling = row.softmax::<V>(&mut *tops.add(i), &mut *totals.add(i));
-                if !is_first && scaling != 1.0 {
-                    let mut col = 0;
-                    while col < size {
-                        let at = sums.add(i * wide + col);
-                        V::load(at).mul(V::splat(scaling)).store(at);
-                        col += V::LANES;
-                    }
-                }
-            }
-            // [rows, keys] · [keys, K]
-            let a = Left::new(scores, STRIDE);
-            let b = Packed::new(values, to - from, size).below(begin);
-            let c = sums.add(tile.start * wide);
-            multiply(isa, rows, end - begin, size, a, b, c, wide, !is_first);
         }
-        block += BLOCK;
+        start += BLOCK;
     }
     for i in 0..piece.count {
-        let total = V::splat(1.0 / *totals.add(i));
+        let total = V::splat(1.0 / *work.room.totals.add(i));
         let out = out.add((piece.first + i) * width + piece.head * size);
+        let sums = work.room.sums.add(i * work.wide);
         let mut col = 0;
         while col < size {
             // Plus zero: a sum of −0 would tell whether zeros were added to it.
-            let mean = V::load(sums.add(i * wide + col)).mul(total).add(V::zero());
+            let mean = V::load(sums.add(col)).mul(total).add(V::zero());
             mean.store_up_to(out.add(col), V::LANES.min(size - col));
             col += V::LANES;
+        }
+    }
+}
+
+/// Scratch memory of a piece; the last parts are empty where the kind of position does not need them.
+struct Room {
+    /// [K, keys], packed.
+    keys: *mut f32,
+    /// [keys, K], packed.
+    values: *mut f32,
+    /// A tile's queries times the factor, [rows, K].
+    queries: *mut f32,
+    /// Each query's sum of values, [count, K].
+    sums: *mut f32,
+    /// A tile's scores, [rows, keys].
+    scores: *mut f32,
+    /// Each query's largest score.
+    tops: *mut f32,
+    /// Each query's sum of exponentials.
+    totals: *mut f32,
+    /// What is added at each distance.
+    line: *mut f32,
+    /// Vectors that queries meet, [K, distances], packed.
+    for_queries: *mut f32,
+    /// Vectors that keys meet, [K, distances], packed.
+    for_keys: *mut f32,
+    /// What queries make of them, [rows, distances].
+    of_queries: *mut f32,
+    /// What some keys make of them, [keys, distances].
+    of_keys: *mut f32,
+}
+
+impl Room {
+    /// Parts with the lengths of [`Piece::room`].
+    fn new(parts: [*mut f32; 12]) -> Self {
+        let [
+            keys,
+            values,
+            queries,
+            sums,
+            scores,
+            tops,
+            totals,
+            line,
+            rest @ ..,
+        ] = parts;
+        let [for_queries, for_keys, of_queries, of_keys] = rest;
+        Self {
+            keys,
+            values,
+            queries,
+            sums,
+            scores,
+            tops,
+            totals,
+            line,
+            for_queries,
+            for_keys,
+            of_queries,
+            of_keys,
+        }
+    }
+}
+
+/// Keys that are packed together.
+struct Block {
+    /// Where it would begin if every query saw everything.
+    start: usize,
+    /// Keys, by their places in the sequence.
+    keys: Range<usize>,
+    /// Place of the first key less that of the piece's last query: the first of its distances.
+    nearest: isize,
+    /// How many distances there are.
+    distances: usize,
+}
+
+impl Block {
+    fn new(piece: &Piece, start: usize, seen: &Range<usize>) -> Self {
+        let places = piece.places(&(0..piece.count));
+        let keys = start.max(seen.start - seen.start % PANEL)..seen.end.min(start + BLOCK);
+        Self {
+            start,
+            nearest: keys.start as isize - (places.end as isize - 1),
+            distances: places.len() + keys.len() - 1,
+            keys,
+        }
+    }
+
+    /// Which of the distances lies between a key, counted from the block's first, and the query at `place`.
+    fn distance(&self, key: usize, place: usize) -> usize {
+        ((self.keys.start + key) as isize - place as isize - self.nearest) as usize
+    }
+}
+
+/// Queries that meet a block's keys together.
+struct Tile {
+    /// Queries of the piece.
+    rows: Range<usize>,
+    /// From the first to the last, in the sequence.
+    places: Range<usize>,
+    /// Keys that they see, counted from the block's first, from the beginning of a panel on.
+    keys: Range<usize>,
+    /// Whether they saw none before.
+    is_first: bool,
+}
+
+impl Tile {
+    /// The tile, if it sees any of the block's keys.
+    fn new(piece: &Piece, block: &Block, rows: Range<usize>) -> Option<Self> {
+        let places = piece.places(&rows);
+        let seen = piece.seen(places.clone());
+        let low = seen.start.max(block.keys.start) - block.keys.start;
+        let high = seen
+            .end
+            .min(block.keys.end)
+            .saturating_sub(block.keys.start);
+        (low < high).then(|| Self {
+            rows,
+            places,
+            keys: low - low % PANEL..high,
+            is_first: seen.start >= block.start,
+        })
+    }
+}
+
+/// What the steps of a piece share.
+struct Work<'a> {
+    isa: Isa,
+    piece: Piece<'a>,
+    /// The head's query, key and value of the sequence's first token.
+    query: *const f32,
+    key: *const f32,
+    value: *const f32,
+    /// Floats from token to token.
+    stride: usize,
+    /// K, in whole vectors.
+    wide: usize,
+    /// Of scores.
+    factor: f32,
+    /// What queries meet, and what keys meet.
+    vectors: [Option<Vectors<'a>>; 2],
+    room: Room,
+}
+
+impl Work<'_> {
+    /// Packs a block's keys and values, and what is known of its distances.
+    #[inline(always)]
+    unsafe fn pack<V: Vector>(&self, block: &Block) {
+        let (size, stride, room) = (self.piece.shape.head_width, self.stride, &self.room);
+        let (from, count) = (block.keys.start * stride, block.keys.len());
+        pack_transposed::<V>(self.key.add(from), stride, count, size, room.keys);
+        pack::<V>(self.value.add(from), stride, count, size, room.values);
+        if self.piece.shape.position.has_numbers() {
+            fill_line(&self.piece, block.nearest, block.distances, room.line);
+        }
+        for (vectors, to) in self.vectors.iter().zip([room.for_queries, room.for_keys]) {
+            if let Some(vectors) = vectors {
+                let row = |distance: usize| vectors.at(block.nearest + distance as isize);
+                pack_columns::<V>(row, block.distances, size, to);
+            }
+        }
+    }
+
+    /// Adds a block's keys to what a tile's queries know.
+    #[inline(always)]
+    unsafe fn tile<V: Vector>(&self, block: &Block, tile: &Tile) {
+        let (size, wide, room) = (self.piece.shape.head_width, self.wide, &self.room);
+        let (rows, count) = (tile.rows.len(), tile.keys.len());
+        for (r, i) in tile.rows.clone().enumerate() {
+            let from = self.query.add(self.piece.place(i) * self.stride);
+            let mut col = 0;
+            while col < size {
+                let n = V::LANES.min(size - col);
+                let scaled = V::load_up_to(from.add(col), n).mul(V::splat(self.factor));
+                scaled.store(room.queries.add(r * wide + col));
+                col += V::LANES;
+            }
+        }
+        // [rows, K] · [K, keys]
+        let a = Left::new(room.queries, wide);
+        let b = Packed::new(room.keys, size, block.keys.len()).right_of(tile.keys.start);
+        multiply(
+            self.isa,
+            rows,
+            size,
+            count,
+            a,
+            b,
+            room.scores,
+            STRIDE,
+            false,
+        );
+        if self.vectors[1].is_some() {
+            self.add_of_keys(block, tile);
+        }
+        let mut low = 0;
+        if self.vectors[0].is_some() {
+            low = block.distance(tile.keys.start, tile.places.end - 1) / PANEL * PANEL;
+            let high = block.distance(tile.keys.end - 1, tile.places.start) + 1;
+            // [rows, K] · [K, distances]
+            let b = Packed::new(room.for_queries, size, block.distances).right_of(low);
+            let c = room.of_queries;
+            multiply(
+                self.isa,
+                rows,
+                size,
+                high - low,
+                a,
+                b,
+                c,
+                LONG_STRIDE,
+                false,
+            );
+        }
+        let first = block.keys.start + tile.keys.start;
+        for (r, i) in tile.rows.clone().enumerate() {
+            let place = self.piece.place(i);
+            let seen = self.piece.seen(place..place + 1);
+            let distance = block.distance(tile.keys.start, place);
+            let row = Row {
+                scores: room.scores.add(r * STRIDE),
+                keys: count,
+                low: seen.start.saturating_sub(first),
+                high: seen.end.saturating_sub(first).min(count),
+                line: if self.piece.shape.position.has_numbers() {
+                    room.line.add(distance)
+                } else if self.vectors[0].is_some() {
+                    room.of_queries.add(r * LONG_STRIDE + distance - low)
+                } else {
+                    std::ptr::null()
+                },
+            };
+            let scaling = row.softmax::<V>(&mut *room.tops.add(i), &mut *room.totals.add(i));
+            if let Some(scaling) = scaling
+                && !tile.is_first
+            {
+                let mut col = 0;
+                while col < size {
+                    let sum = room.sums.add(i * wide + col);
+                    V::load(sum).mul(V::splat(scaling)).store(sum);
+                    col += V::LANES;
+                }
+            }
+        }
+        // [rows, keys] · [keys, K]
+        let a = Left::new(room.scores, STRIDE);
+        let b = Packed::new(room.values, block.keys.len(), size).below(tile.keys.start);
+        let c = room.sums.add(tile.rows.start * wide);
+        multiply(self.isa, rows, count, size, a, b, c, wide, !tile.is_first);
+    }
+
+    /// Adds to a tile's scores what keys make of the vectors they meet, some keys at a time.
+    #[inline(always)]
+    unsafe fn add_of_keys(&self, block: &Block, tile: &Tile) {
+        let (size, room) = (self.piece.shape.head_width, &self.room);
+        let mut first = tile.keys.start;
+        while first < tile.keys.end {
+            let last = tile.keys.end.min(first + KEYS);
+            let low = block.distance(first, tile.places.end - 1) / PANEL * PANEL;
+            let high = block.distance(last - 1, tile.places.start) + 1;
+            // [keys, K] · [K, distances]
+            let key = self.key.add((block.keys.start + first) * self.stride);
+            let a = Left::new(key, self.stride);
+            let b = Packed::new(room.for_keys, size, block.distances).right_of(low);
+            let (n, c) = (last - first, room.of_keys);
+            multiply(self.isa, n, size, high - low, a, b, c, LONG_STRIDE, false);
+            for (r, i) in tile.rows.clone().enumerate() {
+                let from = c.add(block.distance(first, self.piece.place(i)) - low);
+                let to = room.scores.add(r * STRIDE + first - tile.keys.start);
+                for k in 0..n {
+                    *to.add(k) += self.factor * *from.add(k * (LONG_STRIDE + 1));
+                }
+            }
+            first = last;
         }
     }
 }
@@ -407,7 +753,7 @@ unsafe fn piece_body<V: Vector>(isa: Isa, piece: Piece, qkv: *const f32, out: *m
 #[inline(always)]
 unsafe fn fill_line(piece: &Piece, nearest: isize, n: usize, line: *mut f32) {
     match piece.shape.position {
-        Position::None => {}
+        Position::None | Position::Key { .. } | Position::Disentangled { .. } => {}
         Position::Alibi { slopes } => {
             let slope = slopes[piece.head];
             for i in 0..n {
@@ -440,12 +786,12 @@ struct Row {
 
 impl Row {
     /// Turns scores into exp(S − top), zero where the query does not see, with `top` raised to the largest score and their sum
-    /// added to `total`. Returns the factor of what was summed before; it is already on `total`.
+    /// added to `total`. Returns the factor of what was summed before, if that changes; it is already on `total`.
     #[inline(always)]
-    unsafe fn softmax<V: Vector>(&self, top: &mut f32, total: &mut f32) -> f32 {
+    unsafe fn softmax<V: Vector>(&self, top: &mut f32, total: &mut f32) -> Option<f32> {
         if self.low >= self.high {
             self.fill::<V>(0, self.keys, 0.0);
-            return 1.0;
+            return None;
         }
         let mut most = V::splat(f32::NEG_INFINITY);
         let mut col = 0;
@@ -481,12 +827,8 @@ impl Row {
             term.store(at);
             col += V::LANES;
         }
-        let scaling = if most > before {
-            exp(V::splat(before - *top)).reduce_max()
-        } else {
-            1.0
-        };
-        *total = *total * scaling + sum.reduce_sum();
+        let scaling = (most > before).then(|| exp(V::splat(before - *top)).reduce_max());
+        *total = *total * scaling.unwrap_or(1.0) + sum.reduce_sum();
         scaling
     }
 

@@ -66,7 +66,7 @@ pub fn embed(
     each(tokens.div_ceil(block), |piece| {
         let first = piece * block;
         let mut sequence = sequence(offsets, first);
-        for token in first..tokens.min(first + block) {
+        for (token, &id) in (first..).zip(ids[first..].iter().take(block)) {
             while offsets[sequence + 1] as usize <= token {
                 sequence += 1;
             }
@@ -79,7 +79,7 @@ pub fn embed(
             let index = segments.get(token).map_or(0, |&segment| segment as usize);
             let segment = tables.segments;
             let segment = segment.map_or(std::ptr::null(), |table| row(table, index));
-            let token_row = row(tables.tokens, ids[token] as usize);
+            let token_row = row(tables.tokens, id as usize);
             let out = out.at(token * width);
             // SAFETY: lengths, rows and instruction set checked above; pieces own disjoint rows of `out`.
             unsafe {

@@ -37,8 +37,14 @@ pub fn forward<T: Float>(shape: &Attention, qkv: &[T]) -> Vec<T> {
         let scale = T::from_f64(f64::from(shape.scale) * growth);
         for head in 0..shape.heads {
             let score = |&key: &usize| {
+                let distance = key as isize - query as isize;
                 let content = sum(size, |i| at(query, 0, head, i) * at(key, 1, head, i));
-                content * scale + T::from_f64(bias(shape, head, key as isize - query as isize))
+                let [for_query, for_key] = vectors(shape, head, distance).map(|vector| {
+                    move |i: usize| T::from_f64(vector.map_or(0.0, |vector| vector[i].into()))
+                });
+                let of_query = sum(size, |i| at(query, 0, head, i) * for_query(i));
+                let of_key = sum(size, |i| at(key, 1, head, i) * for_key(i));
+                (content + of_query + of_key) * scale + T::from_f64(bias(shape, head, distance))
             };
             let scores: Vec<T> = seen.iter().map(score).collect();
             let top = scores.iter().fold(T::NEG_INFINITY, |top, &s| top.max(s));
@@ -56,12 +62,37 @@ pub fn forward<T: Float>(shape: &Attention, qkv: &[T]) -> Vec<T> {
 /// What the head adds to the score of a key `distance` after the query.
 fn bias(shape: &Attention, head: usize, distance: isize) -> f64 {
     match shape.position {
-        Position::None => 0.0,
+        Position::None | Position::Key { .. } | Position::Disentangled { .. } => 0.0,
         Position::Alibi { slopes } => -f64::from(slopes[head]) * distance.unsigned_abs() as f64,
         Position::Bias { table } => {
             let columns = table.len() / shape.heads;
             let max = columns as isize / 2;
             f64::from(table[head * columns + (distance.clamp(-max, max) + max) as usize])
+        }
+    }
+}
+
+/// What the query, and the key `distance` after it, meet.
+fn vectors<'a>(shape: &Attention<'a>, head: usize, distance: isize) -> [Option<&'a [f32]>; 2] {
+    let size = shape.head_width;
+    let column = |columns: usize| {
+        let max = columns as isize / 2;
+        (max - distance).clamp(0, 2 * max) as usize
+    };
+    match shape.position {
+        Position::None | Position::Alibi { .. } | Position::Bias { .. } => [None; 2],
+        Position::Key { table, keys } => {
+            let vector = &table[column(table.len() / size) * size..][..size];
+            [Some(vector), keys.then_some(vector)]
+        }
+        Position::Disentangled {
+            keys,
+            queries,
+            rows,
+        } => {
+            let row = rows[column(rows.len())] as usize;
+            let from = row * shape.heads * size + head * size;
+            [keys, queries].map(|table| table.map(|table| &table[from..][..size]))
         }
     }
 }

@@ -15,6 +15,9 @@ pub enum Error {
     /// The folder's settings are not understood.
     #[error(transparent)]
     Spec(#[from] cloze_spec::Error),
+    /// The tokenizer, or a text.
+    #[error(transparent)]
+    Text(#[from] cloze_data::Error),
     /// A weights file is damaged, or is of a kind that is not read.
     #[error("{}: {message}", path.display())]
     Weights {

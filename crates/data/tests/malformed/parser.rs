@@ -252,6 +252,8 @@ fn read_texts(format: records::Format, bytes: &[u8], folder: &Path) -> bool {
         assert_eq!(strict, lenient, "without bad rows nothing is to be skipped");
     }
     strict.is_some()
+}
+
 /// What every kind of tokenizer has to say something to.
 const TEXT: &str =
     "The  caf\u{e9} \u{130} \u{8336}\u{1f375} [MASK]<mask> unbelievably\r\n\0 e\u{301}";

@@ -244,7 +244,15 @@ unsafe fn sweep<V: Vector, const MR: usize, const NV: usize>(
                 }
             }
             let other = sums.add((halves - 1) * whole);
-            close::<V, NV>(rows, row, column, index * halves * width, sums, other, &finish);
+            close::<V, NV>(
+                rows,
+                row,
+                column,
+                index * halves * width,
+                sums,
+                other,
+                &finish,
+            );
         }
     }
 }
@@ -279,7 +287,8 @@ unsafe fn quantise_body<V: Vector>(k: usize, x: *const f32, values: *mut i16) ->
         (0.0, f32::NAN)
     };
     for (value, x) in values.iter_mut().zip(x) {
-        *value = ((x * inverse + ROUND).to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32) as i16;
+        *value =
+            ((x * inverse + ROUND).to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32) as i16;
     }
     if k % 2 == 1 {
         values[k] = 0;

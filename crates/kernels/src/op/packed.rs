@@ -14,8 +14,8 @@ use rayon::prelude::*;
 use crate::Isa;
 use crate::arch::gemm::{self, View};
 use crate::arch::panel::{self, Finish, Weights};
-use crate::arch::require;
 use crate::arch::panel_int8::{self, Bytes, Quantised, Tile, quantise};
+use crate::arch::require;
 use crate::scratch::{Aligned, Scratch, Shared};
 
 /// What follows a linear map, elementwise.
@@ -343,7 +343,16 @@ impl PackedLinear {
         // SAFETY: as above.
         unsafe {
             let scratch = scratch.as_mut_ptr();
-            panel::rows(isa, rows, inputs, x.as_ptr(), inputs, weights, finish, scratch);
+            panel::rows(
+                isa,
+                rows,
+                inputs,
+                x.as_ptr(),
+                inputs,
+                weights,
+                finish,
+                scratch,
+            );
         }
     }
 }

@@ -39,8 +39,12 @@ impl Arena {
             self.segments.extend_from_slice(&batch.segments[tokens]);
         }
         self.offsets.clear();
-        self.offsets.extend(offsets.iter().map(|offset| offset - first));
-        let mut kept = self.selected.take().unwrap_or(std::mem::take(&mut self.spare));
+        self.offsets
+            .extend(offsets.iter().map(|offset| offset - first));
+        let mut kept = self
+            .selected
+            .take()
+            .unwrap_or(std::mem::take(&mut self.spare));
         kept.clear();
         match selected {
             Some(rows) => {

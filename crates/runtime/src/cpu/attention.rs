@@ -54,11 +54,18 @@ impl Shared {
         }
         match &encoder.relative {
             None => {}
-            Some(relative @ Relative::Bias { max_distance, heads, .. }) => {
+            Some(
+                relative @ Relative::Bias {
+                    max_distance,
+                    heads,
+                    ..
+                },
+            ) => {
                 let table = reader.values("relative.weight")?;
                 let max = *max_distance as isize;
                 let head = |head| (-max..=max).map(move |ahead| (head, ahead));
-                let entry = |(head, ahead): (usize, isize)| table[relative.row(-ahead) * heads + head];
+                let entry =
+                    |(head, ahead): (usize, isize)| table[relative.row(-ahead) * heads + head];
                 shared.buckets = (0..*heads).flat_map(head).map(entry).collect();
             }
             Some(relative @ Relative::Vectors { norm, .. }) => {
@@ -68,7 +75,9 @@ impl Shared {
                     cloze_kernels::op::encode::norm::norm(isa, &norm.kernel(), &mut shared.vectors);
                 }
                 let far = encoder.max_len as isize - 1;
-                shared.rows = (-far..=far).map(|distance| relative.row(distance) as u32).collect();
+                shared.rows = (-far..=far)
+                    .map(|distance| relative.row(distance) as u32)
+                    .collect();
             }
         }
         Ok(shared)
@@ -122,7 +131,10 @@ impl Attention {
                         )
                     } else {
                         let weight = reader.values(&name(&format!("{further}.weight")))?;
-                        (weight, Some(reader.values(&name(&format!("{further}.bias")))?))
+                        (
+                            weight,
+                            Some(reader.values(&name(&format!("{further}.bias")))?),
+                        )
                     };
                     let map = PackedLinear::new(
                         reader.isa,
@@ -147,7 +159,13 @@ impl Attention {
         }
         Ok(Self {
             qkv: reader.linear(&name("qkv"), width, settings.qkv_bias, identity, false)?,
-            output: reader.linear(&name("output"), inner, settings.output_bias, identity, false)?,
+            output: reader.linear(
+                &name("output"),
+                inner,
+                settings.output_bias,
+                identity,
+                false,
+            )?,
             query_key_norm: queries.zip(keys),
             distance,
             position_keys,
@@ -158,7 +176,11 @@ impl Attention {
     /// Bytes of weights in memory.
     pub fn bytes(&self) -> usize {
         let tables = [&self.distance, &self.position_keys, &self.position_queries];
-        let tables: usize = tables.into_iter().flatten().map(|table| 4 * table.len()).sum();
+        let tables: usize = tables
+            .into_iter()
+            .flatten()
+            .map(|table| 4 * table.len())
+            .sum();
         self.qkv.bytes() + self.output.bytes() + tables
     }
 

@@ -86,12 +86,16 @@ impl Layer {
             norm_into(isa, &norm.kernel(), &arena.x[..tokens * width], normed);
             self.attention.run(isa, settings, shared, arena, last, true);
         } else {
-            self.attention.run(isa, settings, shared, arena, last, false);
+            self.attention
+                .run(isa, settings, shared, arena, last, false);
         }
         let rows = match &arena.selected {
             Some(selected) if last => {
                 let parts = [&mut arena.x, &mut arena.input];
-                for part in parts.into_iter().filter(|part| part.len() >= tokens * width) {
+                for part in parts
+                    .into_iter()
+                    .filter(|part| part.len() >= tokens * width)
+                {
                     // Ascending, so that no row is overwritten before it is moved.
                     for (to, &from) in selected.iter().enumerate() {
                         let from = from as usize * width;
@@ -128,7 +132,12 @@ impl Layer {
             }
         }
         if let Some(convolution) = &self.convolution {
-            add_norm(isa, &convolution.norm.kernel(), &arena.input[..rows * width], x);
+            add_norm(
+                isa,
+                &convolution.norm.kernel(),
+                &arena.input[..rows * width],
+                x,
+            );
         }
     }
 

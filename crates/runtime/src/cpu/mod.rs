@@ -19,6 +19,7 @@ use crate::cpu::plan::Plan;
 use crate::{Batch, Engine, Error, Rows, check};
 
 pub use cloze_kernels::op::packed::Storage;
+pub(crate) use plan::activation_of;
 
 /// How the engine is to run.
 #[derive(Clone, Copy, Debug, Default)]

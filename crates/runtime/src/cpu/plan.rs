@@ -86,7 +86,7 @@ impl Reader<'_> {
     }
 }
 
-pub(super) fn activation_of(activation: Activation) -> packed::Activation {
+pub(crate) fn activation_of(activation: Activation) -> packed::Activation {
     match activation {
         Activation::Identity => packed::Activation::Identity,
         Activation::Gelu => packed::Activation::Gelu,
@@ -173,8 +173,16 @@ impl Plan {
     /// Bytes of weights in memory.
     pub fn bytes(&self) -> usize {
         let embed = &self.embed;
-        let tables = [Some(&embed.token), embed.position.as_ref(), embed.segment.as_ref()];
-        let tables: usize = tables.into_iter().flatten().map(|table| 4 * table.len()).sum();
+        let tables = [
+            Some(&embed.token),
+            embed.position.as_ref(),
+            embed.segment.as_ref(),
+        ];
+        let tables: usize = tables
+            .into_iter()
+            .flatten()
+            .map(|table| 4 * table.len())
+            .sum();
         let maps = [&embed.projection, &self.head.transform, &self.head.output];
         let maps: usize = maps.into_iter().flatten().map(PackedLinear::bytes).sum();
         tables + maps + self.layers.iter().map(Layer::bytes).sum::<usize>()

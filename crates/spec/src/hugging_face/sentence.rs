@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::keys::{self, Keys, LENGTH, WIDTH, shown};
 use super::{ScoreActivation, is_inside};

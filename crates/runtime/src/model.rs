@@ -1,43 +1,89 @@
 //! A model folder, ready to run.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use cloze_data::text::{Encoding, Input, Limit, Long, Shorten, Tokenizer};
 use cloze_kernels::Isa;
 use cloze_kernels::op::encode::pool::{self, Pool, normalize};
 use cloze_kernels::op::packed::{PackedLinear, Residual, Storage};
-use cloze_spec::hugging_face::{Folder, Resolved};
+use cloze_spec::Encoder;
+use cloze_spec::hugging_face::{Folder, Resolved, Source};
+use cloze_spec::inventory::Parameter;
 use cloze_spec::sentence::{Dense, Embedder, Module, Pooling, PoolingMode};
 
 use crate::cpu::{CpuEngine, Options, activation_of};
 use crate::weights::Weights;
 use crate::{Batch, Engine, Error, Rows};
 
+/// A folder's encoder and the values of its parameters, for any engine.
+pub struct Checkpoint {
+    /// What the folder's files say.
+    pub folder: Folder,
+    /// What is computed.
+    pub encoder: Encoder,
+    weights: Weights,
+    shapes: BTreeMap<String, Vec<usize>>,
+    sources: Vec<Source>,
+}
+
+impl Checkpoint {
+    /// Opens a folder; values are read when they are asked for.
+    ///
+    /// # Errors
+    /// If the folder lacks a file, its settings are not understood, or its weights are not those that the settings need.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let folder = Folder::read(path)?;
+        let weights = Weights::open(&folder.weights)?;
+        let shapes = weights.shapes();
+        let Resolved {
+            encoder,
+            parameters,
+        } = folder.resolve(&shapes)?;
+        Ok(Self {
+            folder,
+            encoder,
+            weights,
+            shapes,
+            sources: parameters,
+        })
+    }
+
+    /// The values of one of the encoder's parameters into `out`.
+    ///
+    /// # Errors
+    /// If they are not floats.
+    ///
+    /// # Panics
+    /// If it is none of the encoder's, or `out` has another length.
+    pub fn read(&self, wanted: &Parameter, out: &mut [f32]) -> Result<(), Error> {
+        let source = self
+            .sources
+            .iter()
+            .find(|source| source.parameter == *wanted);
+        let source = source.unwrap_or_else(|| panic!("{} is a parameter", wanted.name));
+        let mut rest = out;
+        for piece in &source.pieces {
+            let row: usize = self.shapes[&piece.tensor].iter().skip(1).product();
+            let (here, after) = rest.split_at_mut(piece.rows.len() * row);
+            self.weights.read(&piece.tensor, piece.rows.clone(), here)?;
+            rest = after;
+        }
+        assert!(rest.is_empty(), "{}: its pieces fill it", wanted.name);
+        Ok(())
+    }
+}
+
 /// Opens the encoder of a folder on the CPU engine, and tells what the folder says.
 ///
 /// # Errors
-/// If the folder lacks a file, its settings are not understood, or its weights are not those that the settings need.
+/// As [`Checkpoint::open`] and [`CpuEngine::new`].
 pub fn open(path: &Path, options: Options) -> Result<(Folder, CpuEngine), Error> {
-    let folder = Folder::read(path)?;
-    let weights = Weights::open(&folder.weights)?;
-    let shapes = weights.shapes();
-    let Resolved {
-        encoder,
-        parameters,
-    } = folder.resolve(&shapes)?;
-    let engine = CpuEngine::new(encoder, options, &mut |wanted, out| {
-        let source = parameters.iter().find(|source| source.parameter == *wanted);
-        let source = source.expect("every parameter has its source");
-        let mut rest = out;
-        for piece in &source.pieces {
-            let row: usize = shapes[&piece.tensor].iter().skip(1).product();
-            let (here, after) = rest.split_at_mut(piece.rows.len() * row);
-            weights.read(&piece.tensor, piece.rows.clone(), here)?;
-            rest = after;
-        }
-        Ok(())
+    let checkpoint = Checkpoint::open(path)?;
+    let engine = CpuEngine::new(checkpoint.encoder.clone(), options, &mut |wanted, out| {
+        checkpoint.read(wanted, out)
     })?;
-    Ok((folder, engine))
+    Ok((checkpoint.folder, engine))
 }
 
 /// Makes embeddings of texts: tokenizer, encoder, and what a sentence-transformers folder puts behind it.

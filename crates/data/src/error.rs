@@ -99,6 +99,14 @@ pub enum Error {
     /// A text cannot be turned into tokens.
     #[error("text: {0}")]
     Text(String),
+    /// Results cannot be written, or not where they were asked for.
+    #[error("{}: {message}", path.display())]
+    Output {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was expected, what was found and what to do.
+        message: String,
+    },
     /// A vocabulary is not one that was written here.
     #[error("{}: row {row}: expected {expected}, found {found}; write the model folder anew", path.display())]
     Vocabulary {

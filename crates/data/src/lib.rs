@@ -13,6 +13,7 @@ pub mod history;
 mod mask;
 pub mod plan;
 pub mod prefetch;
+pub mod records;
 mod sampler;
 pub mod sequence;
 pub mod source;

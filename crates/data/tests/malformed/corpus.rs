@@ -34,6 +34,14 @@ pub fn corpus(parser: Parser) -> Vec<Vec<u8>> {
             "{\"user\": \"ann\", \"items\": [\"cup\", 7, \"pot\"]}\n{\"items\": []}\n",
             "{\"items\":[\"\\u0063up\",7.0,\"x\"],\"user\":17850,\"page\":{\"a\":[[[]]]}}\r\n",
         ],
+        Parser::TextsCsv => vec![
+            "id,text\n1,a cup\n2,\"a \"\"blue\"\" pot\"\n",
+            "\u{feff}text,x,id\r\n\"two\r\nlines\",,ä\r\n,1,7\r\n",
+        ],
+        Parser::TextsJsonl => vec![
+            "{\"id\": 1, \"text\": \"a \\\"blue\\\" cup\"}\n{\"text\": 2.5, \"id\": \"b\\u00e4\"}\n",
+            "{\"text\":\"\",\"x\":[{}],\"id\":-1}\r\n\r\n{\"id\":\"z\",\"text\":\"\\ud83d\\ude00\"}",
+        ],
         Parser::Times => vec![
             "1291191960",
             "-1.5e9",

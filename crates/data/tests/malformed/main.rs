@@ -167,3 +167,13 @@ fn no_damaged_histories_panic() {
 fn no_damaged_time_panics() {
     throw_damaged_files_at(Parser::Times);
 }
+
+#[test]
+fn no_damaged_csv_of_texts_panics() {
+    throw_damaged_files_at(Parser::TextsCsv);
+}
+
+#[test]
+fn no_damaged_json_lines_of_texts_panic() {
+    throw_damaged_files_at(Parser::TextsJsonl);
+}

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use cloze_data::records::{self, Input};
 use cloze_data::source::{self, BadRows, time};
 use cloze_data::{ItemVocabulary, read_histories, titles};
 use cloze_spec::data::{Columns, Duplicates, Format, Interactions, LeaveOneOut, Split, Titles};
@@ -23,12 +24,16 @@ pub enum Parser {
     ItemsParquet,
     /// Histories to predict from.
     Histories,
+    /// Texts as delimited text.
+    TextsCsv,
+    /// Texts as JSON Lines.
+    TextsJsonl,
     /// Single times.
     Times,
 }
 
 /// All of them.
-pub const PARSERS: [Parser; 8] = [
+pub const PARSERS: [Parser; 10] = [
     Parser::Csv,
     Parser::Jsonl,
     Parser::Parquet,
@@ -36,6 +41,8 @@ pub const PARSERS: [Parser; 8] = [
     Parser::Titles,
     Parser::ItemsParquet,
     Parser::Histories,
+    Parser::TextsCsv,
+    Parser::TextsJsonl,
     Parser::Times,
 ];
 
@@ -50,6 +57,8 @@ impl Parser {
             Parser::Titles => "titles",
             Parser::ItemsParquet => "items_parquet",
             Parser::Histories => "histories",
+            Parser::TextsCsv => "texts_csv",
+            Parser::TextsJsonl => "texts_jsonl",
             Parser::Times => "times",
         }
     }
@@ -67,6 +76,11 @@ impl Parser {
             Parser::Titles => return read_titles(bytes, folder),
             Parser::ItemsParquet => return read_vocabulary(bytes, folder),
             Parser::Histories => return read_lines(bytes, folder),
+            Parser::TextsCsv => {
+                let csv = cloze_spec::data::Csv::default();
+                return read_texts(&records::Format::Csv(csv), bytes, folder);
+            }
+            Parser::TextsJsonl => return read_texts(&records::Format::Jsonl, bytes, folder),
             Parser::Times => {
                 return str::from_utf8(bytes).is_ok_and(|text| time::parse(text).is_some());
             }
@@ -174,4 +188,31 @@ fn read_lines(bytes: &[u8], folder: &Path) -> bool {
             .all(|&token| token < 2)
     );
     accepted
+}
+
+fn read_texts(format: &records::Format, bytes: &[u8], folder: &Path) -> bool {
+    let input = |bad_rows| Input {
+        format: format.clone(),
+        id: Some("id".to_owned()),
+        bad_rows,
+        ..Input::new(folder.join("texts"))
+    };
+    write(folder, "texts", bytes);
+    let [strict, lenient] = [BadRows::Fail, BadRows::Skip].map(|bad_rows| {
+        let mut reading = input(bad_rows).read(0);
+        let chunks: Result<Vec<_>, _> = reading.by_ref().collect();
+        let texts = chunks.ok()?.concat();
+        let report = reading.report()?.clone();
+        assert_eq!(texts.len() as u64, report.rows - report.skipped);
+        assert!(
+            texts
+                .iter()
+                .all(|text| text.id.is_some() && text.texts.len() == 1)
+        );
+        Some(texts)
+    });
+    if strict.is_some() {
+        assert_eq!(strict, lenient, "without bad rows nothing is to be skipped");
+    }
+    strict.is_some()
 }

@@ -392,8 +392,8 @@ fn begin(folder: &Path, begun: Manifest) -> Result<Manifest, Error> {
                     return Err(refused(
                         folder,
                         format!(
-                            "expected an empty folder or one with a {MANIFEST}, found {:?}; name another folder",
-                            entry.file_name()
+                            "expected an empty folder or one with a {MANIFEST}, found {}; name another folder",
+                            entry.file_name().display()
                         ),
                     ));
                 }

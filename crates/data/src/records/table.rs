@@ -156,8 +156,8 @@ impl FileFormat {
             }
         }
         names.sort_unstable();
-        if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Some(format!("two columns are named {:?}; rename one", pair[0]));
+        if let Some([name, ..]) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Some(format!("two columns are named {name:?}; rename one"));
         }
         if self == Self::Npy && npy_kind(fields).is_none() {
             let found: Vec<String> = fields.iter().map(Field::describe).collect();

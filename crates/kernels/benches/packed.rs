@@ -26,12 +26,7 @@ const SHAPES: &[(usize, usize, usize)] = &[
     (1, 384, 1536),
 ];
 
-const STORAGES: [Storage; 4] = [
-    Storage::F32,
-    Storage::Bf16,
-    Storage::F16,
-    Storage::Int8,
-];
+const STORAGES: [Storage; 4] = [Storage::F32, Storage::Bf16, Storage::F16, Storage::Int8];
 
 fn main() {
     let rounds = if std::env::args().any(|arg| arg == "--test") {
@@ -44,7 +39,10 @@ fn main() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
         let pool = pool.expect("threads");
         println!("\n{isa:?}, {threads} threads: bias and GELU; best of {rounds} rounds");
-        println!("{:>20} {:>9} {:>16} {:>16} {:>16} {:>16}", "shape", "peak", "f32", "bf16", "f16", "int8");
+        println!(
+            "{:>20} {:>9} {:>16} {:>16} {:>16} {:>16}",
+            "shape", "peak", "f32", "bf16", "f16", "int8"
+        );
         for &shape in SHAPES {
             row(isa, &pool, threads, shape, rounds);
         }
@@ -53,11 +51,20 @@ fn main() {
 
 fn row(isa: Isa, pool: &ThreadPool, threads: usize, shape: (usize, usize, usize), rounds: usize) {
     let (n, i, o) = shape;
-    let floats = |n: usize| -> Vec<f32> { (0..n).map(|i| (i * 37 % 101) as f32 * 0.02 - 1.0).collect() };
+    let floats =
+        |n: usize| -> Vec<f32> { (0..n).map(|i| (i * 37 % 101) as f32 * 0.02 - 1.0).collect() };
     let (x, weight, bias) = (floats(n * i), floats(o * i), floats(o));
     let mut out = vec![0.0; n * o];
     let maps = STORAGES.map(|storage| {
-        PackedLinear::new(isa, i, &weight, Some(&bias), Activation::Gelu, false, storage)
+        PackedLinear::new(
+            isa,
+            i,
+            &weight,
+            Some(&bias),
+            Activation::Gelu,
+            false,
+            storage,
+        )
     });
     // Each sample is some milliseconds, all kinds in turn: what else the machine does then meets all of them alike.
     let repeats = (50_000_000 / (n * i * o)).clamp(1, 1000);

@@ -111,7 +111,15 @@ fn every_activation_and_storage_agrees_with_loops() {
             for storage in STORAGES {
                 for gated in [false, true] {
                     let (rows, inputs, outputs) = (13, 19, 37);
-                    Case { rows, inputs, outputs, gated, activation, storage }.check(isa);
+                    Case {
+                        rows,
+                        inputs,
+                        outputs,
+                        gated,
+                        activation,
+                        storage,
+                    }
+                    .check(isa);
                 }
             }
         }
@@ -125,7 +133,15 @@ fn long_and_crowded_rows_agree_with_loops() {
             for (rows, inputs, outputs) in [(1, 400, 17), (31, 512, 33), (103, 769, 5)] {
                 let activation = Activation::Identity;
                 let gated = inputs == 512;
-                Case { rows, inputs, outputs, gated, activation, storage }.check(isa);
+                Case {
+                    rows,
+                    inputs,
+                    outputs,
+                    gated,
+                    activation,
+                    storage,
+                }
+                .check(isa);
             }
         }
     }
@@ -181,7 +197,14 @@ fn threads_do_not_change_a_bit() {
     for storage in STORAGES {
         for (rows, inputs, outputs) in [(1, 640, 1000), (16, 384, 384), (301, 96, 100)] {
             let (activation, gated) = (Activation::Gelu, true);
-            let case = Case { rows, inputs, outputs, gated, activation, storage };
+            let case = Case {
+                rows,
+                inputs,
+                outputs,
+                gated,
+                activation,
+                storage,
+            };
             let map = case.map(Isa::detect(), true);
             assert_threads_do_not_matter("packed", || {
                 let mut out = vec![f32::NAN; rows * outputs];
@@ -197,24 +220,42 @@ fn what_follows_sees_every_finished_row_once() {
     for (rows, outputs) in [(0, 3), (1, 40), (16, 640), (333, 48)] {
         let inputs = 64;
         let (activation, gated, storage) = (Activation::Tanh, false, Storage::F32);
-        let case = Case { rows, inputs, outputs, gated, activation, storage };
+        let case = Case {
+            rows,
+            inputs,
+            outputs,
+            gated,
+            activation,
+            storage,
+        };
         let map = case.map(Isa::detect(), true);
         let mut want = vec![f32::NAN; rows * outputs];
         map.forward(&case.x(), Residual::None, &mut want);
         for (row, want) in want.chunks_exact_mut(outputs).enumerate() {
-            want.iter_mut().for_each(|x| *x = 2.0 * *x + row as f32);
+            for x in want {
+                *x = 2.0 * *x + row as f32;
+            }
         }
         for threads in 1..4 {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap();
             let mut out = vec![f32::NAN; rows * outputs];
             pool.install(|| {
                 map.forward_then(&case.x(), Residual::None, &mut out, |first, block| {
                     for (row, out) in block.chunks_exact_mut(outputs).enumerate() {
-                        out.iter_mut().for_each(|x| *x = 2.0 * *x + (first + row) as f32);
+                        for x in out {
+                            *x = 2.0 * *x + (first + row) as f32;
+                        }
                     }
                 });
             });
-            assert_eq!(bits(&out), bits(&want), "{rows}×{outputs}, {threads} threads");
+            assert_eq!(
+                bits(&out),
+                bits(&want),
+                "{rows}×{outputs}, {threads} threads"
+            );
         }
     }
 }
@@ -224,10 +265,18 @@ fn integer_sums_are_the_same_on_every_instruction_set() {
     // Without an activation, floats meet the sums in the same few operations everywhere.
     let (rows, inputs, outputs) = (23, 1001, 71);
     let (activation, gated, storage) = (Activation::Identity, false, Storage::Int8);
-    let case = Case { rows, inputs, outputs, gated, activation, storage };
+    let case = Case {
+        rows,
+        inputs,
+        outputs,
+        gated,
+        activation,
+        storage,
+    };
     let run = |isa| {
         let mut out = vec![f32::NAN; rows * outputs];
-        case.map(isa, true).forward(&case.x(), Residual::None, &mut out);
+        case.map(isa, true)
+            .forward(&case.x(), Residual::None, &mut out);
         bits(&out)
     };
     let scalar = run(Isa::Scalar);
@@ -240,13 +289,27 @@ fn integer_sums_are_the_same_on_every_instruction_set() {
 fn the_largest_integers_do_not_saturate() {
     for isa in Isa::available() {
         let inputs = 4096;
-        let (x, weight) = (vec![1.0; inputs], [vec![1.0; inputs], vec![-1.0; inputs]].concat());
+        let (x, weight) = (
+            vec![1.0; inputs],
+            [vec![1.0; inputs], vec![-1.0; inputs]].concat(),
+        );
         let storage = Storage::Int8;
-        let map = PackedLinear::new(isa, inputs, &weight, None, Activation::Identity, false, storage);
+        let map = PackedLinear::new(
+            isa,
+            inputs,
+            &weight,
+            None,
+            Activation::Identity,
+            false,
+            storage,
+        );
         let mut out = [f32::NAN; 2];
         map.forward(&x, Residual::None, &mut out);
         for (out, want) in out.into_iter().zip([4096.0_f32, -4096.0]) {
-            assert!((out - want).abs() <= 4096.0 * 3.0 * f32::EPSILON, "{isa:?}: {out}");
+            assert!(
+                (out - want).abs() <= 4096.0 * 3.0 * f32::EPSILON,
+                "{isa:?}: {out}"
+            );
         }
     }
 }
@@ -255,13 +318,26 @@ fn the_largest_integers_do_not_saturate() {
 fn eight_bits_keep_a_dot_product_within_a_hundredth() {
     let (rows, inputs, outputs) = (9, 384, 64);
     let (activation, gated) = (Activation::Identity, false);
-    let of = |storage| Case { rows, inputs, outputs, gated, activation, storage };
+    let of = |storage| Case {
+        rows,
+        inputs,
+        outputs,
+        gated,
+        activation,
+        storage,
+    };
     let exact = of(Storage::F32).want(false, None);
     let mut out = vec![f32::NAN; rows * outputs];
     let case = of(Storage::Int8);
-    case.map(Isa::detect(), false).forward(&case.x(), Residual::None, &mut out);
+    case.map(Isa::detect(), false)
+        .forward(&case.x(), Residual::None, &mut out);
     let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
-    let error = norm(&mut out.iter().zip(&exact).map(|(&out, want)| f64::from(out) - want));
+    let error = norm(
+        &mut out
+            .iter()
+            .zip(&exact)
+            .map(|(&out, want)| f64::from(out) - want),
+    );
     assert!(error < 0.01 * norm(&mut exact.iter().copied()), "{error}");
 }
 
@@ -270,12 +346,23 @@ fn a_row_that_is_not_finite_stays_so_and_alone() {
     for storage in STORAGES {
         let (rows, inputs, outputs) = (3, 20, 5);
         let (activation, gated) = (Activation::Identity, false);
-        let case = Case { rows, inputs, outputs, gated, activation, storage };
+        let case = Case {
+            rows,
+            inputs,
+            outputs,
+            gated,
+            activation,
+            storage,
+        };
         let mut x = case.x();
         x[inputs + 3] = f32::NAN;
         let mut out = vec![0.0; rows * outputs];
-        case.map(Isa::detect(), true).forward(&x, Residual::None, &mut out);
-        let lost: Vec<_> = out.chunks(outputs).map(|row| row.iter().all(|x| x.is_nan())).collect();
+        case.map(Isa::detect(), true)
+            .forward(&x, Residual::None, &mut out);
+        let lost: Vec<_> = out
+            .chunks(outputs)
+            .map(|row| row.iter().all(|x| x.is_nan()))
+            .collect();
         assert_eq!(lost, [false, true, false], "{storage:?}");
         let kept = out.iter().filter(|x| x.is_finite()).count();
         assert_eq!(kept, 2 * outputs, "{storage:?}");
@@ -287,9 +374,26 @@ fn storage_halves_and_quarters_the_bytes() {
     let bytes = STORAGES.map(|storage| {
         let (rows, inputs, outputs, gated) = (0, 512, 512, false);
         let activation = Activation::Identity;
-        Case { rows, inputs, outputs, gated, activation, storage }.map(Isa::detect(), false).bytes()
+        Case {
+            rows,
+            inputs,
+            outputs,
+            gated,
+            activation,
+            storage,
+        }
+        .map(Isa::detect(), false)
+        .bytes()
     });
     let weights = 512 * 512;
     let bias = 4 * 512;
-    assert_eq!(bytes, [4 * weights + bias, 2 * weights + bias, 2 * weights + bias, weights + 2 * bias]);
+    assert_eq!(
+        bytes,
+        [
+            4 * weights + bias,
+            2 * weights + bias,
+            2 * weights + bias,
+            weights + 2 * bias
+        ]
+    );
 }

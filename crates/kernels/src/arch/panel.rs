@@ -143,13 +143,23 @@ unsafe fn sweep<V: Vector, const MR: usize, const NV: usize>(
                         3 => product::<V, 3, NV>(stretch, a, stride, panel, sums, fresh),
                         4 if MR > 4 => product::<V, 4, NV>(stretch, a, stride, panel, sums, fresh),
                         5 if MR > 5 => product::<V, 5, NV>(stretch, a, stride, panel, sums, fresh),
-                        left if left < MR => edge::<V, NV>(left, stretch, a, stride, panel, sums, fresh),
+                        left if left < MR => {
+                            edge::<V, NV>(left, stretch, a, stride, panel, sums, fresh);
+                        }
                         _ => product::<V, MR, NV>(stretch, a, stride, panel, sums, fresh),
                     }
                     if start + stretch == k && half + 1 == halves {
                         let first = sums.sub(half * width * m);
                         let rows = MR.min(m - row);
-                        close::<V, NV>(rows, row, column, index * halves * width, first, sums, &finish);
+                        close::<V, NV>(
+                            rows,
+                            row,
+                            column,
+                            index * halves * width,
+                            first,
+                            sums,
+                            &finish,
+                        );
                     }
                 }
             }
@@ -168,7 +178,10 @@ unsafe fn edge<V: Vector, const NV: usize>(
     sums: *mut f32,
     fresh: bool,
 ) {
-    let rest = (a.wrapping_add(6 * stride), sums.wrapping_add(6 * NV * V::LANES));
+    let rest = (
+        a.wrapping_add(6 * stride),
+        sums.wrapping_add(6 * NV * V::LANES),
+    );
     product::<V, 6, NV>(k, a, stride, b, sums, fresh);
     match rows - 6 {
         0 => {}
@@ -242,10 +255,14 @@ pub(crate) unsafe fn close<V: Vector, const NV: usize>(
     match finish.activation {
         Activation::Identity => write::<V, NV>(rows, row, column, bias, sums, other, finish, |x| x),
         Activation::Gelu => {
-            write::<V, NV>(rows, row, column, bias, sums, other, finish, |x| math::gelu(x));
+            write::<V, NV>(rows, row, column, bias, sums, other, finish, |x| {
+                math::gelu(x)
+            });
         }
         Activation::GeluTanh => {
-            write::<V, NV>(rows, row, column, bias, sums, other, finish, |x| math::gelu_tanh(x));
+            write::<V, NV>(rows, row, column, bias, sums, other, finish, |x| {
+                math::gelu_tanh(x)
+            });
         }
         Activation::QuickGelu => {
             write::<V, NV>(rows, row, column, bias, sums, other, finish, |x| {
@@ -254,7 +271,9 @@ pub(crate) unsafe fn close<V: Vector, const NV: usize>(
         }
         Activation::Relu => {
             // Zero first: a NaN stays one.
-            write::<V, NV>(rows, row, column, bias, sums, other, finish, |x| V::zero().max(x));
+            write::<V, NV>(rows, row, column, bias, sums, other, finish, |x| {
+                V::zero().max(x)
+            });
         }
         Activation::Silu => {
             write::<V, NV>(rows, row, column, bias, sums, other, finish, |x| {
@@ -262,10 +281,14 @@ pub(crate) unsafe fn close<V: Vector, const NV: usize>(
             });
         }
         Activation::Tanh => {
-            write::<V, NV>(rows, row, column, bias, sums, other, finish, |x| math::tanh(x));
+            write::<V, NV>(rows, row, column, bias, sums, other, finish, |x| {
+                math::tanh(x)
+            });
         }
         Activation::Sigmoid => {
-            write::<V, NV>(rows, row, column, bias, sums, other, finish, |x| math::sigmoid(x));
+            write::<V, NV>(rows, row, column, bias, sums, other, finish, |x| {
+                math::sigmoid(x)
+            });
         }
     }
 }

@@ -88,7 +88,8 @@ unsafe fn plain<const NR: usize>(
 #[cfg(target_arch = "x86_64")]
 #[allow(
     clippy::wildcard_imports,
-    reason = "a dozen intrinsics, each named for what it is"
+    clippy::cast_ptr_alignment,
+    reason = "a dozen intrinsics, each named for what it is; loads and stores are unaligned ones"
 )]
 mod x86 {
     use std::arch::x86_64::*;
@@ -244,7 +245,15 @@ unsafe fn sweep<V: Vector, const MR: usize, const NV: usize>(
                 }
             }
             let other = sums.add((halves - 1) * whole);
-            close::<V, NV>(rows, row, column, index * halves * width, sums, other, &finish);
+            close::<V, NV>(
+                rows,
+                row,
+                column,
+                index * halves * width,
+                sums,
+                other,
+                &finish,
+            );
         }
     }
 }
@@ -261,6 +270,10 @@ dispatch! {
 /// Adding it leaves a number's nearest integer, ties to even, in the low bits.
 const ROUND: f32 = 12_582_912.0;
 
+#[expect(
+    clippy::extra_unused_type_parameters,
+    reason = "compiled for every set like the others, but the compiler makes the vectors: the trait has no 16-bit lanes"
+)]
 #[inline(always)]
 unsafe fn quantise_body<V: Vector>(k: usize, x: *const f32, values: *mut i16) -> f32 {
     let x = std::slice::from_raw_parts(x, k);
@@ -279,7 +292,8 @@ unsafe fn quantise_body<V: Vector>(k: usize, x: *const f32, values: *mut i16) ->
         (0.0, f32::NAN)
     };
     for (value, x) in values.iter_mut().zip(x) {
-        *value = ((x * inverse + ROUND).to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32) as i16;
+        *value =
+            ((x * inverse + ROUND).to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32) as i16;
     }
     if k % 2 == 1 {
         values[k] = 0;

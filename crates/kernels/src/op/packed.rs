@@ -14,8 +14,8 @@ use rayon::prelude::*;
 use crate::Isa;
 use crate::arch::gemm::{self, View};
 use crate::arch::panel::{self, Finish, Weights};
-use crate::arch::require;
 use crate::arch::panel_int8::{self, Bytes, Quantised, Tile, quantise};
+use crate::arch::require;
 use crate::scratch::{Aligned, Scratch, Shared};
 
 /// What follows a linear map, elementwise.
@@ -343,7 +343,16 @@ impl PackedLinear {
         // SAFETY: as above.
         unsafe {
             let scratch = scratch.as_mut_ptr();
-            panel::rows(isa, rows, inputs, x.as_ptr(), inputs, weights, finish, scratch);
+            panel::rows(
+                isa,
+                rows,
+                inputs,
+                x.as_ptr(),
+                inputs,
+                weights,
+                finish,
+                scratch,
+            );
         }
     }
 }
@@ -360,7 +369,7 @@ struct Rows {
     /// 16-bit values, two to a float, then the scale of each row.
     all: Scratch,
     pairs: usize,
-    rows: usize,
+    count: usize,
 }
 
 impl Rows {
@@ -378,14 +387,18 @@ impl Rows {
                 }
             }
         });
-        Self { all, pairs, rows }
+        Self {
+            all,
+            pairs,
+            count: rows,
+        }
     }
 
     /// Those from `row` on.
     fn from(&self, row: usize) -> Quantised {
         Quantised {
             values: self.all[row * self.pairs..].as_ptr().cast(),
-            scales: self.all[self.rows * self.pairs + row..].as_ptr(),
+            scales: self.all[self.count * self.pairs + row..].as_ptr(),
         }
     }
 }

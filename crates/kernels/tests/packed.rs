@@ -232,7 +232,9 @@ fn what_follows_sees_every_finished_row_once() {
         let mut want = vec![f32::NAN; rows * outputs];
         map.forward(&case.x(), Residual::None, &mut want);
         for (row, want) in want.chunks_exact_mut(outputs).enumerate() {
-            want.iter_mut().for_each(|x| *x = 2.0 * *x + row as f32);
+            for x in want {
+                *x = 2.0 * *x + row as f32;
+            }
         }
         for threads in 1..4 {
             let pool = rayon::ThreadPoolBuilder::new()
@@ -243,8 +245,9 @@ fn what_follows_sees_every_finished_row_once() {
             pool.install(|| {
                 map.forward_then(&case.x(), Residual::None, &mut out, |first, block| {
                     for (row, out) in block.chunks_exact_mut(outputs).enumerate() {
-                        out.iter_mut()
-                            .for_each(|x| *x = 2.0 * *x + (first + row) as f32);
+                        for x in out {
+                            *x = 2.0 * *x + (first + row) as f32;
+                        }
                     }
                 });
             });

@@ -126,7 +126,7 @@ pub unsafe fn tanh<V: Vector>(x: V) -> V {
 /// arXiv:1606.08415).
 #[inline(always)]
 pub unsafe fn gelu_tanh<V: Vector>(x: V) -> V {
-    const TWICE: f32 = 1.595_769_1;
+    const TWICE: f32 = 1.595_769;
     let cubic = x.mul(x).fma(V::splat(TWICE * 0.044_715), V::splat(TWICE));
     x.mul(sigmoid(x.mul(cubic)))
 }

@@ -144,7 +144,7 @@ unsafe fn sweep<V: Vector, const MR: usize, const NV: usize>(
                         4 if MR > 4 => product::<V, 4, NV>(stretch, a, stride, panel, sums, fresh),
                         5 if MR > 5 => product::<V, 5, NV>(stretch, a, stride, panel, sums, fresh),
                         left if left < MR => {
-                            edge::<V, NV>(left, stretch, a, stride, panel, sums, fresh)
+                            edge::<V, NV>(left, stretch, a, stride, panel, sums, fresh);
                         }
                         _ => product::<V, MR, NV>(stretch, a, stride, panel, sums, fresh),
                     }

@@ -88,7 +88,8 @@ unsafe fn plain<const NR: usize>(
 #[cfg(target_arch = "x86_64")]
 #[allow(
     clippy::wildcard_imports,
-    reason = "a dozen intrinsics, each named for what it is"
+    clippy::cast_ptr_alignment,
+    reason = "a dozen intrinsics, each named for what it is; loads and stores are unaligned ones"
 )]
 mod x86 {
     use std::arch::x86_64::*;
@@ -269,6 +270,10 @@ dispatch! {
 /// Adding it leaves a number's nearest integer, ties to even, in the low bits.
 const ROUND: f32 = 12_582_912.0;
 
+#[expect(
+    clippy::extra_unused_type_parameters,
+    reason = "compiled for every set like the others, but the compiler makes the vectors: the trait has no 16-bit lanes"
+)]
 #[inline(always)]
 unsafe fn quantise_body<V: Vector>(k: usize, x: *const f32, values: *mut i16) -> f32 {
     let x = std::slice::from_raw_parts(x, k);

@@ -369,7 +369,7 @@ struct Rows {
     /// 16-bit values, two to a float, then the scale of each row.
     all: Scratch,
     pairs: usize,
-    rows: usize,
+    count: usize,
 }
 
 impl Rows {
@@ -387,14 +387,18 @@ impl Rows {
                 }
             }
         });
-        Self { all, pairs, rows }
+        Self {
+            all,
+            pairs,
+            count: rows,
+        }
     }
 
     /// Those from `row` on.
     fn from(&self, row: usize) -> Quantised {
         Quantised {
             values: self.all[row * self.pairs..].as_ptr().cast(),
-            scales: self.all[self.rows * self.pairs + row..].as_ptr(),
+            scales: self.all[self.count * self.pairs + row..].as_ptr(),
         }
     }
 }

@@ -69,7 +69,11 @@ impl Difference {
         let (mut largest, mut squares, mut size) = (0.0_f64, 0.0_f64, 0.0_f64);
         for (&found, &wanted) in found.iter().zip(wanted) {
             let difference = (f64::from(found) - f64::from(wanted)).abs();
-            let difference = if difference.is_nan() { f64::INFINITY } else { difference };
+            let difference = if difference.is_nan() {
+                f64::INFINITY
+            } else {
+                difference
+            };
             largest = largest.max(difference);
             squares += difference * difference;
             size += f64::from(wanted).powi(2);
@@ -212,7 +216,9 @@ fn parse(bytes: &[u8]) -> Result<Golden, String> {
         return Err("logit_rows are not ascending places of tokens".to_owned());
     }
     let hidden = floats(&tensors, "hidden")?;
-    let stages = tensors.tensor("hidden").map_or(1, |tensor| tensor.shape()[0]);
+    let stages = tensors
+        .tensor("hidden")
+        .map_or(1, |tensor| tensor.shape()[0]);
     let hidden: Vec<Vec<f32>> = match hidden.len().checked_div(stages) {
         None | Some(0) => Vec::new(),
         Some(stage) => hidden.chunks(stage).map(<[f32]>::to_vec).collect(),

@@ -11,10 +11,10 @@ use cloze_runtime::weights::Weights;
 use cloze_spec::hugging_face::Folder;
 
 /// Largest difference of any value, per root mean square of its stage. The references are of float64, so what is measured
-/// is the engine's own rounding, 4e-6 at most; the authors' code in float32 is off by as much. Two kinds of GELU differ
+/// is the engine's own rounding, 5e-6 at most; the authors' code in float32 is off by as much. Two kinds of GELU differ
 /// by 4e-4.
 const LARGEST: f32 = 2e-5;
-/// The same of all values together, which rounding moves by 1e-6 at most.
+/// The same of all values together, which rounding moves by about 1e-6.
 const RMS: f32 = 4e-6;
 
 /// The folders that `tools/golden/encoders.py` made.
@@ -130,8 +130,8 @@ fn files_that_are_no_references_are_refused() {
         ("\"offsets\"", "\"offsetz\"", "offsets do not ascend"),
         ("\"I32\"", "\"F32\"", "expected I32"),
     ] {
-        let text = String::from_utf8_lossy(&whole[..2048]);
-        let at = text.find(from).unwrap();
+        let at = whole.windows(from.len()).position(|w| w == from.as_bytes());
+        let at = at.unwrap();
         let mut damaged = whole.clone();
         damaged[at..at + to.len()].copy_from_slice(to.as_bytes());
         fs::write(&path, damaged).unwrap();

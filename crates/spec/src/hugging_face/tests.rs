@@ -41,6 +41,7 @@ impl Drop for Scratch {
     }
 }
 
+#[derive(Clone)]
 struct Fixture {
     name: &'static str,
     config: Map<String, Value>,
@@ -185,6 +186,7 @@ fn every_family_resolves_and_each_parameter_is_made_of_as_many_rows_as_it_has() 
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn tensors_of_each_family_make_the_parameters() {
     let cases: [(&str, &str, &[&str]); 22] = [
         (
@@ -544,6 +546,7 @@ fn rotary_angles_are_scaled_as_the_settings_say() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn what_is_not_supported_is_named_with_what_was_found() {
     let cases = [
         (
@@ -689,10 +692,11 @@ fn hostile_values_of_any_key_end_in_a_fault_that_names_a_key_or_in_a_sane_encode
         json!(true),
         Value::Null,
     ];
-    for name in fixtures().iter().map(|fixture| fixture.name) {
-        for key in fixture(name).config.keys() {
+    for fixture in fixtures() {
+        let name = fixture.name;
+        for key in fixture.config.keys() {
             for value in &values {
-                let hostile = fixture(name).set(key, value.clone());
+                let hostile = fixture.clone().set(key, value.clone());
                 match hostile.try_resolve() {
                     Ok(resolved) => {
                         let scale = resolved.encoder.layers[0].attention.scale;

@@ -18,9 +18,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("spec", &[]),
     ("kernels", &[]),
     ("data", &["spec"]),
-    ("nn", &["spec", "data", "kernels"]),
+    ("runtime", &["spec", "data", "kernels"]),
+    ("nn", &["spec", "data", "kernels", "runtime"]),
     ("train", &["spec", "data", "kernels", "nn"]),
-    ("cli", &["spec", "data", "nn", "train"]),
+    ("cli", &["spec", "data", "runtime", "nn", "train"]),
     ("xtask", &["spec"]),
 ];
 

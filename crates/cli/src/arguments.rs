@@ -32,6 +32,10 @@ pub enum Command {
     Eval(Eval),
     /// Recommend the next items for histories, of users known or new
     Predict(Predict),
+    /// Turn texts into vectors with a pretrained encoder, from its Hugging Face folder
+    Embed(Embed),
+    /// Compare an encoder with stored reference outputs, layer by layer
+    Verify(Verify),
     /// Show what a model folder or a recipe holds
     Inspect(Inspect),
     /// List the built-in recipes, or print one
@@ -279,6 +283,118 @@ pub struct Predict {
     pub time: Option<String>,
     #[command(flatten)]
     pub compute: Compute,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cloze embed all-MiniLM-L6-v2 texts.jsonl -o vectors.parquet
+  cloze embed all-MiniLM-L6-v2 articles.csv --text body --id url --long chunk -o chunks.parquet
+  cut -f2 log.tsv | cloze embed all-MiniLM-L6-v2 - > vectors.jsonl")]
+pub struct Embed {
+    /// A model folder: config.json, weights, tokenizer; a sentence-transformers folder says how token vectors are pooled,
+    /// of any other the mean is taken
+    pub model: PathBuf,
+    /// Texts: JSON Lines, CSV, TSV, Parquet or plain lines, gzip or zstd read through; - for a pipe
+    pub input: PathBuf,
+    /// Where to write: .parquet, .jsonl or .npy; a folder, or a path that ends in /, for shards that an interrupted job
+    /// goes on with; by default JSON Lines on standard output
+    #[arg(short, long, value_name = "FILE|DIR/")]
+    pub output: Option<PathBuf>,
+    /// Column of the texts
+    #[arg(long, value_name = "COLUMN", default_value = "text")]
+    pub text: String,
+    /// Column of an id, carried to the output
+    #[arg(long, value_name = "COLUMN")]
+    pub id: Option<String>,
+    /// Count rows that can't be used instead of stopping at the first
+    #[arg(long)]
+    pub skip_bad_rows: bool,
+    /// Put the model's prompt of this name before each text
+    #[arg(long, value_name = "NAME")]
+    pub prompt: Option<String>,
+    /// What becomes of texts longer than the model takes
+    #[arg(long, value_enum, default_value = "truncate")]
+    pub long: LongInput,
+    /// Tokens that neighbouring chunks share
+    #[arg(long, value_name = "TOKENS", default_value_t = 32)]
+    pub overlap: usize,
+    /// How the vectors are written; int8 with a scale for each, binary as the signs
+    #[arg(long, value_enum, default_value = "f32")]
+    pub vectors: VectorType,
+    /// Rows of a shard
+    #[arg(long, value_name = "ROWS")]
+    pub shard_rows: Option<u64>,
+    /// Tokens that are run together
+    #[arg(long, value_name = "TOKENS", default_value_t = 8192)]
+    pub batch_tokens: usize,
+    #[command(flatten)]
+    pub engine: CpuEngine,
+}
+
+/// How encoders run.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Engine")]
+pub struct CpuEngine {
+    /// Threads; by default one for each core
+    #[arg(long)]
+    pub threads: Option<std::num::NonZeroUsize>,
+    /// How weights are kept in memory; int8 is the fastest, and rounds
+    #[arg(long, value_enum, default_value = "f32")]
+    pub weights: WeightType,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LongInput {
+    /// Cut them, and say how many
+    Truncate,
+    /// Stop
+    Error,
+    /// A vector for each window of them, with the characters it covers
+    Chunk,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum VectorType {
+    F32,
+    F16,
+    Int8,
+    Binary,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WeightType {
+    F32,
+    Bf16,
+    F16,
+    Int8,
+}
+
+impl WeightType {
+    pub fn storage(self) -> cloze_runtime::cpu::Storage {
+        use cloze_runtime::cpu::Storage;
+        match self {
+            Self::F32 => Storage::F32,
+            Self::Bf16 => Storage::Bf16,
+            Self::F16 => Storage::F16,
+            Self::Int8 => Storage::Int8,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// A model folder
+    pub model: PathBuf,
+    /// Reference outputs, as tools/golden/README.md describes them
+    #[arg(long, value_name = "FILE")]
+    pub golden: PathBuf,
+    /// Largest difference allowed, per root mean square of the reference
+    #[arg(long, default_value_t = 2e-5)]
+    pub tolerance: f32,
+    /// How weights are kept in memory
+    #[arg(long, value_enum, default_value = "f32")]
+    pub weights: WeightType,
 }
 
 #[derive(Debug, Args)]

@@ -3,6 +3,7 @@
 mod arguments;
 mod completions;
 mod dashboard;
+mod embed;
 mod eval;
 mod inspect;
 mod predict;
@@ -12,6 +13,7 @@ mod recipes;
 mod source;
 mod table;
 mod train;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -30,6 +32,8 @@ fn main() -> ExitCode {
         Command::Train(args) => train::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Predict(args) => predict::run(&args),
+        Command::Embed(args) => embed::run(&args),
+        Command::Verify(args) => verify::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Recipes(args) => recipes::run(&args),
         Command::Completions(args) => completions::run(&args),

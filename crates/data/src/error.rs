@@ -80,6 +80,33 @@ pub enum Error {
     /// A split left nothing to train on or needs times that are not there.
     #[error("split: {0}")]
     Split(String),
+    /// A tokenizer cannot be made of a model folder's files.
+    #[error("{}: {message}", path.display())]
+    Tokenizer {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was expected and found.
+        message: String,
+    },
+    /// A text does not fit into the model.
+    #[error("text of {tokens} tokens, {max_len} fit; shorten it, or ask for truncation or chunks")]
+    TooLong {
+        /// Its tokens, special ones included.
+        tokens: usize,
+        /// What fits.
+        max_len: usize,
+    },
+    /// A text cannot be turned into tokens.
+    #[error("text: {0}")]
+    Text(String),
+    /// Results cannot be written, or not where they were asked for.
+    #[error("{}: {message}", path.display())]
+    Output {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was expected, what was found and what to do.
+        message: String,
+    },
     /// A vocabulary is not one that was written here.
     #[error("{}: row {row}: expected {expected}, found {found}; write the model folder anew", path.display())]
     Vocabulary {

@@ -1,7 +1,8 @@
-//! Purchase logs and other sequences into packed batches: sources, vocabularies, splits, masking, sampling.
+//! Purchase logs, texts and other sequences into packed batches: sources, vocabularies, tokens, splits, masking, sampling.
 //!
 //! This room reads files and decides what a model sees. It never computes with tensors, prints, or reads the clock.
-//! Start at [`dataset::prepare`], which goes from files to a split data set.
+//! Start at [`dataset::prepare`], which goes from files to a split data set, or at [`text::Tokenizer`], which goes from
+//! text to tokens.
 
 pub mod batch;
 pub mod cases;
@@ -12,11 +13,13 @@ pub mod history;
 mod mask;
 pub mod plan;
 pub mod prefetch;
+pub mod records;
 mod sampler;
 pub mod sequence;
 pub mod source;
 pub mod split;
 mod stream;
+pub mod text;
 pub mod titles;
 pub mod vocabulary;
 mod window;

@@ -16,13 +16,32 @@ struct Line {
 
 const LINE: usize = 16;
 
-/// Floats borrowed from the thread; they return to the thread that drops them. Contents are unspecified.
-///
-/// Taken out rather than borrowed in place: while one task waits, its thread may run another.
-pub(crate) struct Scratch {
+impl Line {
+    const ZERO: Self = Self {
+        _floats: [0.0; LINE],
+    };
+}
+
+/// Floats from the start of a cache line on, for as long as their owner lives.
+pub(crate) struct Aligned {
     lines: Vec<Line>,
     len: usize,
 }
+
+impl Aligned {
+    /// `len` zeros.
+    pub(crate) fn zeros(len: usize) -> Self {
+        Self {
+            lines: vec![Line::ZERO; len.div_ceil(LINE)],
+            len,
+        }
+    }
+}
+
+/// Floats borrowed from the thread; they return to the thread that drops them. Contents are unspecified.
+///
+/// Taken out rather than borrowed in place: while one task waits, its thread may run another.
+pub(crate) struct Scratch(Aligned);
 
 impl Scratch {
     pub(crate) fn take(len: usize) -> Self {
@@ -35,26 +54,34 @@ impl Scratch {
                 .unwrap_or_default()
         });
         if lines.len() < wanted {
-            lines.resize(
-                wanted,
-                Line {
-                    _floats: [0.0; LINE],
-                },
-            );
+            lines.resize(wanted, Line::ZERO);
         }
-        Self { lines, len }
+        Self(Aligned { lines, len })
     }
 }
 
 impl Deref for Scratch {
     type Target = [f32];
     fn deref(&self) -> &[f32] {
-        // SAFETY: a line is LINE floats without padding, and `take` made lines for `len` of them.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
+        &self.0
     }
 }
 
 impl DerefMut for Scratch {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.0
+    }
+}
+
+impl Deref for Aligned {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        // SAFETY: a line is LINE floats without padding, and there are lines for `len` of them.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
+    }
+}
+
+impl DerefMut for Aligned {
     fn deref_mut(&mut self) -> &mut [f32] {
         // SAFETY: as above.
         unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
@@ -63,7 +90,7 @@ impl DerefMut for Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let lines = std::mem::take(&mut self.lines);
+        let lines = std::mem::take(&mut self.0.lines);
         // A thread on its way out has no list any more; then the memory is simply freed.
         let _ = FREE.try_with(|free| {
             let mut free = free.borrow_mut();

@@ -29,7 +29,7 @@ pub trait Engine: Send + Sync {
     ///
     /// # Errors
     /// As [`Self::run`].
-    fn trace(&self, batch: &Batch, see: &mut dyn FnMut(&[f32])) -> Result<(), Error>;
+    fn trace(&self, batch: &Batch, see: &mut (dyn FnMut(&[f32]) + Send)) -> Result<(), Error>;
 
     /// What the head makes of vectors that [`Self::run`] gave; one row for each of `vectors` (one per sequence where the
     /// head pools, by [`cloze_spec::encoder::Head::pool`], which is the caller's to do).

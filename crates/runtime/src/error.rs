@@ -15,6 +15,9 @@ pub enum Error {
     /// The folder's settings are not understood.
     #[error(transparent)]
     Spec(#[from] cloze_spec::Error),
+    /// The tokenizer, or a text.
+    #[error(transparent)]
+    Text(#[from] cloze_data::Error),
     /// A weights file is damaged, or is of a kind that is not read.
     #[error("{}: {message}", path.display())]
     Weights {
@@ -23,7 +26,18 @@ pub enum Error {
         /// What was expected and found.
         message: String,
     },
+    /// A file of reference outputs is damaged, or is not one.
+    #[error("{}: {message}", path.display())]
+    Golden {
+        /// The file.
+        path: PathBuf,
+        /// What was expected and found.
+        message: String,
+    },
     /// A batch holds what the model has no room for.
     #[error("{0}")]
     Batch(String),
+    /// The system gave no threads.
+    #[error("no threads to run on: {0}; ask for fewer with --threads")]
+    Threads(String),
 }

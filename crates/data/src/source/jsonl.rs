@@ -7,11 +7,20 @@ use std::path::Path;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::cell::Cell;
-use super::{BadCell, Scan, compression, find_columns, lines};
+use super::{BadCell, Scan, Text, compression, find_columns, lines};
 use crate::Error;
 
-pub(super) fn scan(path: &Path, columns: &[&str], scan: &mut dyn Scan) -> Result<(), Error> {
-    let text = compression::open(path)?;
+pub(super) fn scan(path: &Path, columns: &[&str], to: &mut dyn Scan) -> Result<(), Error> {
+    scan_text(path, compression::open(path)?, columns, to)
+}
+
+/// As [`scan`], of a file that is open.
+pub(crate) fn scan_text(
+    path: &Path,
+    text: Text,
+    columns: &[&str],
+    scan: &mut dyn Scan,
+) -> Result<(), Error> {
     if text.is_parquet {
         return Err(super::parquet_as_text(path));
     }

@@ -16,7 +16,7 @@ use cloze_spec::data::{Columns, Csv, Format, Interactions};
 
 pub(crate) use cell::Cell;
 pub(crate) use compression::{Text, open as open_text};
-pub(crate) use jsonl::{JsonCell, JsonText, not_an_object};
+pub(crate) use jsonl::{JsonCell, JsonText, not_an_object, scan_text as scan_json_lines};
 
 use crate::Error;
 use crate::error::{BadRow, Place, nearest};
@@ -270,7 +270,7 @@ fn find_columns(path: &Path, names: &[String], columns: &[&str]) -> Result<Vec<u
         .collect()
 }
 
-fn parquet_as_text(path: &Path) -> Error {
+pub(crate) fn parquet_as_text(path: &Path) -> Error {
     Error::Format {
         path: path.to_owned(),
         expected: "text".into(),

@@ -11,7 +11,11 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
 use parquet::file::properties::{WriterProperties, WriterVersion};
 
-use crate::parser::Parser;
+use crate::parser::{CUT, Parser};
+
+/// A vocabulary of word pieces.
+pub const WORD_PIECES: &str =
+    "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe\ncafe\nun\n##believ\n##ably\n茶\n";
 
 /// Valid input of `parser`, in several ways of writing it.
 pub fn corpus(parser: Parser) -> Vec<Vec<u8>> {
@@ -34,6 +38,14 @@ pub fn corpus(parser: Parser) -> Vec<Vec<u8>> {
             "{\"user\": \"ann\", \"items\": [\"cup\", 7, \"pot\"]}\n{\"items\": []}\n",
             "{\"items\":[\"\\u0063up\",7.0,\"x\"],\"user\":17850,\"page\":{\"a\":[[[]]]}}\r\n",
         ],
+        Parser::TextsCsv => vec![
+            "id,text\n1,a cup\n2,\"a \"\"blue\"\" pot\"\n",
+            "\u{feff}text,x,id\r\n\"two\r\nlines\",,ä\r\n,1,7\r\n",
+        ],
+        Parser::TextsJsonl => vec![
+            "{\"id\": 1, \"text\": \"a \\\"blue\\\" cup\"}\n{\"text\": 2.5, \"id\": \"b\\u00e4\"}\n",
+            "{\"text\":\"\",\"x\":[{}],\"id\":-1}\r\n\r\n{\"id\":\"z\",\"text\":\"\\ud83d\\ude00\"}",
+        ],
         Parser::Times => vec![
             "1291191960",
             "-1.5e9",
@@ -43,6 +55,21 @@ pub fn corpus(parser: Parser) -> Vec<Vec<u8>> {
             "2011-12-09T12:50Z",
             "+002011-12-09T12:50:00-00:00[UTC]",
         ],
+        Parser::TokenizerJson => return tokenizers(),
+        Parser::WordPieces => {
+            let words = WORD_PIECES.as_bytes();
+            return vec![words.into(), [words, b"##s\r\nend"].concat()];
+        }
+        Parser::BytePairs => {
+            let words = r#"{"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "<mask>": 4, "t": 5, "h": 6, "e": 7, "th": 8, "the": 9, "Ġ": 10}"#;
+            let merges = "#version: 0.2\nt h\nth e\n";
+            return vec![[words, CUT, merges].concat().into()];
+        }
+        Parser::TokenizerConfig => {
+            let old = r#"{"do_lower_case": true, "unk_token": "[UNK]", "mask_token": {"__type": "AddedToken", "content": "[MASK]", "lstrip": true, "normalized": false, "rstrip": false, "single_word": false}, "tokenize_chinese_chars": true, "strip_accents": null, "tokenizer_class": "BertTokenizer", "model_max_length": 512}"#;
+            let new = r#"{"added_tokens_decoder": {"0": {"content": "[PAD]", "special": true}, "2": {"content": "[CLS]", "lstrip": false, "normalized": false, "rstrip": false, "single_word": false, "special": true}, "11": {"content": "teapot", "special": false}}, "model_max_length": 1e30, "truncation_side": "left", "tokenizer_class": "DistilBertTokenizerFast"}"#;
+            return vec![old.into(), new.into()];
+        }
         Parser::Parquet => return tables(["user", "item", "time"]),
         Parser::ItemsParquet => return vocabularies(),
     };
@@ -57,6 +84,42 @@ pub fn corpus(parser: Parser) -> Vec<Vec<u8>> {
         }
     }
     files
+}
+
+/// Every kind of normalizer, splitter, model and post-processing, if not in every combination.
+fn tokenizers() -> Vec<Vec<u8>> {
+    let replace = |from: &str| format!(r#"{{"type":"Replace","pattern":{from},"content":"_"}}"#);
+    let [plain, regex] = [r#"{"String":" "}"#, r#"{"Regex":" {2,}|(?=[a-c])"}"#].map(replace);
+    let bert = r#"{"type":"BertNormalizer","clean_text":true,"handle_chinese_chars":true,"strip_accents":null,"lowercase":true}"#;
+    let many = format!(
+        r#"{{"type":"Sequence","normalizers":[{{"type":"NFKC"}},{{"type":"Prepend","prepend":"_"}},{plain},{regex},{{"type":"Strip","strip_left":true,"strip_right":false}},{{"type":"StripAccents"}},{{"type":"Lowercase"}}]}}"#
+    );
+    let metaspace =
+        r#"{"type":"Metaspace","replacement":"▁","prepend_scheme":"always","split":true}"#;
+    let split = r#"{"type":"Sequence","pretokenizers":[{"type":"Split","pattern":{"Regex":"[0-9]{1,3}"},"behavior":"Isolated","invert":false},{"type":"Digits","individual_digits":true},{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":true}]}"#;
+    let plain_split = r#"{"type":"Sequence","pretokenizers":[{"type":"Whitespace"},{"type":"Punctuation","behavior":"Isolated"},{"type":"UnicodeScripts"}]}"#;
+    let template = r#"{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"[CLS]","type_id":0}},{"Sequence":{"id":"A","type_id":0}}],"pair":[{"Sequence":{"id":"A","type_id":0}},{"SpecialToken":{"id":"[CLS]","type_id":0}},{"Sequence":{"id":"B","type_id":1}}],"special_tokens":{"[CLS]":{"id":"[CLS]","ids":[2],"tokens":["[CLS]"]}}}"#;
+    let roberta = r#"{"type":"RobertaProcessing","sep":["</s>",2],"cls":["<s>",0],"trim_offsets":true,"add_prefix_space":false}"#;
+    let bert_frame = r#"{"type":"BertProcessing","sep":["[SEP]",3],"cls":["[CLS]",2]}"#;
+    let words = r###"{"type":"WordPiece","unk_token":"[UNK]","continuing_subword_prefix":"##","max_input_chars_per_word":100,"vocab":{"[UNK]":1,"[CLS]":2,"[SEP]":3,"the":4,"un":5,"##believ":6,"##ably":7}}"###;
+    let pairs = r#"{"type":"BPE","dropout":0.1,"unk_token":"<unk>","continuing_subword_prefix":"","end_of_word_suffix":"","fuse_unk":false,"byte_fallback":true,"vocab":{"<s>":0,"<unk>":1,"</s>":2,"t":3,"h":4,"th":5,"Ġ":6,"<0xC3>":7},"merges":[["t","h"]]}"#;
+    let unigram = r#"{"type":"Unigram","unk_id":1,"vocab":[["<s>",0.0],["<unk>",0.0],["▁the",-2.5],["▁",-3.0],["t",-4.0],["e",-4.5]],"byte_fallback":false}"#;
+    let level = r#"{"type":"WordLevel","vocab":{"[UNK]":0,"The":1},"unk_token":"[UNK]"}"#;
+    let added = r#"[{"id":9,"content":"[MASK]","single_word":false,"lstrip":true,"rstrip":false,"normalized":false,"special":true}]"#;
+    let length = r#"{"direction":"Right","max_length":128,"strategy":"LongestFirst","stride":0}"#;
+    [
+        [bert, r#"{"type":"BertPreTokenizer"}"#, template, words, length],
+        [&many, split, roberta, pairs, "null"],
+        ["null", metaspace, template, unigram, length],
+        ["null", plain_split, bert_frame, level, "null"],
+    ]
+    .map(|[normalizer, splitter, frame, model, truncation]| {
+        format!(
+            r#"{{"version":"1.0","truncation":{truncation},"padding":null,"added_tokens":{added},"normalizer":{normalizer},"pre_tokenizer":{splitter},"post_processor":{frame},"decoder":null,"model":{model}}}"#
+        )
+        .into()
+    })
+    .to_vec()
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {

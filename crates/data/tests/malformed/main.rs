@@ -167,3 +167,32 @@ fn no_damaged_histories_panic() {
 fn no_damaged_time_panics() {
     throw_damaged_files_at(Parser::Times);
 }
+
+#[test]
+fn no_damaged_csv_of_texts_panics() {
+    throw_damaged_files_at(Parser::TextsCsv);
+}
+
+#[test]
+fn no_damaged_json_lines_of_texts_panic() {
+    throw_damaged_files_at(Parser::TextsJsonl);
+}
+
+fn no_damaged_tokenizer_panics() {
+    throw_damaged_files_at(Parser::TokenizerJson);
+}
+
+#[test]
+fn no_damaged_word_pieces_panic() {
+    throw_damaged_files_at(Parser::WordPieces);
+}
+
+#[test]
+fn no_damaged_byte_pairs_panic() {
+    throw_damaged_files_at(Parser::BytePairs);
+}
+
+#[test]
+fn no_damaged_tokenizer_settings_panic() {
+    throw_damaged_files_at(Parser::TokenizerConfig);
+}

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use cloze_data::records::{self, Input};
 use cloze_data::source::{self, BadRows, time};
+use cloze_data::text::{Limit, Long, Tokenizer};
 use cloze_data::{ItemVocabulary, read_histories, titles};
 use cloze_spec::data::{Columns, Duplicates, Format, Interactions, LeaveOneOut, Split, Titles};
 
@@ -23,12 +25,27 @@ pub enum Parser {
     ItemsParquet,
     /// Histories to predict from.
     Histories,
+    /// Texts as delimited text.
+    TextsCsv,
+    /// Texts as JSON Lines.
+    TextsJsonl,
     /// Single times.
     Times,
+    /// Tokenizers of model folders.
+    TokenizerJson,
+    /// Vocabularies of word pieces.
+    WordPieces,
+    /// Vocabularies and merges of byte-pair encoding, in one file with [`CUT`] between them.
+    BytePairs,
+    /// Settings of tokenizers.
+    TokenizerConfig,
 }
 
+/// What stands between files that are damaged together.
+pub const CUT: &str = "\n====\n";
+
 /// All of them.
-pub const PARSERS: [Parser; 8] = [
+pub const PARSERS: [Parser; 14] = [
     Parser::Csv,
     Parser::Jsonl,
     Parser::Parquet,
@@ -36,7 +53,13 @@ pub const PARSERS: [Parser; 8] = [
     Parser::Titles,
     Parser::ItemsParquet,
     Parser::Histories,
+    Parser::TextsCsv,
+    Parser::TextsJsonl,
     Parser::Times,
+    Parser::TokenizerJson,
+    Parser::WordPieces,
+    Parser::BytePairs,
+    Parser::TokenizerConfig,
 ];
 
 impl Parser {
@@ -50,7 +73,13 @@ impl Parser {
             Parser::Titles => "titles",
             Parser::ItemsParquet => "items_parquet",
             Parser::Histories => "histories",
+            Parser::TextsCsv => "texts_csv",
+            Parser::TextsJsonl => "texts_jsonl",
             Parser::Times => "times",
+            Parser::TokenizerJson => "tokenizer_json",
+            Parser::WordPieces => "word_pieces",
+            Parser::BytePairs => "byte_pairs",
+            Parser::TokenizerConfig => "tokenizer_config",
         }
     }
 
@@ -67,6 +96,28 @@ impl Parser {
             Parser::Titles => return read_titles(bytes, folder),
             Parser::ItemsParquet => return read_vocabulary(bytes, folder),
             Parser::Histories => return read_lines(bytes, folder),
+            Parser::TextsCsv => {
+                let csv = cloze_spec::data::Csv::default();
+                return read_texts(records::Format::Csv(csv), bytes, folder);
+            }
+            Parser::TextsJsonl => return read_texts(records::Format::Jsonl, bytes, folder),
+            Parser::TokenizerJson => return open_tokenizer(&[("tokenizer.json", bytes)], folder),
+            Parser::WordPieces => return open_tokenizer(&[("vocab.txt", bytes)], folder),
+            Parser::BytePairs => {
+                let cut = CUT.as_bytes();
+                let at = bytes.windows(cut.len()).position(|window| window == cut);
+                let Some(at) = at else { return false };
+                let files = [
+                    ("vocab.json", &bytes[..at]),
+                    ("merges.txt", &bytes[at + cut.len()..]),
+                ];
+                return open_tokenizer(&files, folder);
+            }
+            Parser::TokenizerConfig => {
+                let words = crate::corpus::WORD_PIECES.as_bytes();
+                let files = [("vocab.txt", words), ("tokenizer_config.json", bytes)];
+                return open_tokenizer(&files, folder);
+            }
             Parser::Times => {
                 return str::from_utf8(bytes).is_ok_and(|text| time::parse(text).is_some());
             }
@@ -174,4 +225,82 @@ fn read_lines(bytes: &[u8], folder: &Path) -> bool {
             .all(|&token| token < 2)
     );
     accepted
+}
+
+fn read_texts(format: records::Format, bytes: &[u8], folder: &Path) -> bool {
+    let input = |bad_rows| Input {
+        format: format.clone(),
+        id: Some("id".to_owned()),
+        bad_rows,
+        ..Input::new(folder.join("texts"))
+    };
+    write(folder, "texts", bytes);
+    let [strict, lenient] = [BadRows::Fail, BadRows::Skip].map(|bad_rows| {
+        let mut reading = input(bad_rows).read(0);
+        let chunks: Result<Vec<_>, _> = reading.by_ref().collect();
+        let texts = chunks.ok()?.concat();
+        let report = reading.report()?.clone();
+        assert_eq!(texts.len() as u64, report.rows - report.skipped);
+        assert!(
+            texts
+                .iter()
+                .all(|text| text.id.is_some() && text.texts.len() == 1)
+        );
+        Some(texts)
+    });
+    if strict.is_some() {
+        assert_eq!(strict, lenient, "without bad rows nothing is to be skipped");
+    }
+    strict.is_some()
+}
+
+/// What every kind of tokenizer has to say something to.
+const TEXT: &str =
+    "The  caf\u{e9} \u{130} \u{8336}\u{1f375} [MASK]<mask> unbelievably\r\n\0 e\u{301}";
+
+fn open_tokenizer(files: &[(&str, &[u8])], folder: &Path) -> bool {
+    let folder = folder.join("model");
+    std::fs::create_dir_all(&folder).unwrap();
+    for name in [
+        "tokenizer.json",
+        "vocab.txt",
+        "vocab.json",
+        "merges.txt",
+        "tokenizer_config.json",
+    ] {
+        let old = folder.join(name);
+        if old.exists() {
+            std::fs::remove_file(old).unwrap();
+        }
+    }
+    for (name, bytes) in files {
+        write(&folder, name, bytes);
+    }
+    let Ok(tokenizer) = Tokenizer::open(&folder) else {
+        return false;
+    };
+    let long = Long::Chunk {
+        overlap: 2,
+        whole_words: true,
+    };
+    for (input, max_len) in [
+        (TEXT.into(), 1000),
+        (TEXT.into(), 8),
+        ((TEXT, TEXT).into(), 100),
+    ] {
+        let Ok(windows) = tokenizer.encode(input, Limit { max_len, long }) else {
+            continue;
+        };
+        for window in windows {
+            let n = window.ids.len();
+            assert!(n <= max_len && window.body().end <= n);
+            let lens = [
+                window.segments.len(),
+                window.offsets.len(),
+                window.words.len(),
+            ];
+            assert_eq!((lens, window.is_special.len()), ([n; 3], n));
+        }
+    }
+    true
 }

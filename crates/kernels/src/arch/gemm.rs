@@ -23,7 +23,7 @@ const DEPTH: usize = 384;
 /// Columns of B swept with one panel of A; a multiple of every `NR`.
 const COLUMNS: usize = 512;
 /// Rows a multiple of this many floats apart (2 KiB) share so few cache sets that they evict each other.
-const CROWDED_STRIDE: usize = 512;
+pub(crate) const CROWDED_STRIDE: usize = 512;
 
 /// Rows and columns of the register tile.
 pub(crate) const fn tile(isa: Isa) -> (usize, usize) {

@@ -94,6 +94,43 @@ pub unsafe fn softplus<V: Vector>(x: V) -> (V, V) {
     (V::zero().max(x).add(ln_1p_of_fraction(u)), sigmoid)
 }
 
+/// 1 / (1 + e⁻ˣ).
+#[inline(always)]
+pub unsafe fn sigmoid<V: Vector>(x: V) -> V {
+    // e of a number that is never positive: nothing overflows.
+    let u = exp(V::zero().sub(x.abs()));
+    let upper = V::splat(1.0).div(V::splat(1.0).add(u));
+    V::select(x.lt(V::zero()), u.mul(upper), upper)
+}
+
+/// Hyperbolic tangent, within 4 units in the last place: x·P(x²) near zero, else 1 − 2 / (1 + e²ˣ) with the sign of x.
+#[inline(always)]
+pub unsafe fn tanh<V: Vector>(x: V) -> V {
+    const NEAR: f32 = 0.625;
+    let size = x.abs();
+    let square = x.mul(x);
+    // The odd series of tanh, fitted for |x| ≤ 0.625.
+    let p = V::splat(-5.666_96e-3);
+    let p = p.fma(square, V::splat(2.060_616e-2));
+    let p = p.fma(square, V::splat(-5.373e-2));
+    let p = p.fma(square, V::splat(1.333_133_1e-1));
+    let p = p.fma(square, V::splat(-3.333_327_8e-1));
+    let near = p.mul(square).fma(x, x);
+    let e = exp(size.add(size).min(V::splat(40.0)));
+    let far = V::splat(1.0).sub(V::splat(2.0).div(e.add(V::splat(1.0))));
+    let far = V::select(x.lt(V::zero()), V::zero().sub(far), far);
+    V::select(size.lt(V::splat(NEAR)), near, far)
+}
+
+/// GELU, tanh form: ½x(1 + tanh(√(2/π)(x + 0.044715x³))) = x·σ(2√(2/π)(x + 0.044715x³)) (Hendrycks & Gimpel,
+/// arXiv:1606.08415).
+#[inline(always)]
+pub unsafe fn gelu_tanh<V: Vector>(x: V) -> V {
+    const TWICE: f32 = 1.595_769;
+    let cubic = x.mul(x).fma(V::splat(TWICE * 0.044_715), V::splat(TWICE));
+    x.mul(sigmoid(x.mul(cubic)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,6 +147,9 @@ mod tests {
                 1 => gelu(v),
                 3 => softplus(v).0,
                 4 => softplus(v).1,
+                5 => tanh(v),
+                6 => gelu_tanh(v),
+                7 => sigmoid(v),
                 _ => gelu_derivative(v),
             };
             v.store_up_to(y.add(i), step);
@@ -214,6 +254,36 @@ mod tests {
                     ulps(slopes[i], 1.0 / (1.0 + (-exact).exp())) < 4.0,
                     "{isa:?}: sigmoid({x})"
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn tanh_sigmoid_and_the_tanh_gelu_are_within_their_bounds() {
+        for isa in Isa::available() {
+            for x in [grid(-12.0, 12.0), grid(-1.0, 1.0), grid(-90.0, 90.0)] {
+                let (tanhs, gelus, sigmoids) =
+                    (apply(isa, 5, &x), apply(isa, 6, &x), apply(isa, 7, &x));
+                for (i, &x) in x.iter().enumerate() {
+                    let exact = f64::from(x);
+                    assert!(
+                        (f64::from(tanhs[i]) - exact.tanh()).abs() <= 4e-7 * exact.tanh().abs(),
+                        "{isa:?}: tanh({x}) = {}",
+                        tanhs[i]
+                    );
+                    let inner =
+                        (2.0 / std::f64::consts::PI).sqrt() * (exact + 0.044_715 * exact.powi(3));
+                    let gelu = 0.5 * exact * (1.0 + inner.tanh());
+                    assert!(
+                        (f64::from(gelus[i]) - gelu).abs() < 4e-7 * exact.abs().max(1.0),
+                        "{isa:?}: gelu_tanh({x})"
+                    );
+                    let sigmoid = 1.0 / (1.0 + (-exact).exp());
+                    assert!(
+                        (f64::from(sigmoids[i]) - sigmoid).abs() < 2e-7,
+                        "{isa:?}: sigmoid({x})"
+                    );
+                }
             }
         }
     }

@@ -5,6 +5,8 @@
 
 pub(crate) mod gemm;
 pub mod math;
+pub(crate) mod panel;
+pub(crate) mod panel_int8;
 mod scalar;
 
 #[cfg(target_arch = "x86_64")]

@@ -16,7 +16,7 @@
 //! Vaswani et al., Attention Is All You Need, NIPS 2017, arXiv:1706.03762, §3.2; the backward without stored probabilities:
 //! Dao, FlashAttention-2, ICLR 2024, arXiv:2307.08691, §3.1.
 
-mod product;
+pub(super) mod product;
 
 use self::product::{Left, Packed, multiply, pack, pack_transposed, unpack};
 use super::dropout::Mask;

@@ -8,9 +8,11 @@ pub mod candidates;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod embed;
+pub mod encode;
 pub mod linear;
 pub mod matmul;
 pub mod norm;
+pub mod packed;
 pub mod rank;
 
 use std::fmt::Debug;

@@ -50,7 +50,7 @@ impl Engine for BurnEngine {
         Ok(())
     }
 
-    fn trace(&self, batch: &Batch, see: &mut dyn FnMut(&[f32])) -> Result<(), Error> {
+    fn trace(&self, batch: &Batch, see: &mut (dyn FnMut(&[f32]) + Send)) -> Result<(), Error> {
         check(&self.encoder, batch)?;
         if batch.is_empty() {
             return Ok(());

@@ -10,7 +10,7 @@ use crate::arch::{Vector, dispatch, gemm};
 
 /// The left side of a product: element (i, p) lies `i * row + p * col` floats on.
 #[derive(Clone, Copy)]
-pub(super) struct Left {
+pub(in crate::op) struct Left {
     data: *const f32,
     row: usize,
     col: usize,
@@ -18,7 +18,7 @@ pub(super) struct Left {
 
 impl Left {
     /// Rows that lie `stride` floats apart.
-    pub(super) fn new(data: *const f32, stride: usize) -> Self {
+    pub(in crate::op) fn new(data: *const f32, stride: usize) -> Self {
         Self {
             data,
             row: stride,
@@ -27,7 +27,7 @@ impl Left {
     }
 
     /// The transpose of [`Left::new`].
-    pub(super) fn transposed(data: *const f32, stride: usize) -> Self {
+    pub(in crate::op) fn transposed(data: *const f32, stride: usize) -> Self {
         Self {
             data,
             row: 1,
@@ -39,21 +39,45 @@ impl Left {
 /// The right side: `depth` rows of `cols`, cut into panels two vectors wide, each row-major; the last is one vector wide if that is
 /// enough. Columns past `cols` are zero.
 #[derive(Clone, Copy)]
-pub(super) struct Packed {
+pub(in crate::op) struct Packed {
     data: *const f32,
     depth: usize,
     cols: usize,
+    /// Rows passed over.
+    skip: usize,
 }
 
 impl Packed {
-    pub(super) fn new(data: *const f32, depth: usize, cols: usize) -> Self {
-        Self { data, depth, cols }
+    pub(in crate::op) fn new(data: *const f32, depth: usize, cols: usize) -> Self {
+        Self {
+            data,
+            depth,
+            cols,
+            skip: 0,
+        }
+    }
+
+    /// The same from row `row` on.
+    pub(in crate::op) fn below(self, row: usize) -> Self {
+        Self {
+            skip: self.skip + row,
+            ..self
+        }
+    }
+
+    /// The same from column `col` on, at which a panel begins.
+    pub(in crate::op) fn right_of(self, col: usize) -> Self {
+        Self {
+            data: self.data.wrapping_add(col * self.depth),
+            cols: self.cols - col,
+            ..self
+        }
     }
 }
 
 /// Rows of `from`, `stride` floats apart, as a [`Packed`] of `depth` rows of `cols`.
 #[inline(always)]
-pub(super) unsafe fn pack<V: Vector>(
+pub(in crate::op) unsafe fn pack<V: Vector>(
     from: *const f32,
     stride: usize,
     depth: usize,
@@ -80,9 +104,20 @@ pub(super) unsafe fn pack<V: Vector>(
 
 /// Columns of `from`, whose `cols` rows lie `stride` floats apart, as a [`Packed`] of `depth` rows of `cols`.
 #[inline(always)]
-pub(super) unsafe fn pack_transposed<V: Vector>(
+pub(in crate::op) unsafe fn pack_transposed<V: Vector>(
     from: *const f32,
     stride: usize,
+    cols: usize,
+    depth: usize,
+    to: *mut f32,
+) {
+    pack_columns::<V>(|j| from.wrapping_add(j * stride), cols, depth, to);
+}
+
+/// As [`pack_transposed`], where the row that becomes column `j` begins at `row(j)`.
+#[inline(always)]
+pub(in crate::op) unsafe fn pack_columns<V: Vector>(
+    row: impl Fn(usize) -> *const f32,
     cols: usize,
     depth: usize,
     to: *mut f32,
@@ -98,7 +133,7 @@ pub(super) unsafe fn pack_transposed<V: Vector>(
         };
         let full = panel.min(left);
         for j in 0..full {
-            let from = from.add((col + j) * stride);
+            let from = row(col + j);
             for p in 0..depth {
                 *to.add(p * panel + j) = *from.add(p);
             }
@@ -115,7 +150,7 @@ pub(super) unsafe fn pack_transposed<V: Vector>(
 
 /// Copies rows of `cols` from one stride to another.
 #[inline(always)]
-pub(super) unsafe fn unpack(
+pub(in crate::op) unsafe fn unpack(
     from: *const f32,
     from_stride: usize,
     rows: usize,
@@ -133,9 +168,9 @@ dispatch! {
     /// `c = a · b`, or `+=` when `accumulate`: `rows` by `depth` times `depth` by `cols`, of which `b` may hold more.
     ///
     /// # Safety
-    /// The machine has the instruction set; `b` holds at least `depth` rows and `cols` columns; rows of `c`, `stride` floats apart,
+    /// The machine has the instruction set; `b` holds at least `depth` rows after those passed over, and `cols` columns; rows of `c`, `stride` floats apart,
     /// have room for whole vectors up to the panel in which column `cols` lies or the end of `b`.
-    pub(super) unsafe fn multiply(
+    pub(in crate::op) unsafe fn multiply(
         rows: usize, depth: usize, cols: usize, a: Left, b: Packed, c: *mut f32, stride: usize,
         accumulate: bool,
     ) = multiply_body;
@@ -157,8 +192,10 @@ unsafe fn multiply_body<V: Vector>(
         let panel = b.data.add(col * b.depth);
         let c = c.add(col);
         if b.cols - col > V::LANES {
+            let panel = panel.add(b.skip * 2 * V::LANES);
             panel_rows::<V, 2>(rows, depth, a, panel, c, stride, accumulate);
         } else {
+            let panel = panel.add(b.skip * V::LANES);
             panel_rows::<V, 1>(rows, depth, a, panel, c, stride, accumulate);
         }
         col += 2 * V::LANES;

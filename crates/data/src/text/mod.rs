@@ -1,0 +1,24 @@
+//! Text into tokens, as pretrained encoders expect them, and from tokens back to places in the text.
+//!
+//! Start at [`Tokenizer`]. Places in a text are counted in characters (Unicode scalar values), as the Python package
+//! `tokenizers` counts them, not in bytes.
+
+mod answer;
+mod encoding;
+mod folder;
+mod frame;
+mod label;
+mod prepare;
+mod tokenizer;
+mod window;
+
+pub use answer::{Answer, Answers, answers};
+pub use encoding::{Encoding, Part};
+pub use label::{Agreement, Entity};
+pub use tokenizer::{Input, Limit, Long, Prompt, Shorten, Tokenizer};
+
+/// Some characters of a text, as far as it has them.
+fn slice(text: &[char], chars: std::ops::Range<u32>) -> String {
+    let upto = text.iter().take(chars.end as usize);
+    upto.skip(chars.start as usize).collect()
+}

@@ -1,0 +1,535 @@
+//! Linear maps of inference: weights packed into panels once, run many times.
+//!
+//! y = act(x·Wᵀ + b) (+ residual), or, gated, y = act(x·Aᵀ + a) ∘ (x·Bᵀ + b). A block of rows small enough for L2 meets one panel
+//! after the other; a panel stays in L1 for the whole block. Few rows are cut by columns too, so that a single short request
+//! keeps every thread busy. A row's outputs have the same bits whatever the other rows are.
+//!
+//! Weights are kept as they compute (`F32`), as 16-bit floats that are widened a panel at a time (`Bf16`, `F16`), or as 8-bit
+//! integers (`Int8`, see the notes in `arch/panel_int8.rs`).
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use crate::Isa;
+use crate::arch::gemm::{self, View};
+use crate::arch::panel::{self, Finish, Weights};
+use crate::arch::panel_int8::{self, Bytes, Quantised, Tile, quantise};
+use crate::arch::require;
+use crate::scratch::{Aligned, Scratch, Shared};
+
+/// What follows a linear map, elementwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// Nothing.
+    Identity,
+    /// `x·Φ(x)`, exact (Hendrycks & Gimpel, arXiv:1606.08415).
+    Gelu,
+    /// GELU by tanh.
+    GeluTanh,
+    /// `x·σ(1.702x)`
+    QuickGelu,
+    /// `max(x, 0)`
+    Relu,
+    /// `x·σ(x)`
+    Silu,
+    /// Hyperbolic tangent.
+    Tanh,
+    /// `1/(1 + e⁻ˣ)`
+    Sigmoid,
+}
+
+/// How weights are kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Storage {
+    /// 32-bit floats.
+    #[default]
+    F32,
+    /// bfloat16: the upper half of a 32-bit float, rounded to the nearest.
+    Bf16,
+    /// IEEE half precision, rounded to the nearest.
+    F16,
+    /// 8-bit integers, a scale for each output.
+    Int8,
+}
+
+/// What is added to the outputs.
+#[derive(Debug, Clone, Copy)]
+pub enum Residual<'a> {
+    /// Nothing.
+    None,
+    /// Another matrix of the outputs' shape.
+    Add(&'a [f32]),
+    /// What the outputs were.
+    InPlace,
+}
+
+/// A linear map with packed weights.
+pub struct PackedLinear {
+    isa: Isa,
+    inputs: usize,
+    /// Outputs; gated ones count once.
+    outputs: usize,
+    activation: Activation,
+    gated: bool,
+    panels: Panels,
+    /// Whole panels, as they are packed.
+    bias: Vec<f32>,
+}
+
+enum Panels {
+    F32(Aligned),
+    Half {
+        bits: Vec<u16>,
+        storage: Storage,
+    },
+    Int8 {
+        /// Bytes, four to a float.
+        bytes: Aligned,
+        scales: Vec<f32>,
+        tile: Tile,
+    },
+}
+
+/// Bytes of rows that meet a panel: half of a small L2.
+const BLOCK_BYTES: usize = 256 << 10;
+/// Most rows of a block.
+const BLOCK_ROWS: usize = 96;
+
+impl PackedLinear {
+    /// Packs a map.
+    ///
+    /// # Shapes
+    /// `weight: [O, I]`, `bias: [O]`; gated, `[2·O, I]` and `[2·O]`, the half that is activated first
+    /// # Panics
+    /// If a length does not fit, `inputs` is 0, or the machine lacks `isa`.
+    pub fn new(
+        isa: Isa,
+        inputs: usize,
+        weight: &[f32],
+        bias: Option<&[f32]>,
+        activation: Activation,
+        gated: bool,
+        storage: Storage,
+    ) -> Self {
+        require(isa);
+        let all = weight.len() / inputs;
+        assert_eq!(
+            weight.len(),
+            all * inputs,
+            "weight must hold whole rows of {inputs} floats"
+        );
+        let halves = 1 + usize::from(gated);
+        let outputs = all / halves;
+        assert_eq!(all, outputs * halves, "a gated map has two equal halves");
+        if let Some(bias) = bias {
+            assert_eq!(bias.len(), all, "bias must hold a float for each output");
+        }
+        let width = gemm::tile(isa).1;
+        let count = outputs.div_ceil(width) * halves;
+        // Each panel's first row of the weight, and how many of its columns are filled.
+        let place = |index: usize| {
+            let (first, half) = (index / halves * width, index % halves);
+            (half * outputs + first, width.min(outputs - first))
+        };
+        let mut padded = vec![0.0; count * width];
+        if let Some(bias) = bias {
+            for (index, padded) in padded.chunks_exact_mut(width).enumerate() {
+                let (row, filled) = place(index);
+                padded[..filled].copy_from_slice(&bias[row..row + filled]);
+            }
+        }
+        let panels = if storage == Storage::Int8 {
+            quantised(isa, inputs, weight, count, place)
+        } else {
+            let mut panels = Aligned::zeros(count * width * inputs);
+            panels
+                .par_chunks_exact_mut(width * inputs)
+                .enumerate()
+                .for_each(|(index, panel)| {
+                    let (row, filled) = place(index);
+                    let view = View {
+                        data: weight[row * inputs..].as_ptr(),
+                        row: 1,
+                        col: inputs,
+                    };
+                    // SAFETY: the panel's columns are rows of the weight, and it holds whole columns.
+                    unsafe { gemm::pack_panel(isa, inputs, filled, view, panel.as_mut_ptr()) };
+                });
+            let narrow = match storage {
+                Storage::F32 | Storage::Int8 => None,
+                Storage::Bf16 => Some(to_bf16 as fn(f32) -> u16),
+                Storage::F16 => Some(to_f16 as fn(f32) -> u16),
+            };
+            match narrow {
+                None => Panels::F32(panels),
+                Some(narrow) => Panels::Half {
+                    bits: panels.iter().map(|&x| narrow(x)).collect(),
+                    storage,
+                },
+            }
+        };
+        Self {
+            isa,
+            inputs,
+            outputs,
+            activation,
+            gated,
+            panels,
+            bias: padded,
+        }
+    }
+
+    /// Outputs of the map; gated ones count once.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// Inputs of the map.
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// Bytes of the packed weights and what goes with them.
+    pub fn bytes(&self) -> usize {
+        let weights = match &self.panels {
+            Panels::F32(panels) => 4 * panels.len(),
+            Panels::Half { bits, .. } => 2 * bits.len(),
+            Panels::Int8 { bytes, scales, .. } => 4 * (bytes.len() + scales.len()),
+        };
+        weights + 4 * self.bias.len()
+    }
+
+    /// Runs the map.
+    ///
+    /// # Shapes
+    /// `x: [N, I]` → `out: [N, O]`
+    /// # Panics
+    /// If a length does not fit.
+    pub fn forward(&self, x: &[f32], residual: Residual<'_>, out: &mut [f32]) {
+        self.forward_then(x, residual, out, |_, _| ());
+    }
+
+    /// Runs the map, and `then` on blocks of whole rows of its output while they are in cache: a norm, say.
+    ///
+    /// `then(first, rows)` is called once for every row, on any thread, with the number of the block's first row. How
+    /// rows are blocked depends on the number of threads: `then` must treat each row for itself.
+    ///
+    /// # Shapes
+    /// `x: [N, I]` → `out: [N, O]`
+    /// # Panics
+    /// If a length does not fit.
+    pub fn forward_then(
+        &self,
+        x: &[f32],
+        residual: Residual<'_>,
+        out: &mut [f32],
+        then: impl Fn(usize, &mut [f32]) + Sync,
+    ) {
+        let rows = x.len() / self.inputs;
+        assert_eq!(
+            x.len(),
+            rows * self.inputs,
+            "x must hold whole rows of {} floats",
+            self.inputs
+        );
+        assert_eq!(
+            out.len(),
+            rows * self.outputs,
+            "out must hold {rows}×{} floats",
+            self.outputs
+        );
+        if let Residual::Add(residual) = residual {
+            assert_eq!(residual.len(), out.len(), "residual must be as long as out");
+        }
+        if out.is_empty() {
+            return;
+        }
+        let width = gemm::tile(self.isa).1;
+        let cut = Cut::new(self.isa, rows, self.inputs, self.outputs);
+        let out = Shared::new(out);
+        let then = |rows: Range<usize>| {
+            // SAFETY: the rows lie inside out, are finished, and no other task has them.
+            let block = unsafe {
+                std::slice::from_raw_parts_mut(
+                    out.at(rows.start * self.outputs),
+                    rows.len() * self.outputs,
+                )
+            };
+            then(rows.start, block);
+        };
+        let quantised = match &self.panels {
+            Panels::Int8 { .. } => Some(Rows::new(self.isa, x, self.inputs, &cut)),
+            Panels::F32(_) | Panels::Half { .. } => None,
+        };
+        each(cut.serial, cut.row_tasks * cut.column_tasks, |task| {
+            let block = cut.rows(task / cut.column_tasks, rows);
+            let panels = cut.panels(task % cut.column_tasks);
+            let columns = panels.start * width..self.outputs.min(panels.end * width);
+            let at = block.start * self.outputs + columns.start;
+            let finish = Finish {
+                out: out.at(at),
+                stride: self.outputs,
+                columns: columns.len(),
+                bias: std::ptr::null(),
+                activation: self.activation,
+                gated: self.gated,
+                residual: match residual {
+                    Residual::None => std::ptr::null(),
+                    Residual::Add(residual) => residual[at..].as_ptr(),
+                    Residual::InPlace => out.at(at).cast_const(),
+                },
+            };
+            let x = match &quantised {
+                Some(rows) => Input::Int8(rows.from(block.start)),
+                None => Input::F32(&x[block.start * self.inputs..]),
+            };
+            self.task(x, block.len(), panels, finish);
+            if cut.column_tasks == 1 {
+                then(block);
+            }
+        });
+        if cut.column_tasks > 1 {
+            each(cut.serial, cut.row_tasks, |task| then(cut.rows(task, rows)));
+        }
+    }
+
+    /// The first rows of `x` by some panels.
+    fn task(&self, x: Input<'_>, rows: usize, panels: Range<usize>, finish: Finish) {
+        let (isa, inputs) = (self.isa, self.inputs);
+        let (height, width) = gemm::tile(isa);
+        let first = panels.start * finish.halves() * width;
+        let finish = Finish {
+            bias: self.bias[first..].as_ptr(),
+            ..finish
+        };
+        let weights = match &self.panels {
+            Panels::F32(all) => Weights::F32(all[first * inputs..].as_ptr()),
+            Panels::Half { bits, storage } => {
+                let bits = bits[first * inputs..].as_ptr();
+                if *storage == Storage::Bf16 {
+                    Weights::Bf16(bits)
+                } else {
+                    Weights::F16(bits)
+                }
+            }
+            Panels::Int8 {
+                bytes,
+                scales,
+                tile,
+            } => {
+                let Input::Int8(x) = x else {
+                    unreachable!("bytes meet bytes")
+                };
+                let pairs = inputs.div_ceil(2);
+                let weights = Bytes {
+                    panels: bytes.as_ptr().cast::<i8>().wrapping_add(first * 2 * pairs),
+                    scales: scales[first..].as_ptr(),
+                    tile: *tile,
+                };
+                let mut scratch = Scratch::take(panel_int8::scratch(height, width));
+                // SAFETY: `new` packed whole panels, their scales and bias; the caller gives an output for the rows and the
+                // panels' columns.
+                unsafe {
+                    panel_int8::rows(isa, rows, pairs, x, weights, finish, scratch.as_mut_ptr());
+                }
+                return;
+            }
+        };
+        let Input::F32(x) = x else {
+            unreachable!("floats meet floats")
+        };
+        let mut scratch = Scratch::take(panel::scratch(rows, inputs, width));
+        // SAFETY: as above.
+        unsafe {
+            let scratch = scratch.as_mut_ptr();
+            panel::rows(
+                isa,
+                rows,
+                inputs,
+                x.as_ptr(),
+                inputs,
+                weights,
+                finish,
+                scratch,
+            );
+        }
+    }
+}
+
+/// Rows of the input, from those of a task on.
+#[derive(Clone, Copy)]
+enum Input<'a> {
+    F32(&'a [f32]),
+    Int8(Quantised),
+}
+
+/// The whole input in 8 bits.
+struct Rows {
+    /// 16-bit values, two to a float, then the scale of each row.
+    all: Scratch,
+    pairs: usize,
+    count: usize,
+}
+
+impl Rows {
+    fn new(isa: Isa, x: &[f32], inputs: usize, cut: &Cut) -> Self {
+        let (pairs, rows) = (inputs.div_ceil(2), x.len() / inputs);
+        let mut all = Scratch::take(rows * (pairs + 1));
+        let shared = Shared::new(&mut all);
+        each(cut.serial, cut.row_tasks, |task| {
+            for row in cut.rows(task, rows) {
+                let x = &x[row * inputs..(row + 1) * inputs];
+                // SAFETY: there is a place for every row and its scale, and no other task has these.
+                unsafe {
+                    let values = shared.at(row * pairs).cast();
+                    *shared.at(rows * pairs + row) = quantise(isa, inputs, x.as_ptr(), values);
+                }
+            }
+        });
+        Self {
+            all,
+            pairs,
+            count: rows,
+        }
+    }
+
+    /// Those from `row` on.
+    fn from(&self, row: usize) -> Quantised {
+        Quantised {
+            values: self.all[row * self.pairs..].as_ptr().cast(),
+            scales: self.all[self.count * self.pairs + row..].as_ptr(),
+        }
+    }
+}
+
+/// Panels of bytes: pairs along k, see `arch/panel_int8.rs`.
+fn quantised(
+    isa: Isa,
+    inputs: usize,
+    weight: &[f32],
+    count: usize,
+    place: impl Fn(usize) -> (usize, usize) + Sync,
+) -> Panels {
+    let (width, pairs) = (gemm::tile(isa).1, inputs.div_ceil(2));
+    // Two bytes for each pair and column; `width` is a multiple of two.
+    let floats = width * pairs / 2;
+    let mut bytes = Aligned::zeros(count * floats);
+    let mut scales = vec![0.0; count * width];
+    bytes
+        .par_chunks_exact_mut(floats)
+        .zip(scales.par_chunks_exact_mut(width))
+        .enumerate()
+        .for_each(|(index, (panel, scales))| {
+            let (first, filled) = place(index);
+            let mut values = vec![0_i16; 2 * pairs];
+            let panel = panel.as_mut_ptr().cast::<i8>();
+            for (column, scale) in scales[..filled].iter_mut().enumerate() {
+                let row = &weight[(first + column) * inputs..][..inputs];
+                // SAFETY: `values` has room for the row, and every place is inside the panel.
+                unsafe {
+                    *scale = quantise(isa, inputs, row.as_ptr(), values.as_mut_ptr());
+                    for (at, &value) in values.iter().enumerate() {
+                        *panel.add((at / 2 * width + column) * 2 + at % 2) = value as i8;
+                    }
+                }
+            }
+        });
+    Panels::Int8 {
+        bytes,
+        scales,
+        tile: panel_int8::tile(isa),
+    }
+}
+
+/// How a product is cut into tasks. No output's sum depends on it.
+struct Cut {
+    block: usize,
+    row_tasks: usize,
+    /// Panels of the output (gated, pairs) for each task.
+    per_task: usize,
+    panels: usize,
+    column_tasks: usize,
+    serial: bool,
+}
+
+impl Cut {
+    fn new(isa: Isa, rows: usize, inputs: usize, outputs: usize) -> Self {
+        let (height, width) = gemm::tile(isa);
+        let threads = rayon::current_num_threads();
+        let fit = (BLOCK_BYTES / (4 * inputs)).clamp(height, BLOCK_ROWS);
+        // Equal blocks of whole tiles.
+        let block = rows.div_ceil(rows.div_ceil(fit)).next_multiple_of(height);
+        let row_tasks = rows.div_ceil(block);
+        // Four tasks for each thread, so that one that is late leaves little to wait for.
+        let wanted = if threads == 1 { 1 } else { 4 * threads };
+        let panels = outputs.div_ceil(width);
+        let per_task = panels.div_ceil(wanted.div_ceil(row_tasks));
+        let column_tasks = panels.div_ceil(per_task);
+        Self {
+            block,
+            row_tasks,
+            per_task,
+            panels,
+            column_tasks,
+            // Under about 10 µs of arithmetic, one thread is as fast.
+            serial: row_tasks * column_tasks == 1 || rows * inputs * outputs < 1 << 19,
+        }
+    }
+
+    fn rows(&self, task: usize, rows: usize) -> Range<usize> {
+        task * self.block..rows.min((task + 1) * self.block)
+    }
+
+    fn panels(&self, task: usize) -> Range<usize> {
+        task * self.per_task..self.panels.min((task + 1) * self.per_task)
+    }
+}
+
+/// Calls `f` for each of `0..n`, on the current rayon pool unless `serial`.
+fn each(serial: bool, n: usize, f: impl Fn(usize) + Sync + Send) {
+    if serial {
+        (0..n).for_each(f);
+    } else {
+        (0..n).into_par_iter().for_each(f);
+    }
+}
+
+/// The nearest bfloat16, ties to even.
+/// The elementwise function on every number, in place.
+///
+/// # Panics
+/// If the machine lacks `isa`.
+pub fn activate(isa: Isa, activation: Activation, x: &mut [f32]) {
+    const PIECE: usize = 4096;
+    require(isa);
+    x.par_chunks_mut(PIECE).for_each(|piece| {
+        // SAFETY: a slice, and the instruction set was checked.
+        unsafe { panel::activate_floats(isa, activation, piece.as_mut_ptr(), piece.len()) };
+    });
+}
+
+fn to_bf16(x: f32) -> u16 {
+    let bits = x.to_bits();
+    if x.is_nan() {
+        return (bits >> 16) as u16 | 0x40;
+    }
+    ((bits + 0x7fff + (bits >> 16 & 1)) >> 16) as u16
+}
+
+/// The nearest half-precision number, ties to even.
+fn to_f16(x: f32) -> u16 {
+    let (sign, size) = ((x.to_bits() >> 16 & 0x8000) as u16, x.abs());
+    if size.is_nan() {
+        return sign | 0x7e00;
+    }
+    // 65520 and above round to infinity.
+    if size >= 65_520.0 {
+        return sign | 0x7c00;
+    }
+    // Adding 2^(e+13) to a number of exponent e leaves the ten bits that fit; below 2^-14 all share one exponent.
+    let exponent = (size.to_bits() >> 23).max(113);
+    let magic = f32::from_bits((exponent + 13) << 23);
+    let kept = (size + magic).to_bits() - magic.to_bits();
+    sign | (((exponent - 113) << 10) + kept) as u16
+}

@@ -1,0 +1,164 @@
+use cloze_kernels::Isa;
+use cloze_kernels::op::encode::convolution::{self, convolve};
+use cloze_kernels::op::encode::norm::{add_norm, norm_into};
+use cloze_kernels::op::packed::{PackedLinear, Residual};
+use cloze_spec::encoder::{self, Activation, Order};
+
+use super::arena::{Arena, room};
+use super::attention::{Attention, Shared};
+use super::plan::{Norm, Reader, activation_of};
+use crate::Error;
+
+/// The parameters of one layer, or of several that share them.
+pub(super) struct Layer {
+    attention: Attention,
+    mixer_norm: Option<Norm>,
+    up: PackedLinear,
+    down: PackedLinear,
+    ffn_norm: Norm,
+    convolution: Option<Convolution>,
+}
+
+struct Convolution {
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+    norm: Norm,
+}
+
+/// Rows that go through the feed-forward part together: its inner channels are the widest of all, and stay in cache.
+const ROWS: usize = 768;
+
+impl Layer {
+    pub fn new(
+        width: usize,
+        settings: &encoder::Layer,
+        shared: &Shared,
+        reader: &mut Reader<'_>,
+    ) -> Result<Self, Error> {
+        let name = |part: &str| format!("layer.{}.{part}", settings.weights);
+        let ffn = &settings.ffn;
+        let (up, down) = (name("ffn.up"), name("ffn.down"));
+        let required = |norm: Option<Norm>| norm.expect("asked for, so made");
+        Ok(Self {
+            attention: Attention::new(width, settings, shared, reader)?,
+            mixer_norm: reader.norm(settings.mixer_norm.as_ref(), &name("mixer_norm"))?,
+            up: reader.linear(&up, width, ffn.up_bias, ffn.activation, ffn.gated)?,
+            down: reader.linear(&down, ffn.width, ffn.down_bias, Activation::Identity, false)?,
+            ffn_norm: required(reader.norm(Some(&settings.ffn_norm), &name("ffn_norm"))?),
+            convolution: match &settings.convolution {
+                None => None,
+                Some(settings) => Some(Convolution {
+                    weight: reader.values(&name("convolution.weight"))?,
+                    bias: reader.values(&name("convolution.bias"))?,
+                    norm: required(reader.norm(Some(&settings.norm), &name("convolution_norm"))?),
+                }),
+            },
+        })
+    }
+
+    /// Bytes of weights in memory.
+    pub fn bytes(&self) -> usize {
+        self.attention.bytes() + self.up.bytes() + self.down.bytes()
+    }
+
+    /// The layer's output in the arena's `x`; of the `last` layer, only the selected rows, one after the other.
+    pub fn run(
+        &self,
+        isa: Isa,
+        width: usize,
+        settings: &encoder::Layer,
+        shared: &Shared,
+        arena: &mut Arena,
+        last: bool,
+    ) {
+        let tokens = arena.tokens.len();
+        let pre_norm = match settings.order {
+            Order::PreNorm => true,
+            Order::PostNorm => false,
+        };
+        if let Some(convolution) = &settings.convolution {
+            // What the convolution adds depends on the layer's input, which is overwritten.
+            let added = room(&mut arena.input, tokens * width);
+            self.convolve(isa, width, convolution, &arena.x, &arena.offsets, added);
+        }
+        if pre_norm && let Some(norm) = &self.mixer_norm {
+            let normed = room(&mut arena.y, tokens * width);
+            norm_into(isa, &norm.kernel(), &arena.x[..tokens * width], normed);
+            self.attention.run(isa, settings, shared, arena, last, true);
+        } else {
+            self.attention
+                .run(isa, settings, shared, arena, last, false);
+        }
+        let rows = match &arena.selected {
+            Some(selected) if last => {
+                let parts = [&mut arena.x, &mut arena.input];
+                for part in parts
+                    .into_iter()
+                    .filter(|part| part.len() >= tokens * width)
+                {
+                    // Ascending, so that no row is overwritten before it is moved.
+                    for (to, &from) in selected.iter().enumerate() {
+                        let from = from as usize * width;
+                        part.copy_within(from..from + width, to * width);
+                    }
+                }
+                selected.len()
+            }
+            _ => tokens,
+        };
+        let x = &mut arena.x[..rows * width];
+        let mixed = &arena.mixed[..rows * self.attention.inner()];
+        match &self.mixer_norm {
+            Some(norm) if !pre_norm => {
+                let y = room(&mut arena.y, rows * width);
+                self.attention.output.forward(mixed, Residual::None, y);
+                add_norm(isa, &norm.kernel(), y, x);
+            }
+            _ => self.attention.output.forward(mixed, Residual::InPlace, x),
+        }
+        for first in (0..rows).step_by(ROWS) {
+            let block = &mut x[first * width..rows.min(first + ROWS) * width];
+            let count = block.len() / width;
+            let inner = room(&mut arena.inner, count * self.up.outputs());
+            let y = room(&mut arena.y, count * width);
+            if pre_norm {
+                norm_into(isa, &self.ffn_norm.kernel(), block, y);
+                self.up.forward(y, Residual::None, inner);
+                self.down.forward(inner, Residual::InPlace, block);
+            } else {
+                self.up.forward(block, Residual::None, inner);
+                self.down.forward(inner, Residual::None, y);
+                add_norm(isa, &self.ffn_norm.kernel(), y, block);
+            }
+        }
+        if let Some(convolution) = &self.convolution {
+            add_norm(
+                isa,
+                &convolution.norm.kernel(),
+                &arena.input[..rows * width],
+                x,
+            );
+        }
+    }
+
+    fn convolve(
+        &self,
+        isa: Isa,
+        width: usize,
+        settings: &encoder::Convolution,
+        x: &[f32],
+        offsets: &[u32],
+        out: &mut [f32],
+    ) {
+        let parameters = self.convolution.as_ref().expect("made with the layer");
+        let kernel = convolution::Convolution {
+            width,
+            kernel: settings.kernel,
+            groups: settings.groups,
+            weight: &parameters.weight,
+            bias: &parameters.bias,
+        };
+        convolve(isa, &kernel, offsets, &x[..out.len()], out);
+        cloze_kernels::op::packed::activate(isa, activation_of(settings.activation), out);
+    }
+}

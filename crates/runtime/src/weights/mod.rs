@@ -1,0 +1,189 @@
+//! Weights files: names, shapes and values, read where they lie.
+
+mod pickle;
+mod safetensors;
+mod torch;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use memmap2::Mmap;
+
+use crate::Error;
+
+/// The tensors of one or more weights files, mapped into memory.
+#[derive(Debug, Default)]
+pub struct Weights {
+    tensors: BTreeMap<String, Tensor>,
+}
+
+/// One tensor: values where the file has them.
+#[derive(Debug)]
+struct Tensor {
+    shape: Vec<usize>,
+    kind: Kind,
+    file: Arc<Mapped>,
+    /// Bytes within the file.
+    bytes: Range<usize>,
+    /// Values from one entry of each dimension to the next; empty where the tensor is row-major.
+    strides: Vec<usize>,
+}
+
+/// A file in memory, and its name for messages.
+#[derive(Debug)]
+struct Mapped {
+    path: PathBuf,
+    bytes: Mmap,
+}
+
+/// The type of a tensor's values, little-endian.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    F64,
+    F32,
+    F16,
+    Bf16,
+    I64,
+    I32,
+    U8,
+    Bool,
+}
+
+impl Kind {
+    /// Bytes of a value.
+    fn size(self) -> usize {
+        match self {
+            Self::F64 | Self::I64 => 8,
+            Self::F32 | Self::I32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+            Self::U8 | Self::Bool => 1,
+        }
+    }
+}
+
+impl Weights {
+    /// Opens every file; a tensor must be in one of them only.
+    ///
+    /// # Errors
+    /// If a file cannot be read, is damaged, or is of a kind that is not read.
+    pub fn open(files: &[PathBuf]) -> Result<Self, Error> {
+        let mut weights = Self::default();
+        for path in files {
+            let file = Arc::new(map(path)?);
+            let tensors = if torch::is(&file.bytes) {
+                torch::tensors(&file)?
+            } else {
+                safetensors::tensors(&file)?
+            };
+            for (name, tensor) in tensors {
+                if let Some(other) = weights.tensors.insert(name.clone(), tensor) {
+                    return Err(fail(
+                        path,
+                        format!("tensor {name:?} is in {} too", other.file.path.display()),
+                    ));
+                }
+            }
+        }
+        Ok(weights)
+    }
+
+    /// The shape of every tensor.
+    pub fn shapes(&self) -> BTreeMap<String, Vec<usize>> {
+        let shape = |(name, tensor): (&String, &Tensor)| (name.clone(), tensor.shape.clone());
+        self.tensors.iter().map(shape).collect()
+    }
+
+    /// Bytes of all values.
+    pub fn bytes(&self) -> usize {
+        self.tensors.values().map(|tensor| tensor.bytes.len()).sum()
+    }
+
+    /// Values of `rows` of the first dimension of a tensor, into `out`.
+    ///
+    /// # Errors
+    /// If the values are not numbers of a kind that weights have.
+    ///
+    /// # Panics
+    /// If there is no such tensor or row, or `out` has another length.
+    pub fn read(&self, name: &str, rows: Range<usize>, out: &mut [f32]) -> Result<(), Error> {
+        let tensor = self.tensors.get(name);
+        let tensor = tensor.unwrap_or_else(|| panic!("{name} is one of the shapes"));
+        let row: usize = tensor.shape.iter().skip(1).product();
+        let size = tensor.kind.size();
+        let bytes = &tensor.file.bytes[tensor.bytes.clone()];
+        let gathered;
+        let bytes = if tensor.strides.is_empty() {
+            &bytes[rows.start * row * size..rows.end * row * size]
+        } else {
+            gathered = tensor.gather(bytes, rows.start * row..rows.end * row);
+            &gathered
+        };
+        assert_eq!(bytes.len(), out.len() * size, "{name}: values for the rows");
+        match tensor.kind {
+            Kind::F32 => convert(bytes, out, f32::from_le_bytes),
+            Kind::F64 => convert(bytes, out, |b| f64::from_le_bytes(b) as f32),
+            Kind::F16 => convert(bytes, out, |b| half::f16::from_le_bytes(b).to_f32()),
+            Kind::Bf16 => convert(bytes, out, |b| half::bf16::from_le_bytes(b).to_f32()),
+            Kind::I64 | Kind::I32 | Kind::U8 | Kind::Bool => {
+                return Err(fail(
+                    &tensor.file.path,
+                    format!("tensor {name:?} holds {:?}, expected floats", tensor.kind),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Tensor {
+    /// The bytes of some values of a tensor with strides, row-major.
+    fn gather(&self, bytes: &[u8], values: Range<usize>) -> Vec<u8> {
+        let size = self.kind.size();
+        let mut out = Vec::with_capacity(values.len() * size);
+        for value in values {
+            let (mut rest, mut at) = (value, 0);
+            for (&len, &stride) in self.shape.iter().zip(&self.strides).rev() {
+                at += rest % len * stride;
+                rest /= len;
+            }
+            out.extend_from_slice(&bytes[at * size..(at + 1) * size]);
+        }
+        out
+    }
+}
+
+fn convert<const SIZE: usize>(bytes: &[u8], out: &mut [f32], value: impl Fn([u8; SIZE]) -> f32) {
+    let (values, _) = bytes.as_chunks::<SIZE>();
+    for (out, bytes) in out.iter_mut().zip(values) {
+        *out = value(*bytes);
+    }
+}
+
+fn map(path: &Path) -> Result<Mapped, Error> {
+    let io = |source| Error::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let file = File::open(path).map_err(io)?;
+    #[expect(
+        unsafe_code,
+        reason = "mapping is how weights are read without copying"
+    )]
+    // SAFETY: the map is only read. Should another program cut the file short meanwhile, the system ends this process, as it
+    // does for every program that maps files; what is read is checked, so changed bytes give other numbers and nothing worse.
+    let bytes = unsafe { Mmap::map(&file) }.map_err(io)?;
+    Ok(Mapped {
+        path: path.to_owned(),
+        bytes,
+    })
+}
+
+fn fail(path: &Path, message: String) -> Error {
+    Error::Weights {
+        path: path.to_owned(),
+        message,
+    }
+}

@@ -290,7 +290,7 @@ fn segments(keys: &Keys, default: usize) -> Option<usize> {
     Some(rows.unwrap_or(default)).filter(|rows| *rows > 0)
 }
 
-/// BERT, its successors of the same layout, and MPNet, whose layers add a number per distance.
+/// BERT, its successors of the same layout, and `MPNet`, whose layers add a number per distance.
 fn bert(keys: &Keys, family: Family) -> Encoder {
     let mut sizes = Sizes::read(keys);
     let norm = layer_norm(keys.positive("layer_norm_eps", 1e-12));
@@ -370,7 +370,7 @@ fn bert_position(keys: &Keys, rows: usize) -> (Position, bool) {
     }
 }
 
-/// JinaBERT v2, as jinaai/jina-bert-implementation and jinaai/jina-bert-v2-qk-post-norm publish it.
+/// `JinaBERT` v2, as jinaai/jina-bert-implementation and jinaai/jina-bert-v2-qk-post-norm publish it.
 fn jina(keys: &Keys, family: Family) -> Encoder {
     let sizes = Sizes::read(keys);
     let norm = layer_norm(keys.positive("layer_norm_eps", 1e-12));
@@ -700,7 +700,7 @@ fn modernbert_locals(keys: &Keys, layers: usize) -> Vec<bool> {
     kinds.iter().take(layers).map(is_local).collect()
 }
 
-/// NomicBERT as transformers 5 has it.
+/// `NomicBERT` as transformers 5 has it.
 fn nomic(keys: &Keys) -> Encoder {
     let sizes = Sizes::read(keys);
     let norm = layer_norm(keys.positive("layer_norm_eps", 1e-12));
@@ -737,7 +737,7 @@ fn same_head_width(keys: &Keys, sizes: &Sizes) {
     }
 }
 
-/// NomicBERT as nomic-ai/nomic-bert-2048 publishes it.
+/// `NomicBERT` as nomic-ai/nomic-bert-2048 publishes it.
 fn nomic_published(keys: &Keys) -> Encoder {
     for key in [
         "prenorm",
@@ -785,27 +785,24 @@ fn nomic_published(keys: &Keys) -> Encoder {
         None | Some(Some(0.0)) => None,
         _ => keys.optional_positive("rotary_emb_fraction"),
     };
-    let position = match fraction {
-        Some(fraction) => {
-            // Scaled by each sequence's own length beyond the trained one, and not before: so the trained one is the longest.
-            if keys.has("rotary_scaling_factor") {
-                let trained = keys.optional_count("max_trained_positions", &LENGTH);
-                sizes.len = sizes.len.min(trained.unwrap_or(2048));
-            }
-            let mut rotary = rotary(
-                keys,
-                None,
-                keys.positive("rotary_emb_base", 10_000.0),
-                sizes.head_width,
-                fraction,
-            );
-            rotary.interleaved = keys.flag("rotary_emb_interleaved", false);
-            Position::Rotary(rotary)
+    let position = if let Some(fraction) = fraction {
+        // Scaled by each sequence's own length beyond the trained one, and not before: so the trained one is the longest.
+        if keys.has("rotary_scaling_factor") {
+            let trained = keys.optional_count("max_trained_positions", &LENGTH);
+            sizes.len = sizes.len.min(trained.unwrap_or(2048));
         }
-        None => {
-            embed.positions = Some(Positions { rows, offset: 0 });
-            Position::None
-        }
+        let mut rotary = rotary(
+            keys,
+            None,
+            keys.positive("rotary_emb_base", 10_000.0),
+            sizes.head_width,
+            fraction,
+        );
+        rotary.interleaved = keys.flag("rotary_emb_interleaved", false);
+        Position::Rotary(rotary)
+    } else {
+        embed.positions = Some(Positions { rows, offset: 0 });
+        Position::None
     };
     let qkv_bias = keys.flag("qkv_proj_bias", true);
     let attention = Attention {

@@ -194,16 +194,13 @@ impl<'a> Keys<'a> {
             return default;
         };
         let most = *LENGTH.end() as i64;
-        match found
-            .as_i64()
+        let value = found.as_i64();
+        value
             .filter(|value| (-most..=most).contains(value))
-        {
-            Some(value) => value,
-            None => {
+            .unwrap_or_else(|| {
                 self.unexpected(key, "a whole number of a sane size", found);
                 default
-            }
-        }
+            })
     }
 
     /// A finite number above 0, if it is there.

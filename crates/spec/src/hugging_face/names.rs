@@ -76,6 +76,10 @@ pub(super) struct HeadNames {
     bias: &'static [&'static str],
 }
 
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "the table below reads as one of heads that there are and are not"
+)]
 const fn names(
     transform: &'static [&'static str],
     norm: &'static [&'static str],
@@ -631,7 +635,7 @@ fn nomic(part: &str) -> Vec<Module> {
     }
 }
 
-/// As with NomicBERT. The second half of `up_gate_proj` is the one that is activated.
+/// As with `NomicBERT`. The second half of `up_gate_proj` is the one that is activated.
 fn gte(part: &str) -> Vec<Module> {
     match part {
         "mixer.qkv" => parts![

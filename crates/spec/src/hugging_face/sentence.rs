@@ -260,6 +260,12 @@ fn dense(keys: &Keys, folder: &Path, width: Option<usize>) -> Dense {
     for key in ["module_input_name", "module_output_name"] {
         keys.unsupported(key, |value| value == "sentence_embedding");
     }
+    // The class's default where the key is absent; null is what a release that saves no function means by none.
+    let default = if keys.is_null("activation_function") {
+        Activation::Identity
+    } else {
+        Activation::Tanh
+    };
     let dense = Dense {
         folder: folder.to_owned(),
         inputs: keys.count("in_features", &DIMENSIONS),
@@ -267,7 +273,7 @@ fn dense(keys: &Keys, folder: &Path, width: Option<usize>) -> Dense {
         bias: keys.flag("bias", true),
         activation: keys
             .torch_activation("activation_function")
-            .unwrap_or(Activation::Tanh),
+            .unwrap_or(default),
         residual: keys.flag("use_residual", false),
     };
     if let Some(width) = width.filter(|width| *width != dense.inputs) {

@@ -1,1 +1,258 @@
 //! Model folders of other tools: what their files say, as this project's settings.
+//!
+//! [`Folder::read`] takes the folders that the `transformers` and `sentence-transformers` packages write, of any release
+//! from the first to 5 and 6, and those that authors publish in the same form. [`Folder::resolve`] makes an [`Encoder`] of
+//! them once the names and shapes of the tensors are known, and says of which tensors each parameter is made. Files are
+//! judged here, weights are never read.
+
+mod family;
+mod head;
+mod keys;
+mod names;
+mod sentence;
+#[cfg(test)]
+mod tests;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::path::{Component, Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use crate::encoder::{Activation, Encoder};
+use crate::inventory::Parameter;
+use crate::sentence::Embedder;
+use crate::{Error, Faults};
+use family::Family;
+use keys::{Keys, LENGTH};
+
+/// Name of the file of settings.
+const CONFIG: &str = "config.json";
+
+/// Files that a tokenizer may be in.
+const TOKENIZER: [&str; 12] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "spm.model",
+    "bpe.codes",
+    "dict.txt",
+];
+
+/// Shapes of the tensors in the weights' files, by name.
+pub type Tensors = BTreeMap<String, Vec<usize>>;
+
+/// A model folder of another tool, as far as its files of settings tell.
+#[derive(Debug, Clone)]
+pub struct Folder {
+    /// The folder itself.
+    pub path: PathBuf,
+    /// The content of `config.json`.
+    pub config: Map<String, Value>,
+    /// What follows the encoder where the folder is made for embeddings.
+    pub embedder: Option<Embedder>,
+    /// What a cross-encoder makes of its outputs, where the folder says so.
+    pub score_activation: Option<ScoreActivation>,
+    /// Longest text in tokens, special ones included, where the tokenizer's settings have a limit.
+    pub tokenizer_max_len: Option<usize>,
+    /// Files with the weights: one, or the parts of a sharded one.
+    pub weights: Vec<PathBuf>,
+    /// Files of the tokenizer.
+    pub tokenizer: Vec<PathBuf>,
+    family: Family,
+}
+
+/// What a cross-encoder makes of its outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScoreActivation {
+    /// A function of each.
+    Each(Activation),
+    /// Shares of all outputs of a text, that sum to 1.
+    Softmax,
+}
+
+/// An encoder and where its parameters come from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Resolved {
+    /// What is computed.
+    pub encoder: Encoder,
+    /// Every parameter, in the inventory's order.
+    pub parameters: Vec<Source>,
+}
+
+/// A parameter and the tensors that make it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// Name and shape.
+    pub parameter: Parameter,
+    /// One after the other, outermost dimension first.
+    pub pieces: Vec<Piece>,
+}
+
+/// Rows of a tensor in the weights' files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    /// Name of the tensor.
+    pub tensor: String,
+    /// Which rows of its outermost dimension.
+    pub rows: Range<usize>,
+}
+
+impl Folder {
+    /// Whether a folder is one that another tool wrote: it has `modules.json`, or a `config.json` that is not ours.
+    pub fn is_at(path: &Path) -> bool {
+        let is_foreign = |map: Map<String, Value>| {
+            map.get("model_type").and_then(Value::as_str) != Some(crate::folder::Config::MODEL_TYPE)
+        };
+        path.join(sentence::MODULES).is_file()
+            || keys::read_object(&path.join(CONFIG)).is_ok_and(|map| map.is_some_and(is_foreign))
+    }
+
+    /// Reads the settings of a folder.
+    ///
+    /// # Errors
+    /// If a file is missing or is no JSON of its shape; of values that cannot stand or are not supported, all at once.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let faults = RefCell::new(Faults::default());
+        let modules = sentence::Modules::read(path, &faults)?;
+        let home = path.join(
+            modules
+                .as_ref()
+                .map_or(Path::new(""), |modules| modules.encoder.as_path()),
+        );
+        let file = home.join(CONFIG);
+        let Some(config) = keys::read_object(&file)? else {
+            return Err(Error::Config {
+                path: file,
+                message: "expected the model's settings, found no such file".to_owned(),
+            });
+        };
+        let keys = Keys::new(CONFIG, &config, &faults);
+        let family = family::family(&keys);
+        let encoder = family.map(|family| family::encoder(&keys, family, None));
+        let tokenizer_max_len = tokenizer_max_len(&home)?;
+        let mut score_activation = keys
+            .object("sentence_transformers")
+            .and_then(|keys| keys.score_activation("activation_fn"))
+            .or_else(|| keys.score_activation("sbert_ce_default_activation_function"));
+        let further = sentence::Further::read(path, &faults)?;
+        score_activation = score_activation.or(further.score_activation);
+        let width = encoder.map(|encoder| encoder.width);
+        let embedder = match modules {
+            Some(modules) if !further.is_cross_encoder => {
+                modules.embedder(path, &home, width, further, tokenizer_max_len, &faults)?
+            }
+            _ => None,
+        };
+        let weights = weights(&home)?;
+        faults
+            .into_inner()
+            .into_result(&path.display().to_string())?;
+        Ok(Self {
+            path: path.to_owned(),
+            config,
+            embedder,
+            score_activation,
+            tokenizer_max_len,
+            weights,
+            tokenizer: TOKENIZER
+                .iter()
+                .map(|name| home.join(name))
+                .filter(|path| path.is_file())
+                .collect(),
+            family: family.expect("a family that is not known is a fault"),
+        })
+    }
+
+    /// The encoder that the folder's settings and weights describe.
+    ///
+    /// The head is the one that `architectures` names, if the weights hold it; without that key, the one they hold.
+    ///
+    /// # Errors
+    /// If the settings do not fit the weights, or tensors are missing, unknown or of another shape: all of them at once.
+    pub fn resolve(&self, tensors: &Tensors) -> Result<Resolved, Error> {
+        let faults = RefCell::new(Faults::default());
+        let keys = Keys::new(CONFIG, &self.config, &faults);
+        let encoder = family::encoder(&keys, self.family, Some(tensors));
+        let inner = family::inner_layers(&keys);
+        let place = self.path.display().to_string();
+        faults.into_inner().into_result(&place)?;
+        let mut faults = Faults::default();
+        let parameters = names::sources(self.family, inner, &encoder, tensors, &mut faults);
+        faults.into_result(&place)?;
+        Ok(Resolved {
+            encoder,
+            parameters,
+        })
+    }
+}
+
+/// The tokenizer's `model_max_length`; numbers beyond any sane length stand for none.
+fn tokenizer_max_len(home: &Path) -> Result<Option<usize>, Error> {
+    let settings = keys::read_object(&home.join("tokenizer_config.json"))?;
+    let len = settings
+        .as_ref()
+        .and_then(|map| map.get("model_max_length")?.as_u64());
+    let len = len.and_then(|len| usize::try_from(len).ok());
+    Ok(len.filter(|len| LENGTH.contains(len)))
+}
+
+/// The files with the weights; safe ones first, whole ones first.
+fn weights(home: &Path) -> Result<Vec<PathBuf>, Error> {
+    const STEMS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
+    for stem in STEMS {
+        let whole = home.join(stem);
+        if whole.is_file() {
+            return Ok(vec![whole]);
+        }
+        let index = home.join(format!("{stem}.index.json"));
+        if let Some(map) = keys::read_object(&index)? {
+            return shards(home, &index, &map);
+        }
+    }
+    Err(Error::Config {
+        path: home.to_owned(),
+        message: format!(
+            "expected weights, {}, whole or with an index, found neither",
+            STEMS.join(" or ")
+        ),
+    })
+}
+
+/// The files that an index names.
+fn shards(home: &Path, index: &Path, map: &Map<String, Value>) -> Result<Vec<PathBuf>, Error> {
+    let fail = |message| Error::Config {
+        path: index.to_owned(),
+        message,
+    };
+    let Some(Value::Object(places)) = map.get("weight_map") else {
+        return Err(fail(
+            "weight_map: expected files of tensors, by name, found none".to_owned(),
+        ));
+    };
+    let mut files = BTreeSet::new();
+    for (tensor, file) in places {
+        let name = file.as_str().map(Path::new).filter(|name| is_inside(name));
+        let Some(name) = name else {
+            let found = keys::shown(file);
+            return Err(fail(format!(
+                "weight_map: {tensor:?}: expected a file of this folder, found {found}"
+            )));
+        };
+        files.insert(home.join(name));
+    }
+    Ok(files.into_iter().collect())
+}
+
+/// Whether a path within a folder stays there.
+fn is_inside(path: &Path) -> bool {
+    path.components()
+        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+}

@@ -76,7 +76,7 @@ mod tests {
         for (x, byte) in vector.iter().zip(&bytes) {
             assert!((x - f32::from(*byte) * scale).abs() <= scale * 0.501);
         }
-        assert_eq!(int8(&[0.0, 0.0], &mut bytes), 0.0);
+        assert!(int8(&[0.0, 0.0], &mut bytes).abs() <= f32::MIN_POSITIVE);
         assert_eq!(bytes[5..], [0, 0]);
     }
 

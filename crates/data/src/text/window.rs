@@ -55,6 +55,10 @@ mod tests {
     }
 
     #[test]
+    #[expect(
+        clippy::single_range_in_vec_init,
+        reason = "one window is a list of one range"
+    )]
     fn windows_overlap_by_as_much_as_was_asked_and_stop_at_the_end() {
         let single = words(&[1; 10]);
         assert_eq!(windows(&single, 4, 0, true), [0..4, 4..8, 8..10]);

@@ -178,6 +178,7 @@ fn no_damaged_json_lines_of_texts_panic() {
     throw_damaged_files_at(Parser::TextsJsonl);
 }
 
+#[test]
 fn no_damaged_tokenizer_panics() {
     throw_damaged_files_at(Parser::TokenizerJson);
 }

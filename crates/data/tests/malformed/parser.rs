@@ -98,9 +98,9 @@ impl Parser {
             Parser::Histories => return read_lines(bytes, folder),
             Parser::TextsCsv => {
                 let csv = cloze_spec::data::Csv::default();
-                return read_texts(records::Format::Csv(csv), bytes, folder);
+                return read_texts(&records::Format::Csv(csv), bytes, folder);
             }
-            Parser::TextsJsonl => return read_texts(records::Format::Jsonl, bytes, folder),
+            Parser::TextsJsonl => return read_texts(&records::Format::Jsonl, bytes, folder),
             Parser::TokenizerJson => return open_tokenizer(&[("tokenizer.json", bytes)], folder),
             Parser::WordPieces => return open_tokenizer(&[("vocab.txt", bytes)], folder),
             Parser::BytePairs => {
@@ -227,7 +227,7 @@ fn read_lines(bytes: &[u8], folder: &Path) -> bool {
     accepted
 }
 
-fn read_texts(format: records::Format, bytes: &[u8], folder: &Path) -> bool {
+fn read_texts(format: &records::Format, bytes: &[u8], folder: &Path) -> bool {
     let input = |bad_rows| Input {
         format: format.clone(),
         id: Some("id".to_owned()),

@@ -12,13 +12,13 @@ use std::sync::Mutex;
 
 use cloze_kernels::Isa;
 use cloze_spec::Encoder;
-use cloze_spec::inventory::Parameter;
 
 use crate::cpu::arena::Arena;
 use crate::cpu::plan::Plan;
 use crate::{Batch, Engine, Error, Rows, check};
 
 pub use cloze_kernels::op::packed::Storage;
+pub use plan::Read;
 pub(crate) use plan::activation_of;
 
 /// How the engine is to run.
@@ -51,11 +51,7 @@ impl CpuEngine {
     ///
     /// # Errors
     /// What `read` says, or if the system gives no threads.
-    pub fn new(
-        encoder: Encoder,
-        options: Options,
-        read: &mut dyn FnMut(&Parameter, &mut [f32]) -> Result<(), Error>,
-    ) -> Result<Self, Error> {
+    pub fn new(encoder: Encoder, options: Options, read: &mut Read<'_>) -> Result<Self, Error> {
         let isa = options.isa.unwrap_or_else(Isa::detect);
         let plan = Plan::new(&encoder, isa, options.storage, read)?;
         let pool = options
@@ -91,14 +87,6 @@ impl CpuEngine {
         lock().push(arena);
         result
     }
-
-    /// Sequences `from..` of a batch up to the returned one, about as many tokens as the threads keep busy.
-    fn slice(&self, batch: &Batch, from: usize) -> usize {
-        let tokens = SLICE_TOKENS * rayon::current_num_threads().clamp(2, 16);
-        let limit = batch.offsets[from] as usize + tokens;
-        let fits = batch.offsets[from + 1..].partition_point(|&end| end as usize <= limit);
-        from + fits.max(1)
-    }
 }
 
 impl Engine for CpuEngine {
@@ -121,7 +109,7 @@ impl Engine for CpuEngine {
                 Rows::Some(rows) => rows,
             };
             while from < batch.len() {
-                let to = self.slice(batch, from);
+                let to = slice(batch, from);
                 let (first, end) = (batch.offsets[from], batch.offsets[to]);
                 let wanted;
                 let selected = match rows {
@@ -164,9 +152,17 @@ impl Engine for CpuEngine {
     fn head(&self, vectors: &[f32], output: &mut Vec<f32>) -> Result<(), Error> {
         if self.encoder.head.is_none() {
             return Err(Error::Batch("this encoder has no head".to_owned()));
-        };
+        }
         let width = self.encoder.width;
         self.with(|arena| self.plan.head(vectors, width, arena, output));
         Ok(())
     }
+}
+
+/// Sequences `from..` of a batch up to the returned one, about as many tokens as the threads keep busy.
+fn slice(batch: &Batch, from: usize) -> usize {
+    let tokens = SLICE_TOKENS * rayon::current_num_threads().clamp(2, 16);
+    let limit = batch.offsets[from] as usize + tokens;
+    let fits = batch.offsets[from + 1..].partition_point(|&end| end as usize <= limit);
+    from + fits.max(1)
 }

@@ -21,12 +21,15 @@ pub(super) struct Plan {
     head: Head,
 }
 
+/// Fills a slice with the values of a parameter.
+pub type Read<'a> = dyn FnMut(&Parameter, &mut [f32]) -> Result<(), Error> + 'a;
+
 /// Hands out parameters by their canonical names.
 pub(super) struct Reader<'a> {
     pub isa: Isa,
     pub storage: Storage,
     parameters: Vec<Parameter>,
-    read: &'a mut dyn FnMut(&Parameter, &mut [f32]) -> Result<(), Error>,
+    read: &'a mut Read<'a>,
 }
 
 impl Reader<'_> {
@@ -140,7 +143,7 @@ impl Plan {
         encoder: &Encoder,
         isa: Isa,
         storage: Storage,
-        read: &mut dyn FnMut(&Parameter, &mut [f32]) -> Result<(), Error>,
+        read: &mut Read<'_>,
     ) -> Result<Self, Error> {
         let mut reader = Reader {
             isa,
@@ -230,15 +233,12 @@ impl Plan {
             norm_into(self.isa, &after.kernel(), vectors, normed);
             vectors = normed;
         }
-        match &self.head.output {
-            Some(map) => {
-                output.resize(rows * map.outputs(), 0.0);
-                map.forward(vectors, Residual::None, output);
-            }
-            None => {
-                output.clear();
-                output.extend_from_slice(vectors);
-            }
+        if let Some(map) = &self.head.output {
+            output.resize(rows * map.outputs(), 0.0);
+            map.forward(vectors, Residual::None, output);
+        } else {
+            output.clear();
+            output.extend_from_slice(vectors);
         }
     }
 }

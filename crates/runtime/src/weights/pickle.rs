@@ -96,6 +96,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    #[expect(clippy::too_many_lines, reason = "one arm for each instruction")]
     fn run(&mut self) -> Result<usize, String> {
         loop {
             let at = self.at;

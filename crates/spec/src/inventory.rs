@@ -167,7 +167,6 @@ impl List {
             self.norm_of(&name(part), attention.qk_norm.as_ref(), inner);
         }
         match &attention.position {
-            Position::None | Position::Rotary(_) | Position::Alibi | Position::Buckets => {}
             Position::Key(key) => {
                 let rows = 2 * key.max_distance + 1;
                 self.add(
@@ -183,7 +182,11 @@ impl List {
                     self.linear(&name("mixer.position_query"), inner, width);
                 }
             }
-            Position::Disentangled(_) => {}
+            Position::None
+            | Position::Rotary(_)
+            | Position::Alibi
+            | Position::Buckets
+            | Position::Disentangled(_) => {}
         }
         self.map(&name("mixer.output"), width, inner, attention.output_bias);
         self.norm_of(&name("mixer_norm"), layer.mixer_norm.as_ref(), width);

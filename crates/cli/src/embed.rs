@@ -29,35 +29,8 @@ pub fn run(args: &Embed) -> anyhow::Result<()> {
         ..Options::default()
     };
     let model = TextEncoder::open(&args.model, options)?;
-    let input = Input {
-        columns: vec![args.text.clone()],
-        id: args.id.clone(),
-        bad_rows: if args.skip_bad_rows {
-            BadRows::Skip
-        } else {
-            BadRows::Fail
-        },
-        ..Input::new(&args.input)
-    };
-    let vector = Kind::Vector {
-        width: model.dimensions(),
-        encoding: match args.vectors {
-            VectorType::F32 => Numbers::F32,
-            VectorType::F16 => Numbers::F16,
-            VectorType::Int8 => Numbers::Int8,
-            VectorType::Binary => Numbers::Binary,
-        },
-    };
-    let mut fields = Vec::new();
-    if args.id.is_some() {
-        fields.push(Field::new("id", Kind::Text));
-    }
-    let chunks = args.long == LongInput::Chunk;
-    if chunks {
-        let parts = ["text", "start", "end"];
-        fields.extend(parts.map(|name| Field::new(name, Kind::Integer)));
-    }
-    fields.push(Field::new("embedding", vector));
+    let input = input(args);
+    let fields = fields(args, model.dimensions());
     let job = Job::new(&input, settings(args)?)?;
     let mut output = match &args.output {
         Some(path) => {
@@ -72,7 +45,7 @@ pub fn run(args: &Embed) -> anyhow::Result<()> {
     }
     // With chunks a text may have several rows, and a shard may end within one: such jobs start anew.
     anyhow::ensure!(
-        !chunks || output.done_rows() == 0,
+        args.long != LongInput::Chunk || output.done_rows() == 0,
         "a job that cuts texts into chunks can't be gone on with; remove its output and start it again"
     );
     let mut work = Work {
@@ -100,11 +73,11 @@ pub fn run(args: &Embed) -> anyhow::Result<()> {
             let (id, windows) = text.with_context(place)?;
             let tokens = windows.iter().map(Encoding::len).sum();
             if let Some(full) = window.push((id, windows), tokens) {
-                work.write(full, &mut output)?;
+                work.write(&full, &mut output)?;
             }
         }
     }
-    work.write(window.take(), &mut output)?;
+    work.write(&window.take(), &mut output)?;
     output.finish()?;
     work.bar.finish_and_clear();
     if let Some(report) = records.report()
@@ -142,7 +115,7 @@ struct Work<'a> {
 impl Work<'_> {
     fn write(
         &mut self,
-        texts: Vec<(Option<String>, Vec<Encoding>)>,
+        texts: &[(Option<String>, Vec<Encoding>)],
         output: &mut Output,
     ) -> anyhow::Result<()> {
         let windows: Vec<&Encoding> = texts.iter().flat_map(|(_, windows)| windows).collect();
@@ -186,6 +159,39 @@ impl Work<'_> {
         columns.push(Column::Vectors(vectors));
         Ok(output.write(&columns)?)
     }
+}
+
+fn input(args: &Embed) -> Input {
+    Input {
+        columns: vec![args.text.clone()],
+        id: args.id.clone(),
+        bad_rows: if args.skip_bad_rows {
+            BadRows::Skip
+        } else {
+            BadRows::Fail
+        },
+        ..Input::new(&args.input)
+    }
+}
+
+/// Columns of the output; the last is the vector's.
+fn fields(args: &Embed, width: usize) -> Vec<Field> {
+    let encoding = match args.vectors {
+        VectorType::F32 => Numbers::F32,
+        VectorType::F16 => Numbers::F16,
+        VectorType::Int8 => Numbers::Int8,
+        VectorType::Binary => Numbers::Binary,
+    };
+    let mut fields = Vec::new();
+    if args.id.is_some() {
+        fields.push(Field::new("id", Kind::Text));
+    }
+    if args.long == LongInput::Chunk {
+        let parts = ["text", "start", "end"];
+        fields.extend(parts.map(|name| Field::new(name, Kind::Integer)));
+    }
+    fields.push(Field::new("embedding", Kind::Vector { width, encoding }));
+    fields
 }
 
 fn long(args: &Embed) -> Long {

@@ -1,8 +1,11 @@
 use std::io::Write;
 use std::path::Path;
 
+use cloze_runtime::model::Checkpoint;
+use cloze_spec::encoder::Order;
 use cloze_spec::folder::{CONFIG, Config, ITEMS};
-use cloze_spec::inventory::parameters;
+use cloze_spec::hugging_face::Folder;
+use cloze_spec::inventory::{encoder_parameters, parameters};
 use cloze_spec::{Model, folder};
 
 use crate::arguments::Inspect;
@@ -11,6 +14,9 @@ use crate::{recipes, table};
 pub fn run(args: &Inspect) -> anyhow::Result<()> {
     let folder = Path::new(&args.what);
     let mut out = std::io::stdout();
+    if folder.is_dir() && Folder::is_at(folder) {
+        return encoder(folder, args.parameters);
+    }
     let (model, items) = if folder.is_dir() {
         let config = Config::read(folder)?;
         let vocabulary = cloze_data::ItemVocabulary::read(&folder.join(ITEMS))?;
@@ -73,4 +79,61 @@ fn describe(out: &mut impl Write, model: &Model, items: usize, list: bool) -> an
 
 fn indent(text: &str) -> String {
     text.lines().flat_map(|line| ["  ", line, "\n"]).collect()
+}
+
+/// A pretrained encoder in another tool's folder.
+fn encoder(folder: &Path, list: bool) -> anyhow::Result<()> {
+    let checkpoint = Checkpoint::open(folder)?;
+    let encoder = &checkpoint.encoder;
+    let mut out = std::io::stdout();
+    let parameters = encoder_parameters(encoder);
+    let count: usize = parameters
+        .iter()
+        .map(|p| p.shape.iter().product::<usize>())
+        .sum();
+    writeln!(out, "model folder  {}, of another tool", folder.display())?;
+    writeln!(
+        out,
+        "encoder       {} layers of {} channels, at most {} tokens",
+        encoder.layers.len(),
+        encoder.width,
+        encoder.max_len
+    )?;
+    if let Some(layer) = encoder.layers.first() {
+        let (attention, ffn) = (&layer.attention, &layer.ffn);
+        let order = match layer.order {
+            Order::PreNorm => "before",
+            Order::PostNorm => "after",
+        };
+        let gated = if ffn.gated { ", gated" } else { "" };
+        writeln!(
+            out,
+            "layer         {} heads of {}, feed-forward {} {:?}{gated}, norms {order}",
+            attention.heads, attention.head_width, ffn.width, ffn.activation
+        )?;
+    }
+    writeln!(out, "vocabulary    {} tokens", encoder.embed.vocab)?;
+    writeln!(out, "parameters    {count}")?;
+    if let Some(head) = &encoder.head {
+        writeln!(out, "head          {:?}", head.task)?;
+    }
+    for module in checkpoint
+        .folder
+        .embedder
+        .iter()
+        .flat_map(|embedder| &embedder.modules)
+    {
+        writeln!(out, "then          {module:?}")?;
+    }
+    writeln!(
+        out,
+        "runs on       the CPU engine: cloze embed {} TEXTS",
+        folder.display()
+    )?;
+    if list {
+        for parameter in &parameters {
+            writeln!(out, "  {:40} {:?}", parameter.name, parameter.shape)?;
+        }
+    }
+    Ok(())
 }

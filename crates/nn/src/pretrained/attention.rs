@@ -98,7 +98,7 @@ impl Attention {
             let sequences = offsets.windows(2).map(|w| {
                 let rows = w[0] as usize..w[1] as usize;
                 let one = qkv.clone().slice([rows, 0..3 * heads * width]);
-                self.sequence(settings, one, relative)
+                self.sequence(settings, &one, relative)
             });
             Tensor::cat(sequences.collect(), 0)
         };
@@ -110,7 +110,7 @@ impl Attention {
     fn sequence(
         &self,
         settings: &encoder::Attention,
-        qkv: Tensor<2>,
+        qkv: &Tensor<2>,
         relative: Option<(&encoder::Relative, &Tensor<2>)>,
     ) -> Tensor<2> {
         let device = qkv.device();

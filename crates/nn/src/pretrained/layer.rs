@@ -32,7 +32,7 @@ impl Layer {
                 up: Linear::new(settings.ffn.up_bias, source, &format!("{name}.ffn.up")),
                 down: Linear::new(settings.ffn.down_bias, source, &format!("{name}.ffn.down")),
             },
-            ffn_norm: Norm::new(&settings.ffn_norm, source, &format!("{name}.ffn_norm")),
+            ffn_norm: Norm::new(settings.ffn_norm, source, &format!("{name}.ffn_norm")),
             convolution: convolution.map(|_| Convolution {
                 weight: Param::from_tensor(source.tensor(&format!("{name}.convolution.weight"))),
                 bias: Param::from_tensor(source.tensor(&format!("{name}.convolution.bias"))),
@@ -78,7 +78,7 @@ impl Layer {
             &self.convolution_norm,
         ) {
             (Some(settings), Some(convolution), Some(norm)) => {
-                norm.forward(convolution.forward(settings, input, offsets), Some(x))
+                norm.forward(convolution.forward(settings, &input, offsets), Some(x))
             }
             _ => x,
         }
@@ -114,7 +114,12 @@ struct Convolution {
 }
 
 impl Convolution {
-    fn forward(&self, settings: &encoder::Convolution, x: Tensor<2>, offsets: &[u32]) -> Tensor<2> {
+    fn forward(
+        &self,
+        settings: &encoder::Convolution,
+        x: &Tensor<2>,
+        offsets: &[u32],
+    ) -> Tensor<2> {
         let width = x.dims()[1];
         let padding = settings.kernel / 2;
         let sequences = offsets.windows(2).map(|w| {

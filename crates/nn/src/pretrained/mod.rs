@@ -202,13 +202,11 @@ impl Linear {
     /// `[N, I]` → `[N, O]`
     fn forward(&self, x: Tensor<2>, activation: Activation) -> Tensor<2> {
         let weight = self.weight.val();
-        match &self.bias {
-            Some(bias) => linear(x, weight, bias.val(), activation),
-            None => {
-                let bias = Tensor::zeros([weight.dims()[0]], &x.device());
-                linear(x, weight, bias, activation)
-            }
-        }
+        let bias = match &self.bias {
+            Some(bias) => bias.val(),
+            None => Tensor::zeros([weight.dims()[0]], &x.device()),
+        };
+        linear(x, weight, bias, activation)
     }
 }
 
@@ -242,7 +240,7 @@ struct Norm {
 }
 
 impl Norm {
-    fn new(settings: &encoder::Norm, source: &Source<'_>, name: &str) -> Self {
+    fn new(settings: encoder::Norm, source: &Source<'_>, name: &str) -> Self {
         Self {
             gain: Param::from_tensor(source.tensor(&format!("{name}.gain"))),
             bias: settings
@@ -257,7 +255,7 @@ impl Norm {
     }
 
     fn of(settings: Option<&encoder::Norm>, source: &Source<'_>, name: &str) -> Option<Self> {
-        settings.map(|settings| Self::new(settings, source, name))
+        settings.map(|settings| Self::new(*settings, source, name))
     }
 
     /// `norm(x + residual)`: `[N, D]` → `[N, D]`.

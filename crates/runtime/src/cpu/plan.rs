@@ -24,6 +24,9 @@ pub(super) struct Plan {
 /// Fills a slice with the values of a parameter.
 pub type Read<'a> = dyn FnMut(&Parameter, &mut [f32]) -> Result<(), Error> + 'a;
 
+/// Is shown the vectors of a stage, `[N, D]`.
+type See<'a> = dyn FnMut(&[f32]) + Send + 'a;
+
 /// Hands out parameters by their canonical names.
 pub(super) struct Reader<'a> {
     pub isa: Isa,
@@ -192,12 +195,7 @@ impl Plan {
     }
 
     /// Runs the arena's slice; the vectors are then in its `x`, those of the selected tokens first to last if some are.
-    pub fn run(
-        &self,
-        encoder: &Encoder,
-        arena: &mut Arena,
-        mut see: Option<&mut (dyn FnMut(&[f32]) + Send)>,
-    ) {
+    pub fn run(&self, encoder: &Encoder, arena: &mut Arena, mut see: Option<&mut See<'_>>) {
         let width = encoder.width;
         self.embed.run(self.isa, encoder, arena);
         let tokens = arena.tokens.len();

@@ -177,8 +177,9 @@ def compare(title, engines, commands, model, cases, arguments, peak):
             for name in workers:
                 ours = "cloze-int8" if name.endswith("int8") else "cloze"
                 median, least = statistics.median(times[name]), min(times[name])
-                if statistics.median(hidden[name]) > 0.02 * median * visits + 2.0:
-                    sys.exit(f"{case}: {name} took {statistics.median(hidden[name]):.1f} ms a visit that it did not report")
+                # The least: a busy machine delays answers, an engine that hides work does so every time.
+                if min(hidden[name]) > 0.02 * least * visits + 1.0:
+                    sys.exit(f"{case}: {name} took at least {min(hidden[name]):.1f} ms a visit that it did not report")
                 cells = [title, case, f"{tokens:,}", "–" if name == ours else f"{padded:,}", name]
                 cells += [f"{median:.2f}", f"{least:.2f}"]
                 if name == ours or ours not in times:

@@ -5,7 +5,11 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-const LANES: usize = if cfg!(target_feature = "avx512f") { 16 } else { 8 };
+const LANES: usize = if cfg!(target_feature = "avx512f") {
+    16
+} else {
+    8
+};
 const SUMS: usize = 10;
 const ROUNDS: usize = 40_000_000;
 
@@ -25,10 +29,16 @@ fn sums() -> f64 {
 }
 
 fn main() {
-    let threads = std::env::args().nth(1).and_then(|n| n.parse().ok()).expect("the number of threads");
+    let threads = std::env::args()
+        .nth(1)
+        .and_then(|n| n.parse().ok())
+        .expect("the number of threads");
     let best = (0..3).map(|_| {
         let threads: Vec<_> = (0..threads).map(|_| std::thread::spawn(sums)).collect();
-        threads.into_iter().map(|thread| thread.join().expect("sums do not fail")).sum::<f64>()
+        threads
+            .into_iter()
+            .map(|thread| thread.join().expect("sums do not fail"))
+            .sum::<f64>()
     });
     println!("{:.1}", best.fold(0.0, f64::max));
 }

@@ -20,8 +20,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("data", &["spec"]),
     ("runtime", &["spec", "data", "kernels"]),
     ("nn", &["spec", "data", "kernels", "runtime"]),
+    ("serve", &["spec", "data", "runtime"]),
     ("train", &["spec", "data", "kernels", "nn"]),
-    ("cli", &["spec", "data", "runtime", "nn", "train"]),
+    ("cli", &["spec", "data", "runtime", "nn", "train", "serve"]),
     ("xtask", &["spec"]),
 ];
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Bidirectional encoders over any sequence: learn by filling blanks, evaluate, recommend.
@@ -34,6 +35,8 @@ pub enum Command {
     Predict(Predict),
     /// Turn texts into vectors with a pretrained encoder, from its Hugging Face folder
     Embed(Embed),
+    /// Serve embeddings over HTTP, as text-embeddings-inference and the OpenAI API do
+    Serve(Serve),
     /// Compare an encoder with stored reference outputs, layer by layer
     Verify(Verify),
     /// Show what a model folder or a recipe holds
@@ -332,6 +335,117 @@ pub struct Embed {
     pub engine: CpuEngine,
 }
 
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cloze serve all-MiniLM-L6-v2
+  cloze serve mini=models/all-MiniLM-L6-v2 large=models/all-mpnet-base-v2 --weights int8
+  cloze serve all-MiniLM-L6-v2 --unix-socket cloze.sock --api-key-file keys.txt
+
+  curl 127.0.0.1:3000/embed -H 'content-type: application/json' -d '{\"inputs\": \"What is a cloze?\"}'
+
+Routes: /embed /embed_all /similarity /tokenize /decode /info /health /ready /ping /metrics, /v1/embeddings /v1/models,
+described in /api-doc/openapi.json. The first model answers where a request names none. A request may allow less time
+than the server does: `x-request-timeout: 500`, in milliseconds. SIGTERM and Ctrl-C answer what is under way first.
+A flag goes before its environment variable, and that before the default.")]
+pub struct Serve {
+    /// Model folders, each perhaps with a name of its own
+    #[arg(required = true, value_name = "[NAME=]FOLDER")]
+    pub models: Vec<String>,
+    /// Address to listen on; 0.0.0.0 for all of the machine's
+    #[arg(long, default_value = "127.0.0.1", env = "CLOZE_HOSTNAME")]
+    pub hostname: std::net::IpAddr,
+    /// Port to listen on
+    #[arg(short, long, default_value_t = 3000, env = "CLOZE_PORT")]
+    pub port: u16,
+    /// Listen on this socket file instead
+    #[cfg(unix)]
+    #[arg(long, value_name = "PATH", env = "CLOZE_UNIX_SOCKET", conflicts_with_all = ["hostname", "port"])]
+    pub unix_socket: Option<PathBuf>,
+    /// Answer only requests with `authorization: Bearer KEY`
+    #[arg(
+        long,
+        value_name = "KEY",
+        env = "CLOZE_API_KEY",
+        hide_env_values = true,
+        conflicts_with = "api_key_file"
+    )]
+    pub api_key: Option<String>,
+    /// Keys, one a line; the file is read anew when it changes
+    #[arg(long, value_name = "FILE", env = "CLOZE_API_KEY_FILE")]
+    pub api_key_file: Option<PathBuf>,
+    /// Most tokens that are computed together: more makes newcomers wait, and gains little beyond a thousand
+    #[arg(
+        long,
+        value_name = "TOKENS",
+        default_value_t = 2048,
+        env = "CLOZE_MAX_BATCH_TOKENS"
+    )]
+    pub max_batch_tokens: usize,
+    /// Most tokens waiting or being computed; beyond them requests are refused with 429
+    #[arg(
+        long,
+        value_name = "TOKENS",
+        default_value_t = 65_536,
+        env = "CLOZE_MAX_WAITING_TOKENS"
+    )]
+    pub max_waiting_tokens: usize,
+    /// Most texts of a request
+    #[arg(
+        long,
+        value_name = "TEXTS",
+        default_value_t = 32,
+        env = "CLOZE_MAX_CLIENT_BATCH_SIZE"
+    )]
+    pub max_client_batch_size: usize,
+    /// Cut texts that are too long, where a request does not say; `false` refuses them
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, env = "CLOZE_AUTO_TRUNCATE")]
+    pub auto_truncate: bool,
+    /// Most time for a request, in milliseconds
+    #[arg(
+        long,
+        value_name = "MS",
+        default_value_t = 30_000,
+        env = "CLOZE_REQUEST_TIMEOUT"
+    )]
+    pub request_timeout: u64,
+    /// Most bytes of a request's body
+    #[arg(
+        long,
+        value_name = "BYTES",
+        default_value_t = 2_000_000,
+        env = "CLOZE_PAYLOAD_LIMIT"
+    )]
+    pub payload_limit: usize,
+    /// Most connections at the same time
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value_t = 1024,
+        env = "CLOZE_MAX_CONNECTIONS"
+    )]
+    pub max_connections: usize,
+    /// Texts turned into tokens at the same time; by default one a core
+    #[arg(long, value_name = "COUNT", env = "CLOZE_TOKENIZATION_WORKERS")]
+    pub tokenization_workers: Option<usize>,
+    /// Seconds for what is under way when the server is to stop
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 30,
+        env = "CLOZE_DRAIN"
+    )]
+    pub drain: u64,
+    /// What is logged, such as `warn` or `info,tower_http=off`; texts never are
+    #[arg(long, value_name = "FILTER", default_value = "info", env = "CLOZE_LOG")]
+    pub log: String,
+    /// Log JSON
+    #[arg(long, env = "CLOZE_JSON_OUTPUT")]
+    pub json_output: bool,
+    #[command(flatten)]
+    pub engine: CpuEngine,
+}
+
 /// How encoders run.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Engine")]
@@ -342,6 +456,17 @@ pub struct CpuEngine {
     /// How weights are kept in memory; int8 is the fastest, and rounds
     #[arg(long, value_enum, default_value = "f32")]
     pub weights: WeightType,
+}
+
+impl CpuEngine {
+    /// Sets the number of threads for the whole process.
+    pub fn start(&self) -> anyhow::Result<()> {
+        if let Some(threads) = self.threads {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.get());
+            pool.build_global().context("--threads")?;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

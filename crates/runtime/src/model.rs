@@ -225,18 +225,66 @@ impl TextEncoder {
     /// # Errors
     /// If a text is longer than the model takes.
     pub fn embed(&self, texts: &[&Encoding]) -> Result<Vec<f32>, Error> {
-        let encoder = self.engine.encoder();
+        if texts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut vectors = self.pooled(texts)?;
+        let width = vectors.len() / texts.len();
+        if self.normalizes() {
+            self.normalize(width, &mut vectors);
+        }
+        let kept = self.dimensions();
+        if kept < width {
+            let rows = vectors.chunks_exact(width);
+            vectors = rows.flat_map(|row| &row[..kept]).copied().collect();
+        }
+        Ok(vectors)
+    }
+
+    /// Whether the last thing that is done to an embedding, but for leaving out dimensions, is to normalise it.
+    pub fn normalizes(&self) -> bool {
+        matches!(self.embedder.modules.last(), Some(Module::Normalize))
+    }
+
+    /// Divides each vector by its Euclidean norm, as [`Self::embed`] does.
+    ///
+    /// # Panics
+    /// If there are no whole vectors of `width`.
+    pub fn normalize(&self, width: usize, vectors: &mut [f32]) {
+        normalize(self.isa, width, vectors);
+    }
+
+    /// The vectors of every token of tokenised texts, one after the other: `[N, D]`.
+    ///
+    /// # Errors
+    /// If a text is longer than the model takes.
+    pub fn token_vectors(&self, texts: &[&Encoding]) -> Result<Vec<f32>, Error> {
+        let mut vectors = Vec::new();
+        self.engine
+            .run(&self.batch(texts), Rows::All, &mut vectors)?;
+        Ok(vectors)
+    }
+
+    fn batch(&self, texts: &[&Encoding]) -> Batch {
+        let has_segments = self.engine.encoder().embed.segments.is_some();
         let mut batch = Batch::new();
         for text in texts {
-            let segments: &[u32] = if encoder.embed.segments.is_some() {
-                &text.segments
-            } else {
-                &[]
-            };
+            let segments: &[u32] = if has_segments { &text.segments } else { &[] };
             batch.push(&text.ids, segments);
         }
+        batch
+    }
+
+    /// As [`Self::embed`], before the normalisation that [`Self::normalizes`] tells of, and with all dimensions.
+    ///
+    /// # Errors
+    /// If a text is longer than the model takes.
+    pub fn pooled(&self, texts: &[&Encoding]) -> Result<Vec<f32>, Error> {
+        let batch = self.batch(texts);
         let firsts = &batch.offsets[..batch.len()];
-        let only_first = self.embedder.modules.iter().all(|module| match module {
+        let modules = &self.embedder.modules;
+        let modules = &modules[..modules.len() - usize::from(self.normalizes())];
+        let only_first = modules.iter().all(|module| match module {
             Module::Pooling(pooling) => pooling.modes == [PoolingMode::First],
             Module::Dense(_) | Module::Normalize => true,
         });
@@ -246,9 +294,9 @@ impl TextEncoder {
         } else {
             self.engine.run(&batch, Rows::All, &mut vectors)?;
         }
-        let mut width = encoder.width;
+        let mut width = self.engine.encoder().width;
         let mut dense = self.dense.iter();
-        for module in &self.embedder.modules {
+        for module in modules {
             match module {
                 Module::Pooling(_) if only_first => {}
                 Module::Pooling(pooling) => {
@@ -268,11 +316,6 @@ impl TextEncoder {
                 }
                 Module::Normalize => normalize(self.isa, width, &mut vectors),
             }
-        }
-        let kept = self.dimensions();
-        if kept < width {
-            let rows = vectors.chunks_exact(width);
-            vectors = rows.flat_map(|row| &row[..kept]).copied().collect();
         }
         Ok(vectors)
     }

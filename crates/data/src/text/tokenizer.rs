@@ -83,8 +83,10 @@ pub struct Limit {
 /// What happens to texts that do not fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Long {
-    /// Tokens are left out, and [`Encoding::cut`] says how many.
+    /// Tokens are left out, and [`Encoding::cut`] says how many: at the end, or where the folder says.
     Truncate(Shorten),
+    /// The same at the start, whatever the folder says.
+    TruncateStart(Shorten),
     /// They are an error.
     Error,
     /// They become several windows. Of a pair the second text does, and the first stands in every window; a prompt stands
@@ -265,10 +267,12 @@ impl Tokenizer {
                 tokens,
                 max_len: limit.max_len,
             }),
-            Long::Truncate(shorten) => {
+            Long::Truncate(shorten) | Long::TruncateStart(shorten) => {
+                let cuts_left =
+                    self.settings.cuts_left || matches!(limit.long, Long::TruncateStart(_));
                 let kept = shortened(lens, second.is_some(), room, shorten)?;
                 let ranges = [0, 1].map(|text| {
-                    if self.settings.cuts_left {
+                    if cuts_left {
                         lens[text] - kept[text]..lens[text]
                     } else {
                         0..kept[text]

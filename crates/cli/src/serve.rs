@@ -1,0 +1,188 @@
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context;
+use cloze_runtime::cpu::Options;
+use cloze_serve::{Keys, Limits, Listener, Model, Server, Settings};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+
+use crate::arguments::Serve;
+
+/// How often the file of keys is looked at.
+const KEYS_EVERY: Duration = Duration::from_secs(5);
+
+pub fn run(args: &Serve) -> anyhow::Result<()> {
+    log(args)?;
+    args.engine.start()?;
+    let keys = Keys::default();
+    read_keys(args, &keys)?;
+    let limits = limits(args);
+    let options = Options {
+        storage: args.engine.weights.storage(),
+        ..Options::default()
+    };
+    let models: Vec<Model> = args
+        .models
+        .iter()
+        .map(|model| {
+            let (name, folder) = named(model);
+            tracing::info!(model = name, "loading");
+            Model::open(name.to_owned(), folder, options, limits)
+        })
+        .collect::<Result<_, _>>()?;
+    let recorder = recorder()?;
+    let printer = recorder.clone();
+    let settings = Settings {
+        keys: keys.clone(),
+        metrics: Some(Box::new(move || printer.render())),
+        connections: args.max_connections,
+        patience: Duration::from_secs(10),
+        drain: Duration::from_secs(args.drain),
+        payload_bytes: args.payload_limit,
+    };
+    let server = Server::new(models, settings)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("no threads to serve on")?;
+    let drained = runtime.block_on(async {
+        let listener = listener(args).await?;
+        tracing::info!(at = listener.place(), "serving");
+        tokio::spawn(upkeep(args.api_key_file.clone(), keys, recorder));
+        anyhow::Ok(server.run(listener, stopped()).await)
+    })?;
+    anyhow::ensure!(
+        drained,
+        "not everything under way was answered within {} s (--drain)",
+        args.drain
+    );
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// `NAME=FOLDER`, or a folder that is called by its own name.
+fn named(model: &str) -> (&str, &Path) {
+    match model.split_once('=') {
+        Some((name, folder)) if !name.is_empty() && !name.contains('/') => {
+            (name, Path::new(folder))
+        }
+        _ => {
+            let name = Path::new(model).file_name().and_then(|name| name.to_str());
+            (name.unwrap_or(model), Path::new(model))
+        }
+    }
+}
+
+fn limits(args: &Serve) -> Limits {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Limits {
+        batch_tokens: args.max_batch_tokens,
+        waiting_tokens: args.max_waiting_tokens,
+        client_batch_size: args.max_client_batch_size,
+        auto_truncate: args.auto_truncate,
+        timeout: Duration::from_millis(args.request_timeout),
+        payload_bytes: args.payload_limit,
+        tokenizers: args.tokenization_workers.unwrap_or(cores),
+    }
+}
+
+async fn listener(args: &Serve) -> anyhow::Result<Listener> {
+    #[cfg(unix)]
+    if let Some(path) = &args.unix_socket {
+        return Ok(Listener::unix(path.clone())?);
+    }
+    Ok(Listener::tcp(SocketAddr::new(args.hostname, args.port)).await?)
+}
+
+/// Done when the process is asked to end.
+async fn stopped() {
+    let interrupt = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate()).expect("the signal is a usual one");
+        tokio::select! {
+            _ = interrupt => {}
+            _ = terminate.recv() => {}
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = interrupt.await;
+    tracing::info!("stopping: what is under way is answered first");
+}
+
+fn read_keys(args: &Serve, keys: &Keys) -> anyhow::Result<()> {
+    if let Some(path) = &args.api_key_file {
+        keys.replace(keys_in(path)?);
+    } else if let Some(key) = &args.api_key {
+        anyhow::ensure!(!key.is_empty(), "--api-key: expected a key, found none");
+        keys.replace(vec![key.clone()]);
+    }
+    Ok(())
+}
+
+/// The keys of a file, one a line; a line may begin with `#`.
+fn keys_in(path: &Path) -> anyhow::Result<Vec<String>> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let lines = text.lines().map(str::trim);
+    let keys: Vec<String> = lines
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(str::to_owned)
+        .collect();
+    anyhow::ensure!(
+        !keys.is_empty(),
+        "{}: expected keys, one a line, found none",
+        path.display()
+    );
+    Ok(keys)
+}
+
+/// Takes the keys of a changed file, and lets the metrics forget what is old.
+async fn upkeep(path: Option<PathBuf>, keys: Keys, recorder: PrometheusHandle) {
+    let changed = |path: &Path| -> Option<SystemTime> { path.metadata().ok()?.modified().ok() };
+    let mut seen = path.as_deref().and_then(changed);
+    let mut ticks = tokio::time::interval(KEYS_EVERY);
+    loop {
+        ticks.tick().await;
+        recorder.run_upkeep();
+        let Some(path) = &path else { continue };
+        let now = changed(path);
+        if now == seen {
+            continue;
+        }
+        seen = now;
+        match keys_in(path) {
+            Ok(new) => {
+                tracing::info!(count = new.len(), "keys read anew");
+                keys.replace(new);
+            }
+            Err(error) => tracing::warn!("keys stay as they were: {error:#}"),
+        }
+    }
+}
+
+/// Keeps metrics for the whole process.
+fn recorder() -> anyhow::Result<PrometheusHandle> {
+    let seconds: Vec<f64> = (0..18).map(|power| 1e-4 * f64::from(1 << power)).collect();
+    let counts: Vec<f64> = (0..16).map(|power| f64::from(1 << power)).collect();
+    let builder = PrometheusBuilder::new()
+        .set_buckets(&seconds)?
+        .set_buckets_for_metric(Matcher::Prefix("te_batch_next".to_owned()), &counts)?
+        .set_buckets_for_metric(Matcher::Suffix("input_length".to_owned()), &counts)?;
+    Ok(builder.install_recorder()?)
+}
+
+fn log(args: &Serve) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&args.log).context("--log")?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    let result = if args.json_output {
+        builder.json().try_init()
+    } else {
+        builder.try_init()
+    };
+    result.map_err(|error| anyhow::anyhow!("no log: {error}"))
+}

@@ -1,0 +1,21 @@
+//! An HTTP server for pretrained encoders: what comes in is checked, queued, batched by tokens and answered.
+//!
+//! ```text
+//! connection → limits, keys → route → tokenizer → Queue (admission, fair order) → batch → encoder → answer
+//! ```
+//! Routes answer in the shapes of text-embeddings-inference and of the OpenAI embeddings API. Start at [`Server`]; then
+//! [`queue`], where requests meet. The crate reads no environment and installs no logger or recorder: the program does.
+
+mod auth;
+mod error;
+mod input;
+mod model;
+pub mod queue;
+mod route;
+mod server;
+mod watch;
+
+pub use auth::Keys;
+pub use error::{Fault, StartError};
+pub use model::{Limits, Model};
+pub use server::{Listener, Server, Settings};

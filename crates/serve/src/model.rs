@@ -1,0 +1,284 @@
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::http::HeaderMap;
+use cloze_data::text::{Encoding, Long, Shorten};
+use cloze_runtime::Engine;
+use cloze_runtime::cpu::{Options, Storage};
+use cloze_runtime::model::TextEncoder;
+use tokio::sync::Semaphore;
+
+use crate::input::{Item, Side, Taking};
+use crate::queue::{Answer, Bounds, Lost, Queue, Wanted};
+use crate::watch::Times;
+use crate::{Fault, StartError};
+
+/// What a request may ask for, and what may be under way.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Most tokens that are computed together.
+    pub batch_tokens: usize,
+    /// Most tokens waiting or being computed before requests are refused.
+    pub waiting_tokens: usize,
+    /// Most texts of a request.
+    pub client_batch_size: usize,
+    /// Whether texts longer than the model takes are cut where a request does not say.
+    pub auto_truncate: bool,
+    /// Time for a request that does not say.
+    pub timeout: Duration,
+    /// Most bytes of a body.
+    pub payload_bytes: usize,
+    /// Texts turned into tokens at the same time.
+    pub tokenizers: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            // Throughput has its most from about a thousand tokens on; larger batches only make newcomers wait.
+            batch_tokens: 2048,
+            waiting_tokens: 65_536,
+            client_batch_size: 32,
+            auto_truncate: true,
+            timeout: Duration::from_secs(30),
+            payload_bytes: 2_000_000,
+            tokenizers: 1,
+        }
+    }
+}
+
+/// A loaded model, its name, and the line before it.
+pub struct Model {
+    name: String,
+    encoder: Arc<TextEncoder>,
+    queue: Queue,
+    limits: Limits,
+    tokenizers: Semaphore,
+    dtype: &'static str,
+}
+
+impl Model {
+    /// Loads the model of a folder.
+    ///
+    /// # Errors
+    /// As [`TextEncoder::open`], and if the system gives no thread.
+    pub fn open(
+        name: String,
+        path: &Path,
+        options: Options,
+        limits: Limits,
+    ) -> Result<Self, StartError> {
+        let encoder = Arc::new(TextEncoder::open(path, options)?);
+        let bounds = Bounds {
+            batch_tokens: limits.batch_tokens,
+            waiting_tokens: limits.waiting_tokens,
+        };
+        let compute = {
+            let encoder = encoder.clone();
+            move |wanted, texts: &[&Encoding]| run(&encoder, wanted, texts)
+        };
+        let queue = Queue::new(bounds, Arc::new(compute)).map_err(|source| StartError::Io {
+            what: format!("a thread for model {name:?}"),
+            source,
+        })?;
+        Ok(Self {
+            name,
+            encoder,
+            queue,
+            limits,
+            tokenizers: Semaphore::new(limits.tokenizers.max(1)),
+            dtype: match options.storage {
+                Storage::F32 => "float32",
+                Storage::F16 => "float16",
+                Storage::Bf16 => "bfloat16",
+                Storage::Int8 => "int8",
+            },
+        })
+    }
+
+    /// What clients call it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How its weights are kept.
+    pub fn dtype(&self) -> &'static str {
+        self.dtype
+    }
+
+    /// The encoder itself.
+    pub fn encoder(&self) -> &TextEncoder {
+        &self.encoder
+    }
+
+    /// What requests may ask of it.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The line before it.
+    pub fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    /// The moment by which a request wants its answer: `x-request-timeout` in milliseconds, at most the server's own.
+    pub(crate) fn deadline(&self, headers: &HeaderMap) -> Result<Instant, Fault> {
+        let own = self.limits.timeout;
+        let Some(header) = headers.get("x-request-timeout") else {
+            return Ok(Instant::now() + own);
+        };
+        let asked = header.to_str().ok().and_then(|text| text.parse().ok());
+        let Some(asked) = asked else {
+            return Err(Fault::Validation(format!(
+                "header x-request-timeout: expected milliseconds, found {header:?}"
+            )));
+        };
+        Ok(Instant::now() + own.min(Duration::from_millis(asked)))
+    }
+
+    /// Checks how many texts there are; `what` names the field.
+    pub(crate) fn check_count(&self, what: &'static str, count: usize) -> Result<(), Fault> {
+        let most = self.limits.client_batch_size;
+        match count {
+            0 => Err(Fault::Empty(what)),
+            count if count > most => Err(Fault::Validation(format!(
+                "batch size {count} > maximum allowed batch size {most}"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Texts into tokens, on a thread that may be busy with it; adds the time and sizes to `times`.
+    pub(crate) async fn tokenize(
+        self: &Arc<Self>,
+        items: Vec<Item>,
+        taking: Taking,
+        times: &mut Times,
+    ) -> Result<Vec<Encoding>, Fault> {
+        let start = Instant::now();
+        let characters = |item: &Item| match item {
+            Item::Text(text) => text.chars().count(),
+            Item::Ids(_) => 0,
+        };
+        times.characters += items.iter().map(characters).sum::<usize>();
+        let permit = self.tokenizers.acquire().await;
+        let model = self.clone();
+        let work = move || {
+            let encode = |item| model.encode(item, &taking);
+            items.into_iter().map(encode).collect::<Result<_, _>>()
+        };
+        let encodings: Vec<Encoding> = tokio::task::spawn_blocking(work)
+            .await
+            .map_err(|_| Fault::Tokenizer("it gave up on this text".to_owned()))??;
+        drop(permit);
+        times.tokens += encodings.iter().map(Encoding::len).sum::<usize>();
+        times.tokenization += start.elapsed();
+        Ok(encodings)
+    }
+
+    fn encode(&self, item: Item, taking: &Taking) -> Result<Encoding, Fault> {
+        let max_len = self.encoder.max_len();
+        let cuts = taking.truncate.unwrap_or(self.limits.auto_truncate);
+        let fail = |error: cloze_runtime::Error| match error {
+            cloze_runtime::Error::Batch(message) => Fault::Validation(message),
+            cloze_runtime::Error::Text(cloze_data::Error::TooLong { tokens, max_len }) => {
+                Fault::Validation(format!(
+                    "`inputs` must have at most {max_len} tokens, found {tokens}; shorten it or send \"truncate\": true"
+                ))
+            }
+            other => Fault::Tokenizer(other.to_string()),
+        };
+        let encoding = match item {
+            Item::Text(text) => {
+                let long = match (cuts, taking.truncation_direction) {
+                    (false, _) => Long::Error,
+                    (true, Side::Right) => Long::Truncate(Shorten::LongestFirst),
+                    (true, Side::Left) => Long::TruncateStart(Shorten::LongestFirst),
+                };
+                let windows = self
+                    .encoder
+                    .windows(&text, taking.prompt_name.as_deref(), long);
+                let windows = windows.map_err(fail)?;
+                let only = windows.into_iter().next();
+                only.expect("a text that is not chunked is one window")
+            }
+            Item::Ids(mut ids) => {
+                if taking.prompt_name.is_some() {
+                    return Err(Fault::Validation(
+                        "`prompt_name` goes before texts, not before token ids".to_owned(),
+                    ));
+                }
+                let tokenizer = self.encoder.tokenizer();
+                let specials = tokenizer.specials(false).map_err(|e| fail(e.into()))?;
+                let room = max_len.saturating_sub(specials);
+                if cuts && ids.len() > room {
+                    match taking.truncation_direction {
+                        Side::Right => ids.truncate(room),
+                        Side::Left => drop(ids.drain(..ids.len() - room)),
+                    }
+                }
+                let vocabulary = self.encoder.engine().encoder().embed.vocab;
+                if let Some(id) = ids.iter().find(|&&id| id as usize >= vocabulary) {
+                    return Err(Fault::Validation(format!(
+                        "`inputs`: expected token ids below {vocabulary}, found {id}"
+                    )));
+                }
+                let encoded = tokenizer.encode_ids(&ids, max_len);
+                encoded.map_err(|e| fail(e.into()))?
+            }
+        };
+        if encoding.is_empty() {
+            return Err(Fault::Validation(
+                "`inputs`: expected texts with at least one token, found one without".to_owned(),
+            ));
+        }
+        Ok(encoding)
+    }
+
+    /// The answers to texts, in order; adds the times to `times`.
+    pub(crate) async fn run(
+        &self,
+        encodings: Vec<Encoding>,
+        wanted: Wanted,
+        deadline: Instant,
+        times: &mut Times,
+    ) -> Result<Vec<Answer>, Fault> {
+        let places = self.queue.submit(encodings, wanted, deadline)?;
+        let mut answers = Vec::with_capacity(places.len());
+        for place in places {
+            let answer = tokio::time::timeout_at(deadline.into(), place).await;
+            let answer = answer.map_err(|_| Lost::Late)?;
+            answers.push(answer.map_err(|_| Lost::Closed)??);
+        }
+        let most = |time: fn(&Answer) -> Duration| answers.iter().map(time).max();
+        times.queue += most(|answer| answer.queued).unwrap_or_default();
+        times.inference += most(|answer| answer.computed).unwrap_or_default();
+        Ok(answers)
+    }
+}
+
+fn run(
+    encoder: &TextEncoder,
+    wanted: Wanted,
+    texts: &[&Encoding],
+) -> Result<Vec<Vec<f32>>, String> {
+    match wanted {
+        Wanted::Pooled => {
+            let vectors = encoder.pooled(texts).map_err(|e| e.to_string())?;
+            let width = vectors.len() / texts.len();
+            Ok(vectors.chunks_exact(width).map(<[f32]>::to_vec).collect())
+        }
+        Wanted::Tokens => {
+            let vectors = encoder.token_vectors(texts).map_err(|e| e.to_string())?;
+            let width = encoder.engine().encoder().width;
+            let mut rest = vectors.as_slice();
+            let each = texts.iter().map(|text| {
+                let (here, after) = rest.split_at(text.len() * width);
+                rest = after;
+                here.to_vec()
+            });
+            Ok(each.collect())
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! One file per route; [`router`] puts them together.
+
+mod decode;
+mod embed;
+mod embed_all;
+mod health;
+mod info;
+mod open_ai;
+mod similarity;
+mod tokenize;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use axum::Json;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use cloze_data::text::Encoding;
+use cloze_runtime::model::TextEncoder;
+use serde::Serialize;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::input::{Item, Taking};
+use crate::queue::{Answer, Wanted};
+use crate::watch::{self, Times};
+use crate::{Fault, Model};
+
+/// What routes share.
+pub struct Shared {
+    /// In the order they were given; the first answers where no model is named.
+    pub models: Vec<Arc<Model>>,
+    /// Whether the server stops taking requests.
+    pub is_stopping: AtomicBool,
+    /// Prints the metrics.
+    pub metrics: Option<Box<dyn Fn() -> String + Send + Sync>>,
+}
+
+pub type State = axum::extract::State<Arc<Shared>>;
+
+impl Shared {
+    pub fn first(&self) -> &Arc<Model> {
+        &self.models[0]
+    }
+
+    pub fn named(&self, name: &str) -> Option<&Arc<Model>> {
+        self.models.iter().find(|model| model.name() == name)
+    }
+}
+
+/// The routes that ask for a key, those that do not, and the description of all.
+pub fn router() -> (
+    axum::Router<Arc<Shared>>,
+    axum::Router<Arc<Shared>>,
+    OpenApi,
+) {
+    let (asked, mut description) = OpenApiRouter::new()
+        .routes(routes!(embed::embed))
+        .routes(routes!(embed_all::embed_all))
+        .routes(routes!(similarity::similarity))
+        .routes(routes!(tokenize::tokenize))
+        .routes(routes!(decode::decode))
+        .routes(routes!(info::info))
+        .routes(routes!(open_ai::embeddings))
+        .routes(routes!(open_ai::models))
+        .split_for_parts();
+    let (open, others) = OpenApiRouter::new()
+        .routes(routes!(health::health))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::ping))
+        .routes(routes!(health::metrics))
+        .split_for_parts();
+    description.merge(others);
+    "Cloze".clone_into(&mut description.info.title);
+    (asked, open, description)
+}
+
+/// Starts the clock of a request about `count` texts.
+pub fn start<'a>(
+    model: &'a Arc<Model>,
+    headers: &HeaderMap,
+    count: usize,
+) -> Result<Request<'a>, Fault> {
+    let method = if count == 1 { "single" } else { "batch" };
+    watch::request(method);
+    Ok(Request {
+        model,
+        method,
+        start: Instant::now(),
+        deadline: model.deadline(headers)?,
+        times: Times::default(),
+    })
+}
+
+/// A request under way.
+pub struct Request<'a> {
+    model: &'a Arc<Model>,
+    method: &'static str,
+    start: Instant,
+    deadline: Instant,
+    times: Times,
+}
+
+impl Request<'_> {
+    /// The tokens of texts; `what` names the field that they stood in.
+    pub async fn tokenize(
+        &mut self,
+        what: &'static str,
+        items: Vec<Item>,
+        taking: Taking,
+    ) -> Result<Vec<Encoding>, Fault> {
+        self.model.check_count(what, items.len())?;
+        self.model.tokenize(items, taking, &mut self.times).await
+    }
+
+    /// What is wanted of each text.
+    pub async fn compute(
+        &mut self,
+        what: &'static str,
+        items: Vec<Item>,
+        taking: Taking,
+        wanted: Wanted,
+    ) -> Result<Vec<Answer>, Fault> {
+        let encodings = self.tokenize(what, items, taking).await?;
+        let (model, times) = (self.model, &mut self.times);
+        model.run(encodings, wanted, self.deadline, times).await
+    }
+
+    /// The answer, with the headers that say where the time went.
+    pub fn answer(mut self, body: impl Serialize) -> Response {
+        self.times.total = self.start.elapsed();
+        watch::success(self.method, &self.times);
+        let mut response = Json(body).into_response();
+        let headers = response.headers_mut();
+        let ms = |time: Duration| time.as_millis() as u64;
+        let times = &self.times;
+        for (name, value) in [
+            ("x-compute-time", ms(times.total)),
+            ("x-compute-characters", times.characters as u64),
+            ("x-compute-tokens", times.tokens as u64),
+            ("x-total-time", ms(times.total)),
+            ("x-tokenization-time", ms(times.tokenization)),
+            ("x-queue-time", ms(times.queue)),
+            ("x-inference-time", ms(times.inference)),
+        ] {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from(value));
+        }
+        let kind = HeaderName::from_static("x-compute-type");
+        headers.insert(kind, HeaderValue::from_static("cpu"));
+        response
+    }
+}
+
+/// A pooled vector as the request wants it: the first of its dimensions, then normalised; or, where the request does not
+/// name any, as the library gives it: normalised, then cut where the folder says so.
+fn shaped(
+    encoder: &TextEncoder,
+    pooled: &[f32],
+    dimensions: Option<usize>,
+    normalize: bool,
+) -> Result<Vec<f32>, Fault> {
+    let kept = dimensions.unwrap_or(pooled.len());
+    if kept == 0 || kept > pooled.len() {
+        return Err(Fault::Validation(format!(
+            "`dimensions`: expected 1 to {}, found {kept}",
+            pooled.len()
+        )));
+    }
+    let mut vector = pooled[..kept].to_vec();
+    if normalize {
+        encoder.normalize(kept, &mut vector);
+    }
+    if dimensions.is_none() {
+        vector.truncate(encoder.dimensions());
+    }
+    Ok(vector)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_is_described_once() {
+        let (_, _, description) = router();
+        let paths = &description.paths.paths;
+        for path in [
+            "/embed",
+            "/embed_all",
+            "/similarity",
+            "/tokenize",
+            "/decode",
+            "/info",
+            "/v1/embeddings",
+            "/v1/models",
+            "/health",
+            "/ready",
+            "/ping",
+            "/metrics",
+        ] {
+            assert!(paths.contains_key(path), "{path}");
+        }
+        assert_eq!(paths.len(), 12);
+    }
+}

@@ -1,0 +1,58 @@
+//! What is counted and timed, under the names of text-embeddings-inference where it has one.
+
+use std::time::Duration;
+
+use metrics::{counter, gauge, histogram};
+
+/// Texts in line.
+pub fn queue(len: usize) {
+    gauge!("te_queue_size").set(len as f64);
+}
+
+/// A batch is computed.
+pub fn batch(texts: usize, tokens: usize) {
+    histogram!("te_batch_next_size").record(texts as f64);
+    histogram!("te_batch_next_tokens").record(tokens as f64);
+}
+
+/// The encoder panicked.
+pub fn panicked() {
+    counter!("cloze_encoder_panics").increment(1);
+}
+
+/// A request came.
+pub fn request(method: &'static str) {
+    counter!("te_request_count", "method" => method).increment(1);
+}
+
+/// A request was refused or failed.
+pub fn failure(kind: &'static str) {
+    counter!("te_request_failure", "err" => kind).increment(1);
+}
+
+/// Where a request's time went.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Times {
+    /// From the body to the answer.
+    pub total: Duration,
+    /// Texts into tokens.
+    pub tokenization: Duration,
+    /// In line, the longest of its texts.
+    pub queue: Duration,
+    /// The encoder, the longest of its texts.
+    pub inference: Duration,
+    /// Tokens of all texts.
+    pub tokens: usize,
+    /// Characters of all texts.
+    pub characters: usize,
+}
+
+/// A request was answered.
+pub fn success(method: &'static str, times: &Times) {
+    counter!("te_request_success", "method" => method).increment(1);
+    histogram!("te_request_duration").record(times.total.as_secs_f64());
+    histogram!("te_request_tokenization_duration").record(times.tokenization.as_secs_f64());
+    histogram!("te_request_queue_duration").record(times.queue.as_secs_f64());
+    histogram!("te_request_inference_duration").record(times.inference.as_secs_f64());
+    histogram!("te_request_input_length").record(times.tokens as f64);
+}

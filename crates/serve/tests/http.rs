@@ -1,0 +1,400 @@
+//! The routes over a small model, without a network; then over a real socket what only a socket shows.
+
+use std::path::Path;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{Request, Response, StatusCode, header};
+use cloze_runtime::cpu::Options;
+use cloze_runtime::model::TextEncoder;
+use cloze_serve::{Keys, Limits, Listener, Model, Server, Settings};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tower::ServiceExt;
+
+const FOLDER: &str = "../runtime/tests/golden/sentence-v6";
+
+fn folder() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(FOLDER)
+}
+
+fn settings(keys: Keys) -> Settings {
+    Settings {
+        keys,
+        metrics: None,
+        connections: 16,
+        patience: Duration::from_millis(300),
+        drain: Duration::from_secs(10),
+        payload_bytes: 10_000,
+    }
+}
+
+fn server_with(limits: Limits, keys: Keys) -> Server {
+    let options = Options {
+        threads: Some(1),
+        ..Options::default()
+    };
+    let model = Model::open("tiny".into(), &folder(), options, limits).unwrap();
+    Server::new(vec![model], settings(keys)).unwrap()
+}
+
+fn server() -> Server {
+    server_with(Limits::default(), Keys::default())
+}
+
+async fn send(server: &Server, request: Request<Body>) -> Response<Body> {
+    server.router().oneshot(request).await.unwrap()
+}
+
+async fn post(server: &Server, path: &str, body: &Value) -> (StatusCode, Value) {
+    let request = Request::post(path)
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Body::from(body.to_string()));
+    let response = send(server, request.unwrap()).await;
+    let status = response.status();
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    (
+        status,
+        serde_json::from_slice(&bytes).unwrap_or(Value::Null),
+    )
+}
+
+fn floats(value: &Value) -> Vec<f32> {
+    let numbers = value.as_array().unwrap().iter();
+    numbers.map(|x| x.as_f64().unwrap() as f32).collect()
+}
+
+/// What the library says of texts.
+fn expected(texts: &[&str]) -> Vec<Vec<f32>> {
+    let model = TextEncoder::open(&folder(), Options::default()).unwrap();
+    let encodings: Vec<_> = texts
+        .iter()
+        .map(|t| model.encode(t, None).unwrap())
+        .collect();
+    let vectors = model.embed(&encodings.iter().collect::<Vec<_>>()).unwrap();
+    let width = model.dimensions();
+    vectors.chunks_exact(width).map(<[f32]>::to_vec).collect()
+}
+
+const TEXTS: [&str; 3] = ["the cat sat", "a dog", ""];
+
+#[tokio::test]
+async fn embeddings_have_the_bits_that_the_library_gives() {
+    let server = server();
+    let (status, found) = post(&server, "/embed", &json!({"inputs": TEXTS})).await;
+    assert_eq!(status, StatusCode::OK);
+    let found: Vec<_> = found.as_array().unwrap().iter().map(floats).collect();
+    assert_eq!(found, expected(&TEXTS));
+    let (_, alone) = post(&server, "/embed", &json!({"inputs": TEXTS[0]})).await;
+    assert_eq!(floats(&alone[0]), found[0]);
+
+    let body =
+        json!({"input": TEXTS, "model": "anything", "encoding_format": "base64", "user": "me"});
+    let (status, answer) = post(&server, "/v1/embeddings", &body).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(answer["object"], "list");
+    assert_eq!(answer["model"], "tiny");
+    assert!(answer["usage"]["total_tokens"].as_u64().unwrap() >= 6);
+    for (index, expected) in found.iter().enumerate() {
+        use base64::Engine;
+        let datum = &answer["data"][index];
+        assert_eq!(datum["index"], index);
+        let text = datum["embedding"].as_str().unwrap();
+        let bytes = base64::prelude::BASE64_STANDARD.decode(text).unwrap();
+        let (words, rest) = bytes.as_chunks();
+        assert!(rest.is_empty());
+        let floats: Vec<_> = words.iter().map(|&word| f32::from_le_bytes(word)).collect();
+        assert_eq!(&floats, expected);
+    }
+}
+
+#[tokio::test]
+async fn dimensions_are_cut_before_normalising() {
+    let server = server();
+    let raw = json!({"inputs": "the cat sat", "normalize": false});
+    let (_, raw) = post(&server, "/embed", &raw).await;
+    let raw = floats(&raw[0]);
+    let body = json!({"inputs": "the cat sat", "dimensions": 3});
+    let (_, cut) = post(&server, "/embed", &body).await;
+    let norm = raw[..3].iter().map(|x| x * x).sum::<f32>().sqrt();
+    for (cut, raw) in floats(&cut[0]).iter().zip(&raw) {
+        assert!((cut - raw / norm).abs() < 1e-6, "{cut} {raw}");
+    }
+    for wrong in [0, 10_000] {
+        let body = json!({"inputs": "x", "dimensions": wrong});
+        let (status, fault) = post(&server, "/embed", &body).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(fault["error_type"], "Validation");
+    }
+}
+
+#[tokio::test]
+async fn tokens_go_there_and_back() {
+    let server = server();
+    let (_, tokens) = post(&server, "/tokenize", &json!({"inputs": "the cat sat"})).await;
+    let tokens = tokens[0].as_array().unwrap();
+    assert_eq!(tokens[0]["special"], true);
+    assert!(tokens[0].get("start").is_none());
+    assert_eq!(tokens[1]["text"], "the");
+    assert_eq!(
+        (&tokens[1]["start"], &tokens[1]["stop"]),
+        (&json!(0), &json!(3))
+    );
+    let ids: Vec<&Value> = tokens.iter().map(|token| &token["id"]).collect();
+    let (_, texts) = post(&server, "/decode", &json!({"ids": ids})).await;
+    assert_eq!(texts, json!(["the cat sat"]));
+
+    // Ids without the special ones are the same text.
+    let inner = &ids[1..ids.len() - 1];
+    let (_, of_ids) = post(&server, "/embed", &json!({"inputs": inner})).await;
+    let (_, of_text) = post(&server, "/embed", &json!({"inputs": "the cat sat"})).await;
+    assert_eq!(of_ids, of_text);
+    let body = json!({"inputs": ["the cat sat", inner]});
+    let (_, mixed) = post(&server, "/embed", &body).await;
+    assert_eq!(mixed[0], mixed[1]);
+    let (_, vectors) = post(&server, "/embed_all", &json!({"inputs": "the cat sat"})).await;
+    assert_eq!(vectors[0].as_array().unwrap().len(), ids.len());
+}
+
+#[tokio::test]
+async fn similarity_is_the_cosine() {
+    let body = json!({"inputs": {"source_sentence": TEXTS[0], "sentences": [TEXTS[0], TEXTS[1]]}});
+    let (_, found) = post(&server(), "/similarity", &body).await;
+    let found = floats(&found);
+    let vectors = expected(&TEXTS[..2]);
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+    let [a, b] = [&vectors[0][..], &vectors[1][..]];
+    let cosine = dot(a, b) / (dot(a, a) * dot(b, b)).sqrt();
+    assert!((found[0] - 1.0).abs() < 1e-6 && (found[1] - cosine).abs() < 1e-6);
+}
+
+#[tokio::test]
+async fn faults_say_what_was_expected() {
+    let limits = Limits {
+        client_batch_size: 2,
+        auto_truncate: false,
+        ..Limits::default()
+    };
+    let server = server_with(limits, Keys::default());
+    let long = "cat ".repeat(2000);
+    for (path, body, status, kind, message) in [
+        (
+            "/embed",
+            json!({"inputs": []}),
+            400,
+            "Empty",
+            "`inputs` cannot be empty",
+        ),
+        (
+            "/embed",
+            json!({"inputs": ["a", "b", "c"]}),
+            422,
+            "Validation",
+            "batch size 3 > maximum allowed batch size 2",
+        ),
+        (
+            "/embed",
+            json!({"inputs": long}),
+            422,
+            "Validation",
+            "must have at most",
+        ),
+        (
+            "/embed",
+            json!({"inputs": [[9_999_999]]}),
+            422,
+            "Validation",
+            "token ids below",
+        ),
+        (
+            "/embed",
+            json!({"inputs": "a", "prompt_name": "none"}),
+            422,
+            "Validation",
+            "expected a prompt",
+        ),
+        (
+            "/embed",
+            json!({"inputs": {"a": 1}}),
+            422,
+            "Validation",
+            "expected a text",
+        ),
+        (
+            "/embed",
+            json!({}),
+            422,
+            "Validation",
+            "missing field `inputs`",
+        ),
+        (
+            "/decode",
+            json!({"ids": []}),
+            400,
+            "Empty",
+            "cannot be empty",
+        ),
+    ] {
+        let (found, fault) = post(&server, path, &body).await;
+        assert_eq!(found.as_u16(), status, "{fault}");
+        assert_eq!(fault["error_type"], kind);
+        assert!(
+            fault["error"].as_str().unwrap().contains(message),
+            "{fault}"
+        );
+    }
+    let body = json!({"inputs": long, "truncate": true});
+    let (status, right) = post(&server, "/embed", &body).await;
+    assert_eq!(status, StatusCode::OK);
+    let text = format!("dog {long}");
+    let body = |side| json!({"inputs": text, "truncate": true, "truncation_direction": side});
+    let (_, left) = post(&server, "/embed", &body("Left")).await;
+    assert_eq!(left, right, "the only other word was cut off");
+    assert_ne!(post(&server, "/embed", &body("right")).await.1, right);
+
+    let (status, fault) = post(&server, "/v1/embeddings", &json!({"input": []})).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert_eq!(
+        (&fault["code"], &fault["type"]),
+        (&json!(400), &json!("Empty"))
+    );
+    let (status, fault) = post(&server, "/v1/embeddings", &json!({"input": 3.5})).await;
+    assert_eq!(
+        (status.as_u16(), &fault["type"]),
+        (422, &json!("Validation"))
+    );
+
+    let raw = |body: &str, kind: &str| {
+        let request = Request::post("/embed").header(header::CONTENT_TYPE, kind);
+        request.body(Body::from(body.to_owned())).unwrap()
+    };
+    for (body, kind, status) in [
+        ("{\"inputs\": \"\\ud800\"}", "application/json", 422),
+        (
+            &*format!("{}{}", "[".repeat(5000), "]".repeat(4000)),
+            "application/json",
+            422,
+        ),
+        ("{\"inputs\": \"a\"}", "text/plain", 415),
+        (&*"x".repeat(20_000), "application/json", 413),
+        ("", "application/json", 422),
+    ] {
+        let found = send(&server, raw(body, kind)).await.status();
+        assert_eq!(found.as_u16(), status, "{body:.40}");
+    }
+    let request = Request::post("/embed")
+        .header(header::CONTENT_TYPE, "application/json")
+        .header("x-request-timeout", "soon");
+    let request = request.body(Body::from("{\"inputs\": \"a\"}")).unwrap();
+    assert_eq!(send(&server, request).await.status(), 422);
+}
+
+#[tokio::test]
+async fn keys_let_in_and_health_is_open() {
+    let keys = Keys::default();
+    keys.replace(vec!["secret".into()]);
+    let server = server_with(Limits::default(), keys.clone());
+    let get = |path: &str, key: Option<&str>| {
+        let mut request = Request::get(path);
+        if let Some(key) = key {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {key}"));
+        }
+        request.body(Body::empty()).unwrap()
+    };
+    assert_eq!(send(&server, get("/info", None)).await.status(), 401);
+    assert_eq!(
+        send(&server, get("/info", Some("secre"))).await.status(),
+        401
+    );
+    assert_eq!(
+        send(&server, get("/info", Some("secret"))).await.status(),
+        200
+    );
+    keys.replace(vec!["other".into()]);
+    assert_eq!(
+        send(&server, get("/info", Some("secret"))).await.status(),
+        401
+    );
+    for path in ["/health", "/ready", "/ping", "/api-doc/openapi.json"] {
+        assert_eq!(send(&server, get(path, None)).await.status(), 200, "{path}");
+    }
+    assert_eq!(
+        send(&server, get("/nothing", Some("other"))).await.status(),
+        404
+    );
+}
+
+#[tokio::test]
+async fn info_and_models_name_what_is_served() {
+    let server = server();
+    let request = Request::get("/info").body(Body::empty()).unwrap();
+    let response = send(&server, request).await;
+    assert!(response.headers().contains_key("x-request-id"));
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    let info: Value = serde_json::from_slice(&bytes).unwrap();
+    assert_eq!(info["model_id"], "tiny");
+    assert!(info["model_type"]["embedding"]["pooling"].is_string());
+    let request = Request::get("/v1/models").body(Body::empty()).unwrap();
+    let bytes = send(&server, request)
+        .await
+        .into_body()
+        .collect()
+        .await
+        .unwrap()
+        .to_bytes();
+    let models: Value = serde_json::from_slice(&bytes).unwrap();
+    assert_eq!(models["data"][0]["id"], "tiny");
+}
+
+/// What a client reads until the server closes.
+async fn talk(stream: &mut TcpStream, text: &str) -> String {
+    stream.write_all(text.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    // A reset is a close too.
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_and_broken_clients_are_let_go_and_a_stop_answers_what_is_under_way() {
+    let server = server();
+    let listener = Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = listener.place().trim_start_matches("http://").to_owned();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(server.run(listener, async {
+        let _ = stopped.await;
+    }));
+
+    // A head that never ends, and a body that never comes.
+    let mut slow = TcpStream::connect(&address).await.unwrap();
+    let answer = talk(&mut slow, "POST /embed HTTP/1.1\r\nhost: x\r\n").await;
+    assert!(answer.is_empty() || answer.contains("408"), "{answer}");
+    let mut half = TcpStream::connect(&address).await.unwrap();
+    let head = "POST /embed HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{";
+    let answer = talk(&mut half, head).await;
+    assert!(!answer.contains("200 OK"), "{answer}");
+    let mut noise = TcpStream::connect(&address).await.unwrap();
+    let answer = talk(&mut noise, "\u{0}\u{1}\u{2} nonsense\r\n\r\n").await;
+    assert!(answer.contains("400"), "{answer}");
+
+    let body = json!({"inputs": vec!["the cat sat on a dog"; 32]}).to_string();
+    let request = format!(
+        "POST /embed HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    // One client hangs up before its answer comes; the others get theirs.
+    let mut gone = TcpStream::connect(&address).await.unwrap();
+    gone.write_all(request.as_bytes()).await.unwrap();
+    drop(gone);
+    let mut last = TcpStream::connect(&address).await.unwrap();
+    last.write_all(request.as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    stop.send(()).unwrap();
+    let mut answer = Vec::new();
+    last.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200 OK"));
+    assert!(running.await.unwrap(), "everything was answered in time");
+    assert!(TcpStream::connect(&address).await.is_err());
+}

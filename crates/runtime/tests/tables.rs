@@ -23,13 +23,14 @@ const BESIDE_BYTES: usize = 512 << 10;
 /// The small BERT of the golden tests in `to`, its vocabulary made `ROWS` long; returns the bytes of that.
 fn enlarged(to: &Path, dtype: Dtype) -> usize {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/bert");
-    let config = fs::read_to_string(from.join("config.json")).unwrap();
-    let mut config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    let config = fs::read_to_string(from.join("config.json")).expect("a copy of the golden model");
+    let mut config: serde_json::Value =
+        serde_json::from_str(&config).expect("a copy of the golden model");
     config["vocab_size"] = ROWS.into();
-    fs::write(to.join("config.json"), config.to_string()).unwrap();
+    fs::write(to.join("config.json"), config.to_string()).expect("a copy of the golden model");
 
-    let file = fs::read(from.join("model.safetensors")).unwrap();
-    let known = SafeTensors::deserialize(&file).unwrap();
+    let file = fs::read(from.join("model.safetensors")).expect("a copy of the golden model");
+    let known = SafeTensors::deserialize(&file).expect("a copy of the golden model");
     let mut tensors: BTreeMap<String, TensorView> = known.tensors().into_iter().collect();
     let name = tensors.keys().find(|name| name.ends_with(TABLE));
     let name = name.expect("a table of tokens").clone();
@@ -42,9 +43,11 @@ fn enlarged(to: &Path, dtype: Dtype) -> usize {
             .flat_map(|x| half::bf16::from_f32(x).to_le_bytes())
             .collect(),
     };
-    let table = TensorView::new(dtype, vec![ROWS, width], &bytes).unwrap();
+    let table =
+        TensorView::new(dtype, vec![ROWS, width], &bytes).expect("a copy of the golden model");
     tensors.insert(name, table);
-    serialize_to_file(tensors, None, &to.join("model.safetensors")).unwrap();
+    serialize_to_file(tensors, None, &to.join("model.safetensors"))
+        .expect("a copy of the golden model");
     bytes.len()
 }
 

@@ -181,6 +181,7 @@ unsafe impl Vector for Avx2 {
         _mm256_castsi256_ps(less)
     }
 
+    #[expect(clippy::needless_range_loop, reason = "a column of every four")]
     #[inline(always)]
     unsafe fn transpose(row: impl Fn(usize) -> *const f32, to: *mut f32, stride: usize) {
         // Of four rows, half h of fours[c] is column 4·h + c.

@@ -169,6 +169,7 @@ unsafe impl Vector for Avx512 {
         _mm512_cmplt_epu32_mask(a, b)
     }
 
+    #[expect(clippy::needless_range_loop, reason = "a column of every four")]
     #[inline(always)]
     unsafe fn transpose(row: impl Fn(usize) -> *const f32, to: *mut f32, stride: usize) {
         // Of four rows, quarter q of fours[c] is column 4·q + c.

@@ -98,7 +98,7 @@ pub unsafe fn gelu_rational<V: Vector>(x: V) -> V {
     let p = p.fma(square, V::splat(3.293_581_5e-2));
     let p = p.fma(square, V::splat(0.398_942_26));
     let q = V::splat(1.237_169_5e-6);
-    let q = q.fma(square, V::splat(7.135_250_4e-5));
+    let q = q.fma(square, V::splat(7.135_25e-5));
     let q = q.fma(square, V::splat(1.836_573_8e-3));
     let q = q.fma(square, V::splat(2.813_884_3e-2));
     let q = q.fma(square, V::splat(0.249_224_07));

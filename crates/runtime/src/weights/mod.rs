@@ -212,7 +212,7 @@ impl Weights {
 }
 
 /// Bytes that are read at once.
-const BUFFER_BYTES: usize = 32 << 10;
+const BUFFER_BYTES: usize = 16 << 10;
 
 impl Tensor {
     /// The bytes of values from `first` on, counted row-major, of a tensor with strides.

@@ -4,12 +4,13 @@ mod agree;
 
 use agree::{Odd, assert_close, assert_threads_do_not_matter, bits, numbers, wide};
 use cloze_kernels::op::encode::convolution::{Convolution, convolve};
-use cloze_kernels::op::encode::embed::{Embed, embed};
+use cloze_kernels::op::encode::embed::{Embed, Table, embed};
 use cloze_kernels::op::encode::norm::{
     Norm, add_norm, add_norm_into, norm, norm_into, norm_queries_and_keys,
 };
 use cloze_kernels::op::encode::pool::{Pool, normalize, pool};
 use cloze_kernels::op::encode::score::{sigmoid, softmax};
+use cloze_kernels::op::packed::Storage;
 use cloze_kernels::{Isa, reference};
 use proptest::prelude::*;
 
@@ -90,6 +91,7 @@ proptest! {
         positions: bool,
         segments in 0_usize..3,
         normed: bool,
+        kept in 0_usize..3,
     ) {
         let offsets = offsets(&lengths);
         let tokens = lengths.iter().sum::<usize>();
@@ -99,9 +101,11 @@ proptest! {
         let table = |seed, rows: usize| numbers(seed, rows * width);
         let (by_token, by_place, by_kind) = (table(1, 11), table(2, 32), table(3, 2));
         let gain = numbers(4, width);
+        // All signs, and exponents about zero, whichever of the two kinds it is: these end at infinity, which weights lack.
+        let halves: Vec<u16> = (0..11 * width as u32).map(|i| (i * 40_503 & 0xbfff) as u16).collect();
         let tables = Embed {
             width,
-            tokens: &by_token,
+            tokens: [Table::F32(&by_token), Table::Bf16(&halves), Table::F16(&halves)][kept],
             positions: positions.then_some((&by_place[..], 2)),
             segments: (segments > 0).then_some(&by_kind[..]),
             norm: normed.then_some(Norm { gain: &gain, bias: None, eps: EPS, centred: true }),
@@ -261,7 +265,7 @@ fn threads_and_neighbours_do_not_matter() {
     let ids: Vec<u32> = (0..tokens as u32).collect();
     let tables = Embed {
         width,
-        tokens: &x,
+        tokens: Table::F32(&x),
         positions: Some((&x, 5)),
         segments: None,
         norm: Some(by),
@@ -312,11 +316,35 @@ fn threads_and_neighbours_do_not_matter() {
 }
 
 #[test]
+fn bytes_are_a_table_only_where_their_numbers_can_be_read() {
+    let floats = [1.5_f32, -0.25, 3.0];
+    // Room for the floats at an address that is a multiple of four, then at one that is not.
+    let mut room = [0_u8; 16];
+    let aligned = room.as_ptr().align_offset(4);
+    for (at, is_readable) in [(aligned, true), (aligned + 1, false)] {
+        for (place, float) in floats.iter().enumerate() {
+            room[at + 4 * place..][..4].copy_from_slice(&float.to_le_bytes());
+        }
+        let bytes = &room[at..at + 12];
+        let table = Table::from_bytes(bytes, Storage::F32);
+        let found = table.map(|table| match table {
+            Table::F32(found) => found.to_vec(),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(found, is_readable.then(|| floats.to_vec()));
+        let halves = Table::from_bytes(bytes, Storage::Bf16);
+        assert_eq!(halves.is_some(), is_readable);
+        assert!(Table::from_bytes(&bytes[..11], Storage::F32).is_none());
+        assert!(Table::from_bytes(bytes, Storage::Int8).is_none());
+    }
+}
+
+#[test]
 #[should_panic(expected = "embed: id Some(2), the table has 2 rows")]
 fn unknown_ids_are_refused() {
     let tables = Embed {
         width: 1,
-        tokens: &[0.0; 2],
+        tokens: Table::F32(&[0.0; 2]),
         positions: None,
         segments: None,
         norm: None,

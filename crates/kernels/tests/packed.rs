@@ -393,7 +393,7 @@ fn storage_halves_and_quarters_the_bytes() {
             4 * weights + bias,
             2 * weights + bias,
             2 * weights + bias,
-            weights + 2 * bias
+            weights + 3 * bias
         ]
     );
 }

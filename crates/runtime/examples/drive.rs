@@ -9,10 +9,9 @@ use std::io::{BufRead, BufWriter, Write};
 use std::path::Path;
 use std::time::Instant;
 
-use cloze_runtime::cpu::{CpuEngine, Options, Storage};
-use cloze_runtime::weights::Weights;
+use cloze_runtime::cpu::{Options, Storage};
+use cloze_runtime::model::open;
 use cloze_runtime::{Batch, Engine, Rows};
-use cloze_spec::hugging_face::Folder;
 
 /// Batches of sequences of token ids, by name.
 type Cases = BTreeMap<String, Vec<Vec<Vec<u32>>>>;
@@ -25,25 +24,6 @@ fn storage(name: &str) -> Storage {
         "int8" => Storage::Int8,
         other => panic!("--storage: expected f32, f16, bf16 or int8, found {other}"),
     }
-}
-
-fn engine(folder: &Path, options: Options) -> Result<CpuEngine, Box<dyn Error>> {
-    let settings = Folder::read(folder)?;
-    let weights = Weights::open(&settings.weights)?;
-    let shapes = weights.shapes();
-    let resolved = settings.resolve(&shapes)?;
-    let engine = CpuEngine::new(resolved.encoder, options, &mut |parameter, mut out| {
-        let mut sources = resolved.parameters.iter();
-        let source = sources.find(|source| source.parameter == *parameter);
-        for piece in &source.expect("every parameter has its source").pieces {
-            let row: usize = shapes[&piece.tensor].iter().skip(1).product();
-            let (here, after) = out.split_at_mut(piece.rows.len() * row);
-            weights.read(&piece.tensor, piece.rows.clone(), here)?;
-            out = after;
-        }
-        Ok(())
-    })?;
-    Ok(engine)
 }
 
 fn packed(sequences: &[Vec<u32>]) -> Batch {
@@ -84,7 +64,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .iter()
         .map(|(name, case)| (name.as_str(), batches(case)))
         .collect();
-    let engine = engine(Path::new(argument("--model")), options)?;
+    let (_, engine) = open(Path::new(argument("--model")), options)?;
     let width = engine.encoder().width;
     let mut vectors = Vec::new();
     let mut out = std::io::stdout();

@@ -12,8 +12,8 @@ use cloze_spec::hugging_face::{Folder, Resolved, Source};
 use cloze_spec::inventory::Parameter;
 use cloze_spec::sentence::{Dense, Embedder, Module, Pooling, PoolingMode};
 
-use crate::cpu::{CpuEngine, Options, activation_of};
-use crate::weights::Weights;
+use crate::cpu::{CpuEngine, Options, Parameters, activation_of};
+use crate::weights::{Table, Weights};
 use crate::{Batch, Engine, Error, Rows};
 
 /// A folder's encoder and the values of its parameters, for any engine.
@@ -57,13 +57,8 @@ impl Checkpoint {
     /// # Panics
     /// If it is none of the encoder's, or `out` has another length.
     pub fn read(&self, wanted: &Parameter, out: &mut [f32]) -> Result<(), Error> {
-        let source = self
-            .sources
-            .iter()
-            .find(|source| source.parameter == *wanted);
-        let source = source.unwrap_or_else(|| panic!("{} is a parameter", wanted.name));
         let mut rest = out;
-        for piece in &source.pieces {
+        for piece in &self.source(wanted).pieces {
             let row: usize = self.shapes[&piece.tensor].iter().skip(1).product();
             let (here, after) = rest.split_at_mut(piece.rows.len() * row);
             self.weights.read(&piece.tensor, piece.rows.clone(), here)?;
@@ -71,6 +66,25 @@ impl Checkpoint {
         }
         assert!(rest.is_empty(), "{}: its pieces fill it", wanted.name);
         Ok(())
+    }
+
+    fn source(&self, wanted: &Parameter) -> &Source {
+        let mut sources = self.sources.iter();
+        let source = sources.find(|source| source.parameter == *wanted);
+        source.unwrap_or_else(|| panic!("{} is a parameter", wanted.name))
+    }
+}
+
+impl Parameters for Checkpoint {
+    fn read(&self, parameter: &Parameter, out: &mut [f32]) -> Result<(), Error> {
+        self.read(parameter, out)
+    }
+
+    fn table(&self, parameter: &Parameter) -> Option<Table> {
+        match &self.source(parameter).pieces[..] {
+            [piece] => self.weights.table(&piece.tensor, piece.rows.clone()),
+            _ => None,
+        }
     }
 }
 
@@ -80,9 +94,7 @@ impl Checkpoint {
 /// As [`Checkpoint::open`] and [`CpuEngine::new`].
 pub fn open(path: &Path, options: Options) -> Result<(Folder, CpuEngine), Error> {
     let checkpoint = Checkpoint::open(path)?;
-    let engine = CpuEngine::new(checkpoint.encoder.clone(), options, &mut |wanted, out| {
-        checkpoint.read(wanted, out)
-    })?;
+    let engine = CpuEngine::new(checkpoint.encoder.clone(), options, &checkpoint)?;
     Ok((checkpoint.folder, engine))
 }
 

@@ -180,4 +180,34 @@ unsafe impl Vector for Avx2 {
         let less = _mm256_cmpgt_epi32(_mm256_xor_si256(b, top), _mm256_xor_si256(a, top));
         _mm256_castsi256_ps(less)
     }
+
+    #[expect(clippy::needless_range_loop, reason = "a column of every four")]
+    #[inline(always)]
+    unsafe fn transpose(row: impl Fn(usize) -> *const f32, to: *mut f32, stride: usize) {
+        // Of four rows, half h of fours[c] is column 4·h + c.
+        let mut fours = [[_mm256_setzero_ps(); 4]; 2];
+        for (g, four) in fours.iter_mut().enumerate() {
+            let (a, b) = (_mm256_loadu_ps(row(4 * g)), _mm256_loadu_ps(row(4 * g + 1)));
+            let (c, d) = (
+                _mm256_loadu_ps(row(4 * g + 2)),
+                _mm256_loadu_ps(row(4 * g + 3)),
+            );
+            let ab = _mm256_castps_pd(_mm256_unpacklo_ps(a, b));
+            let cd = _mm256_castps_pd(_mm256_unpacklo_ps(c, d));
+            four[0] = _mm256_castpd_ps(_mm256_unpacklo_pd(ab, cd));
+            four[1] = _mm256_castpd_ps(_mm256_unpackhi_pd(ab, cd));
+            let ab = _mm256_castps_pd(_mm256_unpackhi_ps(a, b));
+            let cd = _mm256_castps_pd(_mm256_unpackhi_ps(c, d));
+            four[2] = _mm256_castpd_ps(_mm256_unpacklo_pd(ab, cd));
+            four[3] = _mm256_castpd_ps(_mm256_unpackhi_pd(ab, cd));
+        }
+        for c in 0..4 {
+            let (x, y) = (fours[0][c], fours[1][c]);
+            _mm256_storeu_ps(to.add(c * stride), _mm256_permute2f128_ps::<0x20>(x, y));
+            _mm256_storeu_ps(
+                to.add((4 + c) * stride),
+                _mm256_permute2f128_ps::<0x31>(x, y),
+            );
+        }
+    }
 }

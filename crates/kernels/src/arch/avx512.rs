@@ -168,4 +168,50 @@ unsafe impl Vector for Avx512 {
     unsafe fn lt_int(a: __m512i, b: __m512i) -> __mmask16 {
         _mm512_cmplt_epu32_mask(a, b)
     }
+
+    #[expect(clippy::needless_range_loop, reason = "a column of every four")]
+    #[inline(always)]
+    unsafe fn transpose(row: impl Fn(usize) -> *const f32, to: *mut f32, stride: usize) {
+        // Of four rows, quarter q of fours[c] is column 4·q + c.
+        let mut fours = [[_mm512_setzero_ps(); 4]; 4];
+        for (g, four) in fours.iter_mut().enumerate() {
+            let (a, b) = (_mm512_loadu_ps(row(4 * g)), _mm512_loadu_ps(row(4 * g + 1)));
+            let (c, d) = (
+                _mm512_loadu_ps(row(4 * g + 2)),
+                _mm512_loadu_ps(row(4 * g + 3)),
+            );
+            let ab = _mm512_castps_pd(_mm512_unpacklo_ps(a, b));
+            let cd = _mm512_castps_pd(_mm512_unpacklo_ps(c, d));
+            four[0] = _mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd));
+            four[1] = _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd));
+            let ab = _mm512_castps_pd(_mm512_unpackhi_ps(a, b));
+            let cd = _mm512_castps_pd(_mm512_unpackhi_ps(c, d));
+            four[2] = _mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd));
+            four[3] = _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd));
+        }
+        for c in 0..4 {
+            let (x, y) = (fours[0][c], fours[1][c]);
+            let (z, w) = (fours[2][c], fours[3][c]);
+            // Quarters 0 and 2 of both, and 1 and 3.
+            let (xy, zw) = (
+                _mm512_shuffle_f32x4::<0x88>(x, y),
+                _mm512_shuffle_f32x4::<0x88>(z, w),
+            );
+            let (xy_odd, zw_odd) = (
+                _mm512_shuffle_f32x4::<0xdd>(x, y),
+                _mm512_shuffle_f32x4::<0xdd>(z, w),
+            );
+            let to = to.add(c * stride);
+            _mm512_storeu_ps(to, _mm512_shuffle_f32x4::<0x88>(xy, zw));
+            _mm512_storeu_ps(
+                to.add(4 * stride),
+                _mm512_shuffle_f32x4::<0x88>(xy_odd, zw_odd),
+            );
+            _mm512_storeu_ps(to.add(8 * stride), _mm512_shuffle_f32x4::<0xdd>(xy, zw));
+            _mm512_storeu_ps(
+                to.add(12 * stride),
+                _mm512_shuffle_f32x4::<0xdd>(xy_odd, zw_odd),
+            );
+        }
+    }
 }

@@ -115,6 +115,17 @@ pub unsafe trait Vector: Copy {
     /// `a < b`, both unsigned.
     unsafe fn lt_int(a: Self::Int, b: Self::Int) -> Self::Mask;
 
+    /// A square of `LANES` rows, the first floats of each, to its transpose, whose rows lie `stride` floats apart.
+    #[inline(always)]
+    unsafe fn transpose(row: impl Fn(usize) -> *const f32, to: *mut f32, stride: usize) {
+        for j in 0..Self::LANES {
+            let from = row(j);
+            for p in 0..Self::LANES {
+                *to.add(p * stride + j) = *from.add(p);
+            }
+        }
+    }
+
     /// Every lane zero.
     #[inline(always)]
     unsafe fn zero() -> Self {

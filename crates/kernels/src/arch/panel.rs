@@ -256,7 +256,7 @@ pub(crate) unsafe fn close<V: Vector, const NV: usize>(
         Activation::Identity => write::<V, NV>(rows, row, column, bias, sums, other, finish, |x| x),
         Activation::Gelu => {
             write::<V, NV>(rows, row, column, bias, sums, other, finish, |x| {
-                math::gelu(x)
+                math::gelu_rational(x)
             });
         }
         Activation::GeluTanh => {
@@ -325,13 +325,13 @@ unsafe fn write<V: Vector, const NV: usize>(
 }
 
 #[inline(always)]
-fn from_bf16(bits: u16) -> f32 {
+pub(crate) fn from_bf16(bits: u16) -> f32 {
     f32::from_bits(u32::from(bits) << 16)
 }
 
 /// Weights are finite: an infinity becomes 65536, and no comparison is needed.
 #[inline(always)]
-fn from_f16(bits: u16) -> f32 {
+pub(crate) fn from_f16(bits: u16) -> f32 {
     let (sign, size) = (u32::from(bits & 0x8000) << 16, u32::from(bits & 0x7fff));
     // 2^112 moves the exponent's bias from 15 to 127, for subnormal numbers too.
     let value = f32::from_bits(size << 13) * f32::from_bits((112 + 127) << 23);
@@ -350,7 +350,7 @@ dispatch! {
 unsafe fn activate_floats_body<V: Vector>(activation: Activation, x: *mut f32, n: usize) {
     match activation {
         Activation::Identity => {}
-        Activation::Gelu => map(x, n, |x: V| math::gelu(x)),
+        Activation::Gelu => map(x, n, |x: V| math::gelu_rational(x)),
         Activation::GeluTanh => map(x, n, |x: V| math::gelu_tanh(x)),
         Activation::QuickGelu => map(x, n, |x: V| x.mul(math::sigmoid(x.mul(V::splat(1.702))))),
         Activation::Relu => map(x, n, |x: V| V::zero().max(x)),

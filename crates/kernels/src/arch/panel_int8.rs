@@ -4,15 +4,17 @@
 //! anew from its largest value. The sums are exact 32-bit integers (k up to 133,000), so that every instruction set has the same;
 //! only then come the scales, bias and activation, in floats.
 //!
-//! A panel holds pairs along k: `[k/2][NR][2]` bytes, odd k filled with a zero. A step widens two vectors of it to 16 bits on
-//! the way from L1, and multiplies pairs of them with a broadcast pair of the row, kept as 16 bits:
+//! A step multiplies a word of the row, broadcast, with as much of each column and adds up the products. A word is 2 or 4 values,
+//! along k: a panel is `[k/word][NR][word]` bytes, a row `[k/word][word]` values of 16 or 8 bits, both filled up with zeros.
 //!
-//! | set                 | step for 8 (16) columns and one row    |
-//! |---------------------|----------------------------------------|
-//! | AVX2, AVX-512 BW    | `vpmaddwd`, `vpaddd`                   |
-//! | AVX-VNNI, AVX-512 VNNI | `vpdpwssd`                          |
-//! | others              | the compiler's choice                  |
+//! | set                    | word | step for 8 (16) columns and one row            |
+//! |------------------------|------|------------------------------------------------|
+//! | AVX-VNNI, AVX-512 VNNI | 4    | `vpdpbusd`                                     |
+//! | AVX2, AVX-512 BW       | 2    | `vpmaddwd`, `vpaddd`, on a panel widened to 16 bits on the way from L1 |
+//! | others                 | 2    | the compiler's choice                          |
 //!
+//! `vpdpbusd` takes one side without sign. So 128 is added to the row's values, and sums begin at −128·Σ of the column instead
+//! of zero; where they pass 32 bits on the way, they wrap and come back.
 //! `vpmaddubsw` takes bytes as they are, but its 16-bit sums of two products saturate unless one side gives up a bit; with the
 //! `vpmaddwd` it needs to widen them, it uses the multipliers exactly as long as this. So nothing is gained by the loss.
 //! A panel of 1536 is 24 KiB with AVX2, within L1: k is not cut.
@@ -21,34 +23,65 @@ use super::panel::{Finish, close};
 use super::{Vector, dispatch};
 use crate::Isa;
 
-/// `sums[rows][NR] = a·b` over `pairs` of k: rows of `a` are `stride` apart, `b` is a panel.
+/// `sums[rows][NR] = start + a·b` over `words` of k: rows of `a` are `words` apart, `b` is a panel, `start` one number per column.
 ///
 /// # Safety
-/// `a` must be valid for `rows ≤ MR` rows of `2·pairs`, `b` for a panel, `sums` for the tile; the machine must have the
-/// instruction set that [`tile`] was asked for.
-pub(crate) type Tile = unsafe fn(
+/// `a` must be valid for `rows ≤ MR` rows of `words`, `b` for a panel, `start` for a row of the tile, `sums` for the tile; the
+/// machine must have the instruction set that [`Dot::best`] was asked for.
+type Tile = unsafe fn(
     rows: usize,
-    pairs: usize,
-    a: *const i16,
-    stride: usize,
+    words: usize,
+    a: *const i32,
     b: *const i8,
+    start: *const i32,
     sums: *mut i32,
 );
 
-/// The best of the machine within `isa`.
-pub(crate) fn tile(isa: Isa) -> Tile {
-    match isa {
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 if is_x86_feature_detected!("avxvnni") => x86::avx_vnni,
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => x86::avx2,
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 if is_x86_feature_detected!("avx512vnni") => x86::avx512_vnni,
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => x86::avx512,
-        #[cfg(target_arch = "aarch64")]
-        Isa::Neon => plain::<16>,
-        _ => plain::<8>,
+/// How bytes are multiplied.
+#[derive(Clone, Copy)]
+pub(crate) struct Dot {
+    tile: Tile,
+    /// Values of a word: 4 of the input, 128 added, in 8 bits, or 2 as they are in 16.
+    pub word: usize,
+}
+
+impl Dot {
+    /// The best of the machine within `isa`.
+    pub(crate) fn best(isa: Isa) -> Self {
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 if is_x86_feature_detected!("avxvnni") => Self::new(4, x86::avx_vnni),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => Self::new(2, x86::avx2),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 if is_x86_feature_detected!("avx512vnni") => Self::new(4, x86::avx512_vnni),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => Self::new(2, x86::avx512),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => Self::new(2, plain::<16>),
+            _ => Self::new(2, plain::<8>),
+        }
+    }
+
+    fn new(word: usize, tile: Tile) -> Self {
+        Self { tile, word }
+    }
+
+    /// What is added to the input's values.
+    pub(crate) fn shift(self) -> i32 {
+        if self.word == 4 { 128 } else { 0 }
+    }
+
+    /// [`quantise`] or [`quantise_shifted`], as the words have it; `words` is filled up to `k.div_ceil(word)`.
+    ///
+    /// # Safety
+    /// `x` must be valid for `k` floats, `words` for as many as they fill; the machine must have `isa`.
+    pub(crate) unsafe fn quantise(self, isa: Isa, k: usize, x: *const f32, words: *mut i32) -> f32 {
+        if self.word == 4 {
+            quantise_shifted(isa, k, x, words.cast())
+        } else {
+            quantise(isa, k, x, words.cast())
+        }
     }
 }
 
@@ -65,16 +98,16 @@ macro_rules! by_rows {
 /// Any machine.
 unsafe fn plain<const NR: usize>(
     rows: usize,
-    pairs: usize,
-    a: *const i16,
-    stride: usize,
+    words: usize,
+    a: *const i32,
     b: *const i8,
+    start: *const i32,
     sums: *mut i32,
 ) {
     for i in 0..rows {
-        let mut total = [0; NR];
-        for p in 0..pairs {
-            let a = a.add(i * stride + 2 * p);
+        let mut total = start.cast::<[i32; NR]>().read_unaligned();
+        for p in 0..words {
+            let a = a.add(i * words + p).cast::<i16>();
             let (first, second) = (i32::from(*a), i32::from(*a.add(1)));
             let b = b.add(p * 2 * NR);
             for (j, total) in total.iter_mut().enumerate() {
@@ -94,32 +127,30 @@ unsafe fn plain<const NR: usize>(
 mod x86 {
     use std::arch::x86_64::*;
 
-    /// A function of the type [`super::Tile`] for one way to multiply and add pairs.
+    /// A function of the type [`super::Tile`] for one way to multiply and add words. `$column` makes a vector of `$bytes` bytes
+    /// of a panel, `$dot` adds a word's products to the sums.
     macro_rules! tile {
         (
             $(#[$meta:meta])* $name:ident, $features:literal, $vector:ty, $lanes:literal, [$($count:literal)*], $most:literal,
-            zero $zero:ident, widen $half:ty, $load:ident, $widen:ident, splat $splat:ident, store $store:ident,
-            $dot:expr
+            load $load:ident, store $store:ident, splat $splat:ident, $bytes:literal, $column:expr, $dot:expr
         ) => {
             $(#[$meta])*
             #[target_feature(enable = $features)]
             pub(super) unsafe fn $name(
-                rows: usize, pairs: usize, a: *const i16, stride: usize, b: *const i8, sums: *mut i32,
+                rows: usize, words: usize, a: *const i32, b: *const i8, start: *const i32, sums: *mut i32,
             ) {
                 #[inline]
                 #[target_feature(enable = $features)]
                 unsafe fn body<const R: usize>(
-                    pairs: usize, a: *const i16, stride: usize, b: *const i8, sums: *mut i32,
+                    words: usize, a: *const i32, b: *const i8, start: *const i32, sums: *mut i32,
                 ) {
-                    let mut tile = [[$zero(); 2]; R];
-                    for p in 0..pairs {
-                        let b = b.add(p * 4 * $lanes);
-                        let columns = [
-                            $widen($load(b.cast::<$half>())),
-                            $widen($load(b.add(2 * $lanes).cast::<$half>())),
-                        ];
+                    let start = [$load(start.cast()), $load(start.add($lanes).cast())];
+                    let mut tile = [start; R];
+                    for p in 0..words {
+                        let b = b.add(p * 2 * $bytes);
+                        let columns = [$column(b), $column(b.add($bytes))];
                         for (i, sums) in tile.iter_mut().enumerate() {
-                            let x = $splat(a.add(i * stride + 2 * p).cast::<i32>().read_unaligned());
+                            let x = $splat(a.add(i * words + p).read_unaligned());
                             for (sum, column) in sums.iter_mut().zip(columns) {
                                 *sum = $dot(*sum, x, column);
                             }
@@ -131,50 +162,50 @@ mod x86 {
                         }
                     }
                 }
-                by_rows!(rows, body, [$($count)*], $most, (pairs, a, stride, b, sums));
+                by_rows!(rows, body, [$($count)*], $most, (words, a, b, start, sums));
             }
         };
     }
 
     tile! {
         avx2, "avx2", __m256i, 8, [1 2 3 4 5], 6,
-        zero _mm256_setzero_si256, widen __m128i, _mm_loadu_si128, _mm256_cvtepi8_epi16,
-        splat _mm256_set1_epi32, store _mm256_storeu_si256,
+        load _mm256_loadu_si256, store _mm256_storeu_si256, splat _mm256_set1_epi32,
+        16, |b: *const i8| _mm256_cvtepi8_epi16(_mm_loadu_si128(b.cast())),
         |sum, x, column| _mm256_add_epi32(sum, _mm256_madd_epi16(x, column))
     }
     tile! {
         avx_vnni, "avx2,avxvnni", __m256i, 8, [1 2 3 4 5], 6,
-        zero _mm256_setzero_si256, widen __m128i, _mm_loadu_si128, _mm256_cvtepi8_epi16,
-        splat _mm256_set1_epi32, store _mm256_storeu_si256,
-        |sum, x, column| _mm256_dpwssd_avx_epi32(sum, x, column)
+        load _mm256_loadu_si256, store _mm256_storeu_si256, splat _mm256_set1_epi32,
+        32, |b: *const i8| _mm256_loadu_si256(b.cast()),
+        |sum, x, column| _mm256_dpbusd_avx_epi32(sum, x, column)
     }
     tile! {
         avx512, "avx512f,avx512bw", __m512i, 16, [1 2 3 4 5 6 7 8 9 10 11], 12,
-        zero _mm512_setzero_si512, widen __m256i, _mm256_loadu_si256, _mm512_cvtepi8_epi16,
-        splat _mm512_set1_epi32, store _mm512_storeu_si512,
+        load _mm512_loadu_si512, store _mm512_storeu_si512, splat _mm512_set1_epi32,
+        32, |b: *const i8| _mm512_cvtepi8_epi16(_mm256_loadu_si256(b.cast())),
         |sum, x, column| _mm512_add_epi32(sum, _mm512_madd_epi16(x, column))
     }
     tile! {
         avx512_vnni, "avx512f,avx512bw,avx512vnni", __m512i, 16, [1 2 3 4 5 6 7 8 9 10 11], 12,
-        zero _mm512_setzero_si512, widen __m256i, _mm256_loadu_si256, _mm512_cvtepi8_epi16,
-        splat _mm512_set1_epi32, store _mm512_storeu_si512,
-        |sum, x, column| _mm512_dpwssd_epi32(sum, x, column)
+        load _mm512_loadu_si512, store _mm512_storeu_si512, splat _mm512_set1_epi32,
+        64, |b: *const i8| _mm512_loadu_si512(b.cast()),
+        |sum, x, column| _mm512_dpbusd_epi32(sum, x, column)
     }
 }
 
-/// Panels of bytes, and the scale of each column.
+/// Panels of bytes, and what each column's sums begin at and are scaled by: whole panels, as they are packed.
 #[derive(Clone, Copy)]
 pub(crate) struct Bytes {
     pub panels: *const i8,
-    /// Whole panels, as they are packed.
+    pub starts: *const i32,
     pub scales: *const f32,
-    pub tile: Tile,
+    pub dot: Dot,
 }
 
-/// Rows of 16-bit values, and the scale of each row.
+/// Rows of words, and the scale of each row.
 #[derive(Clone, Copy)]
 pub(crate) struct Quantised {
-    pub values: *const i16,
+    pub words: *const i32,
     pub scales: *const f32,
 }
 
@@ -184,37 +215,37 @@ pub(crate) fn scratch(height: usize, width: usize) -> usize {
 }
 
 dispatch! {
-    /// `m` rows of `a`, `2·pairs` long, with as many panels as the columns fill.
+    /// `m` rows of `a`, `words` long, with as many panels as the columns fill.
     ///
     /// # Safety
     /// `a` must be valid for `m` rows, `b` for the columns' panels, what `finish` points to for the rows and columns,
-    /// `scratch` for [`scratch`]`(MR, NR)` floats; the machine must have `isa`, for which `b.tile` is.
+    /// `scratch` for [`scratch`]`(MR, NR)` floats; the machine must have `isa`, for which `b.dot` is.
     pub(crate) unsafe fn rows(
-        m: usize, pairs: usize, a: Quantised, b: Bytes, finish: Finish, scratch: *mut f32,
+        m: usize, words: usize, a: Quantised, b: Bytes, finish: Finish, scratch: *mut f32,
     ) = rows_body;
 }
 
 #[inline(always)]
 unsafe fn rows_body<V: Vector>(
     m: usize,
-    pairs: usize,
+    words: usize,
     a: Quantised,
     b: Bytes,
     finish: Finish,
     scratch: *mut f32,
 ) {
     match V::LANES {
-        16 => sweep::<V, 12, 2>(m, pairs, a, b, finish, scratch),
-        8 => sweep::<V, 6, 2>(m, pairs, a, b, finish, scratch),
-        4 => sweep::<V, 6, 4>(m, pairs, a, b, finish, scratch),
-        _ => sweep::<V, 4, 8>(m, pairs, a, b, finish, scratch),
+        16 => sweep::<V, 12, 2>(m, words, a, b, finish, scratch),
+        8 => sweep::<V, 6, 2>(m, words, a, b, finish, scratch),
+        4 => sweep::<V, 6, 4>(m, words, a, b, finish, scratch),
+        _ => sweep::<V, 4, 8>(m, words, a, b, finish, scratch),
     }
 }
 
 #[inline(always)]
 unsafe fn sweep<V: Vector, const MR: usize, const NV: usize>(
     m: usize,
-    pairs: usize,
+    words: usize,
     a: Quantised,
     b: Bytes,
     finish: Finish,
@@ -227,11 +258,12 @@ unsafe fn sweep<V: Vector, const MR: usize, const NV: usize>(
     for (index, column) in (0..finish.columns).step_by(width).enumerate() {
         for row in (0..m).step_by(MR) {
             let rows = MR.min(m - row);
-            let from = a.values.add(row * 2 * pairs);
+            let from = a.words.add(row * words);
             for half in 0..halves {
                 let panel = index * halves + half;
-                let bytes = b.panels.add(panel * width * 2 * pairs);
-                (b.tile)(rows, pairs, from, 2 * pairs, bytes, ints.cast());
+                let bytes = b.panels.add(panel * width * words * b.dot.word);
+                let start = b.starts.add(panel * width);
+                (b.dot.tile)(rows, words, from, bytes, start, ints.cast());
                 let scales = b.scales.add(panel * width);
                 for i in 0..rows {
                     let scale = V::splat(*a.scales.add(row + i));
@@ -267,17 +299,39 @@ dispatch! {
     pub(crate) unsafe fn quantise(k: usize, x: *const f32, values: *mut i16) -> f32 = quantise_body;
 }
 
+dispatch! {
+    /// As [`quantise`], with 128 added to the values and to a multiple of four of them.
+    ///
+    /// # Safety
+    /// `x` must be valid for `k` floats, `values` for the next multiple of four; the machine must have `isa`.
+    unsafe fn quantise_shifted(k: usize, x: *const f32, values: *mut u8) -> f32 = quantise_shifted_body;
+}
+
+#[inline(always)]
+unsafe fn quantise_body<V: Vector>(k: usize, x: *const f32, values: *mut i16) -> f32 {
+    let values = std::slice::from_raw_parts_mut(values, k.next_multiple_of(2));
+    round::<V, _>(std::slice::from_raw_parts(x, k), values, |value| {
+        value as i16
+    })
+}
+
+#[inline(always)]
+unsafe fn quantise_shifted_body<V: Vector>(k: usize, x: *const f32, values: *mut u8) -> f32 {
+    let values = std::slice::from_raw_parts_mut(values, k.next_multiple_of(4));
+    round::<V, _>(std::slice::from_raw_parts(x, k), values, |value| {
+        value.wrapping_add(128) as u8
+    })
+}
+
 /// Adding it leaves a number's nearest integer, ties to even, in the low bits.
 const ROUND: f32 = 12_582_912.0;
 
 #[expect(
     clippy::extra_unused_type_parameters,
-    reason = "compiled for every set like the others, but the compiler makes the vectors: the trait has no 16-bit lanes"
+    reason = "compiled for every set like the others, but the compiler makes the vectors: the trait has no narrow lanes"
 )]
 #[inline(always)]
-unsafe fn quantise_body<V: Vector>(k: usize, x: *const f32, values: *mut i16) -> f32 {
-    let x = std::slice::from_raw_parts(x, k);
-    let values = std::slice::from_raw_parts_mut(values, k.next_multiple_of(2));
+fn round<V: Vector, T: Copy>(x: &[f32], values: &mut [T], narrow: impl Fn(i32) -> T) -> f32 {
     // Sizes of floats are ordered as their bits are, infinity and NaN above all others.
     let largest = x
         .iter()
@@ -291,12 +345,99 @@ unsafe fn quantise_body<V: Vector>(k: usize, x: *const f32, values: *mut i16) ->
     } else {
         (0.0, f32::NAN)
     };
-    for (value, x) in values.iter_mut().zip(x) {
-        *value =
-            ((x * inverse + ROUND).to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32) as i16;
+    let (whole, rest) = values.split_at_mut(x.len());
+    for (value, x) in whole.iter_mut().zip(x) {
+        let bits = (x * inverse + ROUND).to_bits() as i32;
+        *value = narrow(bits.wrapping_sub(ROUND.to_bits() as i32));
     }
-    if k % 2 == 1 {
-        values[k] = 0;
-    }
+    rest.fill(narrow(0));
     scale
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every way to multiply of this machine, with its tile.
+    fn ways() -> Vec<(Dot, usize, usize)> {
+        let mut ways = vec![
+            (Dot::new(2, plain::<8>), 4, 8),
+            (Dot::new(2, plain::<16>), 6, 16),
+        ];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if Isa::Avx2.is_available() {
+                ways.push((Dot::new(2, x86::avx2), 6, 16));
+            }
+            if is_x86_feature_detected!("avxvnni") {
+                ways.push((Dot::new(4, x86::avx_vnni), 6, 16));
+            }
+            if Isa::Avx512.is_available() {
+                ways.push((Dot::new(2, x86::avx512), 12, 32));
+                if is_x86_feature_detected!("avx512vnni") {
+                    ways.push((Dot::new(4, x86::avx512_vnni), 12, 32));
+                }
+            }
+        }
+        ways
+    }
+
+    #[test]
+    fn every_way_to_multiply_gives_the_sums_of_plain_loops() {
+        for (dot, height, width) in ways() {
+            for k in [1_usize, 2, 3, 4, 5, 31, 384, 1009] {
+                let words = k.div_ceil(dot.word);
+                // The largest values of either sign, then a mixture.
+                for step in [0, 254, 37] {
+                    let value = |i: usize, sign: i32| sign * ((i * step) as i32 % 255 - 127);
+                    let a: Vec<i32> = (0..height * k).map(|i| value(i, 1)).collect();
+                    let b: Vec<i32> = (0..width * k).map(|i| value(i * 3, -1)).collect();
+                    let mut row_words = vec![0_i32; height * words];
+                    let mut panel = vec![0_i8; width * words * dot.word];
+                    let mut start = vec![0_i32; width];
+                    for p in 0..words * dot.word {
+                        let (word, part) = (p / dot.word, p % dot.word);
+                        for i in 0..height {
+                            let value = if p < k { a[i * k + p] } else { 0 } + dot.shift();
+                            let bits = if dot.word == 4 {
+                                i32::from(value as u8) << (8 * part)
+                            } else {
+                                i32::from(value as u16) << (16 * part)
+                            };
+                            row_words[i * words + word] |= bits;
+                        }
+                        for j in 0..width {
+                            let value = if p < k { b[j * k + p] } else { 0 };
+                            panel[(word * width + j) * dot.word + part] = value as i8;
+                            start[j] -= dot.shift() * value;
+                        }
+                    }
+                    for rows in 1..=height {
+                        let mut sums = vec![i32::MIN; rows * width];
+                        // SAFETY: the machine has the instruction set, and every slice is as long as it has to be.
+                        unsafe {
+                            let (b, start) = (panel.as_ptr(), start.as_ptr());
+                            (dot.tile)(
+                                rows,
+                                words,
+                                row_words.as_ptr(),
+                                b,
+                                start,
+                                sums.as_mut_ptr(),
+                            );
+                        }
+                        for (at, &sum) in sums.iter().enumerate() {
+                            let (i, j) = (at / width, at % width);
+                            let want: i32 = (0..k).map(|p| a[i * k + p] * b[j * k + p]).sum();
+                            assert_eq!(
+                                sum, want,
+                                "word {}, tile {height}×{width}, k {k}",
+                                dot.word
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
 }

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use crate::Isa;
 use crate::arch::gemm::{self, View};
 use crate::arch::panel::{self, Finish, Weights};
-use crate::arch::panel_int8::{self, Bytes, Quantised, Tile, quantise};
+use crate::arch::panel_int8::{self, Bytes, Dot, Quantised, quantise};
 use crate::arch::require;
 use crate::scratch::{Aligned, Scratch, Shared};
 
@@ -86,8 +86,10 @@ enum Panels {
     Int8 {
         /// Bytes, four to a float.
         bytes: Aligned,
+        /// What each output's sums begin at.
+        starts: Vec<i32>,
         scales: Vec<f32>,
-        tile: Tile,
+        dot: Dot,
     },
 }
 
@@ -195,7 +197,12 @@ impl PackedLinear {
         let weights = match &self.panels {
             Panels::F32(panels) => 4 * panels.len(),
             Panels::Half { bits, .. } => 2 * bits.len(),
-            Panels::Int8 { bytes, scales, .. } => 4 * (bytes.len() + scales.len()),
+            Panels::Int8 {
+                bytes,
+                starts,
+                scales,
+                ..
+            } => 4 * (bytes.len() + starts.len() + scales.len()),
         };
         weights + 4 * self.bias.len()
     }
@@ -259,7 +266,7 @@ impl PackedLinear {
             then(rows.start, block);
         };
         let quantised = match &self.panels {
-            Panels::Int8 { .. } => Some(Rows::new(self.isa, x, self.inputs, &cut)),
+            Panels::Int8 { dot, .. } => Some(Rows::new(self.isa, *dot, x, self.inputs, &cut)),
             Panels::F32(_) | Panels::Half { .. } => None,
         };
         each(cut.serial, cut.row_tasks * cut.column_tasks, |task| {
@@ -315,23 +322,26 @@ impl PackedLinear {
             }
             Panels::Int8 {
                 bytes,
+                starts,
                 scales,
-                tile,
+                dot,
             } => {
                 let Input::Int8(x) = x else {
                     unreachable!("bytes meet bytes")
                 };
-                let pairs = inputs.div_ceil(2);
+                let words = inputs.div_ceil(dot.word);
+                let panels = bytes.as_ptr().cast::<i8>();
                 let weights = Bytes {
-                    panels: bytes.as_ptr().cast::<i8>().wrapping_add(first * 2 * pairs),
+                    panels: panels.wrapping_add(first * words * dot.word),
+                    starts: starts[first..].as_ptr(),
                     scales: scales[first..].as_ptr(),
-                    tile: *tile,
+                    dot: *dot,
                 };
                 let mut scratch = Scratch::take(panel_int8::scratch(height, width));
                 // SAFETY: `new` packed whole panels, their scales and bias; the caller gives an output for the rows and the
                 // panels' columns.
                 unsafe {
-                    panel_int8::rows(isa, rows, pairs, x, weights, finish, scratch.as_mut_ptr());
+                    panel_int8::rows(isa, rows, words, x, weights, finish, scratch.as_mut_ptr());
                 }
                 return;
             }
@@ -366,30 +376,30 @@ enum Input<'a> {
 
 /// The whole input in 8 bits.
 struct Rows {
-    /// 16-bit values, two to a float, then the scale of each row.
+    /// Words of every row, see `arch/panel_int8.rs`, then the scale of each row.
     all: Scratch,
-    pairs: usize,
+    words: usize,
     count: usize,
 }
 
 impl Rows {
-    fn new(isa: Isa, x: &[f32], inputs: usize, cut: &Cut) -> Self {
-        let (pairs, rows) = (inputs.div_ceil(2), x.len() / inputs);
-        let mut all = Scratch::take(rows * (pairs + 1));
+    fn new(isa: Isa, dot: Dot, x: &[f32], inputs: usize, cut: &Cut) -> Self {
+        let (words, rows) = (inputs.div_ceil(dot.word), x.len() / inputs);
+        let mut all = Scratch::take(rows * (words + 1));
         let shared = Shared::new(&mut all);
         each(cut.serial, cut.row_tasks, |task| {
             for row in cut.rows(task, rows) {
                 let x = &x[row * inputs..(row + 1) * inputs];
                 // SAFETY: there is a place for every row and its scale, and no other task has these.
                 unsafe {
-                    let values = shared.at(row * pairs).cast();
-                    *shared.at(rows * pairs + row) = quantise(isa, inputs, x.as_ptr(), values);
+                    let place = shared.at(row * words).cast();
+                    *shared.at(rows * words + row) = dot.quantise(isa, inputs, x.as_ptr(), place);
                 }
             }
         });
         Self {
             all,
-            pairs,
+            words,
             count: rows,
         }
     }
@@ -397,13 +407,13 @@ impl Rows {
     /// Those from `row` on.
     fn from(&self, row: usize) -> Quantised {
         Quantised {
-            values: self.all[row * self.pairs..].as_ptr().cast(),
-            scales: self.all[self.count * self.pairs + row..].as_ptr(),
+            words: self.all[row * self.words..].as_ptr().cast(),
+            scales: self.all[self.count * self.words + row..].as_ptr(),
         }
     }
 }
 
-/// Panels of bytes: pairs along k, see `arch/panel_int8.rs`.
+/// Panels of bytes, see `arch/panel_int8.rs`.
 fn quantised(
     isa: Isa,
     inputs: usize,
@@ -411,43 +421,51 @@ fn quantised(
     count: usize,
     place: impl Fn(usize) -> (usize, usize) + Sync,
 ) -> Panels {
-    let (width, pairs) = (gemm::tile(isa).1, inputs.div_ceil(2));
-    // Two bytes for each pair and column; `width` is a multiple of two.
-    let floats = width * pairs / 2;
+    let dot = Dot::best(isa);
+    let (width, words) = (gemm::tile(isa).1, inputs.div_ceil(dot.word));
+    // `width` is a multiple of two.
+    let floats = width * words * dot.word / 4;
     let mut bytes = Aligned::zeros(count * floats);
+    let mut starts = vec![0_i32; count * width];
     let mut scales = vec![0.0; count * width];
     bytes
         .par_chunks_exact_mut(floats)
+        .zip(starts.par_chunks_exact_mut(width))
         .zip(scales.par_chunks_exact_mut(width))
         .enumerate()
-        .for_each(|(index, (panel, scales))| {
+        .for_each(|(index, ((panel, starts), scales))| {
             let (first, filled) = place(index);
-            let mut values = vec![0_i16; 2 * pairs];
+            let mut values = vec![0_i16; inputs.next_multiple_of(2)];
             let panel = panel.as_mut_ptr().cast::<i8>();
-            for (column, scale) in scales[..filled].iter_mut().enumerate() {
+            for column in 0..filled {
                 let row = &weight[(first + column) * inputs..][..inputs];
                 // SAFETY: `values` has room for the row, and every place is inside the panel.
                 unsafe {
-                    *scale = quantise(isa, inputs, row.as_ptr(), values.as_mut_ptr());
-                    for (at, &value) in values.iter().enumerate() {
-                        *panel.add((at / 2 * width + column) * 2 + at % 2) = value as i8;
+                    scales[column] = quantise(isa, inputs, row.as_ptr(), values.as_mut_ptr());
+                    for (at, &value) in values[..inputs].iter().enumerate() {
+                        let (word, part) = (at / dot.word, at % dot.word);
+                        *panel.add((word * width + column) * dot.word + part) = value as i8;
+                        let shift = dot.shift() * i32::from(value);
+                        starts[column] = starts[column].wrapping_sub(shift);
                     }
                 }
             }
         });
     Panels::Int8 {
         bytes,
+        starts,
         scales,
-        tile: panel_int8::tile(isa),
+        dot,
     }
 }
 
 /// How a product is cut into tasks. No output's sum depends on it.
 struct Cut {
-    block: usize,
+    /// Rows of a tile, and tiles of the product.
+    height: usize,
+    tiles: usize,
     row_tasks: usize,
-    /// Panels of the output (gated, pairs) for each task.
-    per_task: usize,
+    /// Panels of the output (gated, pairs).
     panels: usize,
     column_tasks: usize,
     serial: bool,
@@ -457,19 +475,21 @@ impl Cut {
     fn new(isa: Isa, rows: usize, inputs: usize, outputs: usize) -> Self {
         let (height, width) = gemm::tile(isa);
         let threads = rayon::current_num_threads();
-        let fit = (BLOCK_BYTES / (4 * inputs)).clamp(height, BLOCK_ROWS);
-        // Equal blocks of whole tiles.
-        let block = rows.div_ceil(rows.div_ceil(fit)).next_multiple_of(height);
-        let row_tasks = rows.div_ceil(block);
+        let fit = (BLOCK_BYTES / (4 * inputs)).clamp(height, BLOCK_ROWS) / height;
+        let tiles = rows.div_ceil(height);
+        let mut row_tasks = tiles.div_ceil(fit);
+        if row_tasks > threads {
+            // As many for each thread.
+            row_tasks = row_tasks.next_multiple_of(threads).min(tiles);
+        }
         // Four tasks for each thread, so that one that is late leaves little to wait for.
         let wanted = if threads == 1 { 1 } else { 4 * threads };
         let panels = outputs.div_ceil(width);
-        let per_task = panels.div_ceil(wanted.div_ceil(row_tasks));
-        let column_tasks = panels.div_ceil(per_task);
+        let column_tasks = wanted.div_ceil(row_tasks).min(panels);
         Self {
-            block,
+            height,
+            tiles,
             row_tasks,
-            per_task,
             panels,
             column_tasks,
             // Under about 10 µs of arithmetic, one thread is as fast.
@@ -477,12 +497,16 @@ impl Cut {
         }
     }
 
+    /// A task's rows: whole tiles, as many for each to within one.
     fn rows(&self, task: usize, rows: usize) -> Range<usize> {
-        task * self.block..rows.min((task + 1) * self.block)
+        let start = |task| rows.min(task * self.tiles / self.row_tasks * self.height);
+        start(task)..start(task + 1)
     }
 
+    /// A task's panels, as many for each to within one.
     fn panels(&self, task: usize) -> Range<usize> {
-        task * self.per_task..self.panels.min((task + 1) * self.per_task)
+        let start = |task| task * self.panels / self.column_tasks;
+        start(task)..start(task + 1)
     }
 }
 
@@ -495,7 +519,6 @@ fn each(serial: bool, n: usize, f: impl Fn(usize) + Sync + Send) {
     }
 }
 
-/// The nearest bfloat16, ties to even.
 /// The elementwise function on every number, in place.
 ///
 /// # Panics
@@ -509,6 +532,7 @@ pub fn activate(isa: Isa, activation: Activation, x: &mut [f32]) {
     });
 }
 
+/// The nearest bfloat16, ties to even.
 fn to_bf16(x: f32) -> u16 {
     let bits = x.to_bits();
     if x.is_nan() {

@@ -15,7 +15,7 @@ pub(super) struct Arena {
     pub x: Vec<f32>,
     /// `[N, D]`, a layer's input where its output does not follow from it in place.
     pub input: Vec<f32>,
-    /// `[N, D]`, between the two halves of a layer.
+    /// `[ROWS, D]`, of a norm and the map before or behind it.
     pub y: Vec<f32>,
     /// `[N, 3·H·K]`
     pub qkv: Vec<f32>,
@@ -67,4 +67,13 @@ pub(super) fn room(vector: &mut Vec<f32>, len: usize) -> &mut [f32] {
         vector.resize(len, 0.0);
     }
     &mut vector[..len]
+}
+
+/// Most rows that go through adjacent maps together: what is between them stays in cache.
+const ROWS: usize = 768;
+
+/// Cuts `0..rows` into equal blocks.
+pub(super) fn blocks(rows: usize) -> impl Iterator<Item = Range<usize>> {
+    let count = rows.div_ceil(ROWS);
+    (0..count).map(move |block| block * rows / count..(block + 1) * rows / count)
 }

@@ -1,12 +1,12 @@
 use cloze_kernels::Isa;
 use cloze_kernels::op::encode::attention::{self, Position};
-use cloze_kernels::op::encode::norm::norm_queries_and_keys;
+use cloze_kernels::op::encode::norm::{norm_into, norm_queries_and_keys};
 use cloze_kernels::op::encode::rotary::{Rotary, rotate};
 use cloze_kernels::op::packed::{PackedLinear, Residual};
 use cloze_spec::Encoder;
 use cloze_spec::encoder::{self, Activation, Relative, alibi_slopes};
 
-use super::arena::{Arena, room};
+use super::arena::{Arena, blocks, room};
 use super::plan::{Norm, Reader};
 use crate::Error;
 
@@ -24,7 +24,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub fn new(encoder: &Encoder, reader: &mut Reader<'_>) -> Result<Self, Error> {
+    pub fn new(encoder: &Encoder, reader: &Reader<'_>) -> Result<Self, Error> {
         let mut shared = Self {
             rotaries: Vec::new(),
             slopes: Vec::new(),
@@ -102,7 +102,7 @@ impl Attention {
         width: usize,
         layer: &encoder::Layer,
         shared: &Shared,
-        reader: &mut Reader<'_>,
+        reader: &Reader<'_>,
     ) -> Result<Self, Error> {
         let settings = &layer.attention;
         let name = |part: &str| format!("layer.{}.mixer.{part}", layer.weights);
@@ -120,7 +120,7 @@ impl Attention {
             encoder::Position::Key(_) => distance = Some(reader.values(&name("distance.weight"))?),
             encoder::Position::Disentangled(meet) => {
                 // Positions are the same for every input: their maps are applied once, here.
-                let mut map = |further: &str, part: usize| -> Result<Vec<f32>, Error> {
+                let map = |further: &str, part: usize| -> Result<Vec<f32>, Error> {
                     let (weight, bias) = if meet.shared_maps {
                         let rows = part * inner..(part + 1) * inner;
                         let weight = reader.values(&name("qkv.weight"))?;
@@ -189,8 +189,7 @@ impl Attention {
         self.output.inputs()
     }
 
-    /// Mixes the arena's `x`, or its `y` if that holds the normed input, into `mixed`; of the `last` layer, only the
-    /// selected rows.
+    /// Mixes the arena's `x`, after the `norm` if there is one, into `mixed`; of the `last` layer, only the selected rows.
     pub fn run(
         &self,
         isa: Isa,
@@ -198,15 +197,30 @@ impl Attention {
         shared: &Shared,
         arena: &mut Arena,
         last: bool,
-        normed: bool,
+        norm: Option<&Norm>,
     ) {
         let settings = &layer.attention;
         let (heads, head_width) = (settings.heads, settings.head_width);
         let tokens = arena.tokens.len();
-        let input = if normed { &arena.y } else { &arena.x };
-        let qkv = room(&mut arena.qkv, tokens * self.qkv.outputs());
-        self.qkv
-            .forward(&input[..tokens * self.qkv.inputs()], Residual::None, qkv);
+        let (width, all) = (self.qkv.inputs(), self.qkv.outputs());
+        let x = &arena.x[..tokens * width];
+        let qkv = room(&mut arena.qkv, tokens * all);
+        match norm {
+            None => self.qkv.forward(x, Residual::None, qkv),
+            Some(norm) => {
+                for rows in blocks(tokens) {
+                    let normed = room(&mut arena.y, rows.len() * width);
+                    norm_into(
+                        isa,
+                        &norm.kernel(),
+                        &x[rows.start * width..rows.end * width],
+                        normed,
+                    );
+                    let qkv = &mut qkv[rows.start * all..rows.end * all];
+                    self.qkv.forward(normed, Residual::None, qkv);
+                }
+            }
+        }
         if let Some((queries, keys)) = &self.query_key_norm {
             norm_queries_and_keys(isa, &queries.kernel(), &keys.kernel(), qkv);
         }

@@ -4,7 +4,7 @@ use cloze_kernels::op::encode::norm::{add_norm, norm_into};
 use cloze_kernels::op::packed::{PackedLinear, Residual};
 use cloze_spec::encoder::{self, Activation, Order};
 
-use super::arena::{Arena, room};
+use super::arena::{Arena, blocks, room};
 use super::attention::{Attention, Shared};
 use super::plan::{Norm, Reader, activation_of};
 use crate::Error;
@@ -25,15 +25,12 @@ struct Convolution {
     norm: Norm,
 }
 
-/// Rows that go through the feed-forward part together: its inner channels are the widest of all, and stay in cache.
-const ROWS: usize = 768;
-
 impl Layer {
     pub fn new(
         width: usize,
         settings: &encoder::Layer,
         shared: &Shared,
-        reader: &mut Reader<'_>,
+        reader: &Reader<'_>,
     ) -> Result<Self, Error> {
         let name = |part: &str| format!("layer.{}.{part}", settings.weights);
         let ffn = &settings.ffn;
@@ -81,14 +78,8 @@ impl Layer {
             let added = room(&mut arena.input, tokens * width);
             self.convolve(isa, width, convolution, &arena.x, &arena.offsets, added);
         }
-        if pre_norm && let Some(norm) = &self.mixer_norm {
-            let normed = room(&mut arena.y, tokens * width);
-            norm_into(isa, &norm.kernel(), &arena.x[..tokens * width], normed);
-            self.attention.run(isa, settings, shared, arena, last, true);
-        } else {
-            self.attention
-                .run(isa, settings, shared, arena, last, false);
-        }
+        let norm = self.mixer_norm.as_ref().filter(|_| pre_norm);
+        self.attention.run(isa, settings, shared, arena, last, norm);
         let rows = match &arena.selected {
             Some(selected) if last => {
                 let parts = [&mut arena.x, &mut arena.input];
@@ -110,14 +101,23 @@ impl Layer {
         let mixed = &arena.mixed[..rows * self.attention.inner()];
         match &self.mixer_norm {
             Some(norm) if !pre_norm => {
-                let y = room(&mut arena.y, rows * width);
-                self.attention.output.forward(mixed, Residual::None, y);
-                add_norm(isa, &norm.kernel(), y, x);
+                let inner = self.attention.inner();
+                for rows in blocks(rows) {
+                    let y = room(&mut arena.y, rows.len() * width);
+                    let mixed = &mixed[rows.start * inner..rows.end * inner];
+                    self.attention.output.forward(mixed, Residual::None, y);
+                    add_norm(
+                        isa,
+                        &norm.kernel(),
+                        y,
+                        &mut x[rows.start * width..rows.end * width],
+                    );
+                }
             }
             _ => self.attention.output.forward(mixed, Residual::InPlace, x),
         }
-        for first in (0..rows).step_by(ROWS) {
-            let block = &mut x[first * width..rows.min(first + ROWS) * width];
+        for rows in blocks(rows) {
+            let block = &mut x[rows.start * width..rows.end * width];
             let count = block.len() / width;
             let inner = room(&mut arena.inner, count * self.up.outputs());
             let y = room(&mut arena.y, count * width);

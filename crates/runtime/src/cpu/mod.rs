@@ -18,7 +18,7 @@ use crate::cpu::plan::Plan;
 use crate::{Batch, Engine, Error, Rows, check};
 
 pub use cloze_kernels::op::packed::Storage;
-pub use plan::Read;
+pub use plan::Parameters;
 pub(crate) use plan::activation_of;
 
 /// How the engine is to run.
@@ -47,13 +47,17 @@ pub struct CpuEngine {
 const SLICE_TOKENS: usize = 512;
 
 impl CpuEngine {
-    /// Makes the plan of `encoder` from its parameters; `read` fills a slice with the values of one.
+    /// Makes the plan of `encoder` from its parameters.
     ///
     /// # Errors
-    /// What `read` says, or if the system gives no threads.
-    pub fn new(encoder: Encoder, options: Options, read: &mut Read<'_>) -> Result<Self, Error> {
+    /// What `parameters` says, or if the system gives no threads.
+    pub fn new(
+        encoder: Encoder,
+        options: Options,
+        parameters: &dyn Parameters,
+    ) -> Result<Self, Error> {
         let isa = options.isa.unwrap_or_else(Isa::detect);
-        let plan = Plan::new(&encoder, isa, options.storage, read)?;
+        let plan = Plan::new(&encoder, isa, options.storage, parameters)?;
         let pool = options
             .threads
             .map(|threads| {
@@ -71,7 +75,7 @@ impl CpuEngine {
         })
     }
 
-    /// Bytes of the weights as they lie in memory.
+    /// Bytes of the weights as they lie in memory, a table that stays in its file included.
     pub fn weight_bytes(&self) -> usize {
         self.plan.bytes()
     }
@@ -103,6 +107,14 @@ impl Engine for CpuEngine {
         };
         output.resize(count * width, 0.0);
         self.with(|arena| {
+            if rows == Rows::All && !batch.is_empty() && slice(batch, 0) == batch.len() {
+                // What is between layers becomes the output in place.
+                std::mem::swap(&mut arena.x, output);
+                arena.take_slice(batch, 0..batch.len(), None);
+                self.plan.run(&self.encoder, arena, None);
+                std::mem::swap(&mut arena.x, output);
+                return;
+            }
             let (mut from, mut rest) = (0, output.as_mut_slice());
             let mut left = match rows {
                 Rows::All => &[],

@@ -10,6 +10,7 @@ use super::arena::{Arena, room};
 use super::attention::Shared;
 use super::layer::Layer;
 use crate::Error;
+use crate::weights::Table;
 
 /// Everything of an encoder that does not depend on the batch.
 pub(super) struct Plan {
@@ -21,8 +22,17 @@ pub(super) struct Plan {
     head: Head,
 }
 
-/// Fills a slice with the values of a parameter.
-pub type Read<'a> = dyn FnMut(&Parameter, &mut [f32]) -> Result<(), Error> + 'a;
+/// Where an encoder's parameters come from.
+pub trait Parameters {
+    /// The values of one into a slice as long as it.
+    ///
+    /// # Errors
+    /// If they cannot be read, or are no floats.
+    fn read(&self, parameter: &Parameter, out: &mut [f32]) -> Result<(), Error>;
+
+    /// One where it lies, if it can be used there.
+    fn table(&self, parameter: &Parameter) -> Option<Table>;
+}
 
 /// Is shown the vectors of a stage, `[N, D]`.
 type See<'a> = dyn FnMut(&[f32]) + Send + 'a;
@@ -31,28 +41,40 @@ type See<'a> = dyn FnMut(&[f32]) + Send + 'a;
 pub(super) struct Reader<'a> {
     pub isa: Isa,
     pub storage: Storage,
-    parameters: Vec<Parameter>,
-    read: &'a mut Read<'a>,
+    inventory: Vec<Parameter>,
+    parameters: &'a dyn Parameters,
 }
 
 impl Reader<'_> {
+    /// A parameter of which few rows are read at a time, in place if possible.
+    fn table(&self, name: &str) -> Result<Rows, Error> {
+        Ok(match self.parameters.table(self.find(name)) {
+            Some(table) => Rows::Mapped(table),
+            None => Rows::Owned(self.values(name)?),
+        })
+    }
+
     /// The values of a parameter that the inventory lists.
-    pub fn values(&mut self, name: &str) -> Result<Vec<f32>, Error> {
-        let parameter = self.parameters.iter().find(|p| p.name == name);
-        let parameter = parameter.unwrap_or_else(|| panic!("the inventory lists {name}"));
+    pub fn values(&self, name: &str) -> Result<Vec<f32>, Error> {
+        let parameter = self.find(name);
         let mut values = vec![0.0; parameter.shape.iter().product()];
-        (self.read)(parameter, &mut values)?;
+        self.parameters.read(parameter, &mut values)?;
         Ok(values)
     }
 
+    fn find(&self, name: &str) -> &Parameter {
+        let parameter = self.inventory.iter().find(|p| p.name == name);
+        parameter.unwrap_or_else(|| panic!("the inventory lists {name}"))
+    }
+
     /// The values, or none if there is no such parameter.
-    pub fn optional(&mut self, exists: bool, name: &str) -> Result<Option<Vec<f32>>, Error> {
+    pub fn optional(&self, exists: bool, name: &str) -> Result<Option<Vec<f32>>, Error> {
         exists.then(|| self.values(name)).transpose()
     }
 
     /// A linear map from `inputs` channels.
     pub fn linear(
-        &mut self,
+        &self,
         name: &str,
         inputs: usize,
         bias: bool,
@@ -73,7 +95,7 @@ impl Reader<'_> {
     }
 
     pub fn norm(
-        &mut self,
+        &self,
         settings: Option<&encoder::Norm>,
         name: &str,
     ) -> Result<Option<Norm>, Error> {
@@ -125,9 +147,25 @@ impl Norm {
     }
 }
 
+/// A table in memory, or in its file.
+enum Rows {
+    Owned(Vec<f32>),
+    Mapped(Table),
+}
+
+impl Rows {
+    /// As the kernels take it.
+    fn kernel(&self) -> embed::Table<'_> {
+        match self {
+            Self::Owned(values) => embed::Table::F32(values),
+            Self::Mapped(table) => table.numbers(),
+        }
+    }
+}
+
 /// Tables of the embedding.
 struct Embed {
-    token: Vec<f32>,
+    token: Rows,
     position: Option<Vec<f32>>,
     segment: Option<Vec<f32>>,
     norm: Option<Norm>,
@@ -146,26 +184,26 @@ impl Plan {
         encoder: &Encoder,
         isa: Isa,
         storage: Storage,
-        read: &mut Read<'_>,
+        parameters: &dyn Parameters,
     ) -> Result<Self, Error> {
-        let mut reader = Reader {
+        let reader = Reader {
             isa,
             storage,
-            parameters: encoder_parameters(encoder),
-            read,
+            inventory: encoder_parameters(encoder),
+            parameters,
         };
-        let embed = Embed::new(encoder, &mut reader)?;
-        let shared = Shared::new(encoder, &mut reader)?;
+        let embed = Embed::new(encoder, &reader)?;
+        let shared = Shared::new(encoder, &reader)?;
         let groups = encoder.layers.iter().map(|layer| layer.weights + 1);
         let layers = (0..groups.max().unwrap_or(0))
             .map(|group| {
                 let user = encoder.layers.iter().find(|layer| layer.weights == group);
                 let user = user.expect("sets of weights are numbered without gaps");
-                Layer::new(encoder.width, user, &shared, &mut reader)
+                Layer::new(encoder.width, user, &shared, &reader)
             })
             .collect::<Result<_, _>>()?;
         let final_norm = reader.norm(encoder.final_norm.as_ref(), "final_norm")?;
-        let head = Head::new(encoder, &embed.token, &mut reader)?;
+        let head = Head::new(encoder, &reader)?;
         Ok(Self {
             isa,
             embed,
@@ -179,16 +217,9 @@ impl Plan {
     /// Bytes of weights in memory.
     pub fn bytes(&self) -> usize {
         let embed = &self.embed;
-        let tables = [
-            Some(&embed.token),
-            embed.position.as_ref(),
-            embed.segment.as_ref(),
-        ];
-        let tables: usize = tables
-            .into_iter()
-            .flatten()
-            .map(|table| 4 * table.len())
-            .sum();
+        let tables = [&embed.position, &embed.segment].into_iter().flatten();
+        let tables =
+            embed.token.kernel().bytes() + tables.map(|table| 4 * table.len()).sum::<usize>();
         let maps = [&embed.projection, &self.head.transform, &self.head.output];
         let maps: usize = maps.into_iter().flatten().map(PackedLinear::bytes).sum();
         tables + maps + self.layers.iter().map(Layer::bytes).sum::<usize>()
@@ -242,7 +273,7 @@ impl Plan {
 }
 
 impl Embed {
-    fn new(encoder: &Encoder, reader: &mut Reader<'_>) -> Result<Self, Error> {
+    fn new(encoder: &Encoder, reader: &Reader<'_>) -> Result<Self, Error> {
         let embed = &encoder.embed;
         let projection = embed.projection.map(|map| {
             let identity = Activation::Identity;
@@ -250,7 +281,7 @@ impl Embed {
         });
         Ok(Self {
             projection: projection.transpose()?,
-            token: reader.values("embed.token.weight")?,
+            token: reader.table("embed.token.weight")?,
             position: reader.optional(embed.positions.is_some(), "embed.position.weight")?,
             segment: reader.optional(embed.segments.is_some(), "embed.segment.weight")?,
             norm: reader.norm(embed.norm.as_ref(), "embed.norm")?,
@@ -264,7 +295,7 @@ impl Embed {
         let position = self.position.as_deref();
         let tables = embed::Embed {
             width: settings.width,
-            tokens: &self.token,
+            tokens: self.token.kernel(),
             positions: position.zip(settings.positions.map(|positions| positions.offset)),
             segments: self.segment.as_deref(),
             norm: norm_of(!before_norm),
@@ -287,7 +318,7 @@ impl Embed {
 }
 
 impl Head {
-    fn new(encoder: &Encoder, table: &[f32], reader: &mut Reader<'_>) -> Result<Self, Error> {
+    fn new(encoder: &Encoder, reader: &Reader<'_>) -> Result<Self, Error> {
         let Some(head) = &encoder.head else {
             return Ok(Self {
                 transform: None,
@@ -306,12 +337,16 @@ impl Head {
         }
         let mut output = None;
         if let Some(map) = head.output {
-            let own = reader.optional(!map.tied, "head.output.weight")?;
+            let weight = if map.tied {
+                "embed.token.weight"
+            } else {
+                "head.output.weight"
+            };
             let bias = reader.optional(map.bias, "head.output.bias")?;
             output = Some(PackedLinear::new(
                 reader.isa,
                 inputs,
-                own.as_deref().unwrap_or(table),
+                &reader.values(weight)?,
                 bias.as_deref(),
                 packed::Activation::Identity,
                 false,

@@ -10,6 +10,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use cloze_kernels::op::encode::embed;
+use cloze_kernels::op::packed::Storage;
 use memmap2::Mmap;
 
 use crate::Error;
@@ -37,6 +39,48 @@ struct Tensor {
 struct Mapped {
     path: PathBuf,
     bytes: Mmap,
+    #[cfg(unix)]
+    file: File,
+}
+
+impl Mapped {
+    /// The bytes from `at` on into `to`. They are read, not copied from the map: pages of a map that were looked at count as
+    /// memory of the process, and what is read once and packed would be there twice.
+    fn copy(&self, at: usize, to: &mut [u8]) -> Result<(), Error> {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::FileExt;
+            let io = |source| Error::Io {
+                path: self.path.clone(),
+                source,
+            };
+            self.file.read_exact_at(to, at as u64).map_err(io)
+        }
+        #[cfg(not(unix))]
+        {
+            to.copy_from_slice(&self.bytes[at..at + to.len()]);
+            Ok(())
+        }
+    }
+}
+
+/// Rows of a tensor that stay where their file has them.
+#[derive(Clone, Debug)]
+pub struct Table {
+    file: Arc<Mapped>,
+    bytes: Range<usize>,
+    storage: Storage,
+}
+
+impl Table {
+    /// The numbers.
+    ///
+    /// # Panics
+    /// Never: they were looked at when the table was made.
+    pub fn numbers(&self) -> embed::Table<'_> {
+        let bytes = &self.file.bytes[self.bytes.clone()];
+        embed::Table::from_bytes(bytes, self.storage).expect("checked by Weights::table")
+    }
 }
 
 /// The type of a tensor's values, little-endian.
@@ -112,46 +156,77 @@ impl Weights {
         let tensor = self.tensors.get(name);
         let tensor = tensor.unwrap_or_else(|| panic!("{name} is one of the shapes"));
         let row: usize = tensor.shape.iter().skip(1).product();
+        let values = rows.start * row..rows.end * row;
+        assert_eq!(values.len(), out.len(), "{name}: values for the rows");
         let size = tensor.kind.size();
-        let bytes = &tensor.file.bytes[tensor.bytes.clone()];
-        let gathered;
-        let bytes = if tensor.strides.is_empty() {
-            &bytes[rows.start * row * size..rows.end * row * size]
-        } else {
-            gathered = tensor.gather(bytes, rows.start * row..rows.end * row);
-            &gathered
-        };
-        assert_eq!(bytes.len(), out.len() * size, "{name}: values for the rows");
-        match tensor.kind {
-            Kind::F32 => convert(bytes, out, f32::from_le_bytes),
-            Kind::F64 => convert(bytes, out, |b| f64::from_le_bytes(b) as f32),
-            Kind::F16 => convert(bytes, out, |b| half::f16::from_le_bytes(b).to_f32()),
-            Kind::Bf16 => convert(bytes, out, |b| half::bf16::from_le_bytes(b).to_f32()),
-            Kind::I64 | Kind::I32 | Kind::U8 | Kind::Bool => {
-                return Err(fail(
-                    &tensor.file.path,
-                    format!("tensor {name:?} holds {:?}, expected floats", tensor.kind),
-                ));
+        let mut buffer = [0; BUFFER_BYTES];
+        for (piece, out) in out.chunks_mut(BUFFER_BYTES / size).enumerate() {
+            let first = values.start + piece * (BUFFER_BYTES / size);
+            let bytes = &mut buffer[..out.len() * size];
+            if tensor.strides.is_empty() {
+                let at = tensor.bytes.start + first * size;
+                tensor.file.copy(at, bytes)?;
+            } else {
+                tensor.gather(first, bytes);
+            }
+            match tensor.kind {
+                Kind::F32 => convert(bytes, out, f32::from_le_bytes),
+                Kind::F64 => convert(bytes, out, |b| f64::from_le_bytes(b) as f32),
+                Kind::F16 => convert(bytes, out, |b| half::f16::from_le_bytes(b).to_f32()),
+                Kind::Bf16 => convert(bytes, out, |b| half::bf16::from_le_bytes(b).to_f32()),
+                Kind::I64 | Kind::I32 | Kind::U8 | Kind::Bool => {
+                    return Err(fail(
+                        &tensor.file.path,
+                        format!("tensor {name:?} holds {:?}, expected floats", tensor.kind),
+                    ));
+                }
             }
         }
         Ok(())
     }
+
+    /// Rows of a tensor where they lie, if the file has them as floats that can be read there: row-major, and begun where
+    /// floats may begin.
+    ///
+    /// # Panics
+    /// If there is no such tensor or row.
+    pub fn table(&self, name: &str, rows: Range<usize>) -> Option<Table> {
+        let tensor = self.tensors.get(name);
+        let tensor = tensor.unwrap_or_else(|| panic!("{name} is one of the shapes"));
+        let storage = match tensor.kind {
+            Kind::F32 => Storage::F32,
+            Kind::F16 => Storage::F16,
+            Kind::Bf16 => Storage::Bf16,
+            Kind::F64 | Kind::I64 | Kind::I32 | Kind::U8 | Kind::Bool => return None,
+        };
+        let row = tensor.shape.iter().skip(1).product::<usize>() * tensor.kind.size();
+        let start = tensor.bytes.start;
+        let bytes = start + rows.start * row..start + rows.end * row;
+        let readable = embed::Table::from_bytes(&tensor.file.bytes[bytes.clone()], storage);
+        (tensor.strides.is_empty() && readable.is_some()).then(|| Table {
+            file: tensor.file.clone(),
+            bytes,
+            storage,
+        })
+    }
 }
 
+/// Bytes that are read at once.
+const BUFFER_BYTES: usize = 16 << 10;
+
 impl Tensor {
-    /// The bytes of some values of a tensor with strides, row-major.
-    fn gather(&self, bytes: &[u8], values: Range<usize>) -> Vec<u8> {
+    /// The bytes of values from `first` on, counted row-major, of a tensor with strides.
+    fn gather(&self, first: usize, out: &mut [u8]) {
         let size = self.kind.size();
-        let mut out = Vec::with_capacity(values.len() * size);
-        for value in values {
+        let bytes = &self.file.bytes[self.bytes.clone()];
+        for (value, out) in (first..).zip(out.chunks_exact_mut(size)) {
             let (mut rest, mut at) = (value, 0);
             for (&len, &stride) in self.shape.iter().zip(&self.strides).rev() {
                 at += rest % len * stride;
                 rest /= len;
             }
-            out.extend_from_slice(&bytes[at * size..(at + 1) * size]);
+            out.copy_from_slice(&bytes[at * size..(at + 1) * size]);
         }
-        out
     }
 }
 
@@ -178,6 +253,8 @@ fn map(path: &Path) -> Result<Mapped, Error> {
     Ok(Mapped {
         path: path.to_owned(),
         bytes,
+        #[cfg(unix)]
+        file,
     })
 }
 

@@ -132,9 +132,17 @@ pub(in crate::op) unsafe fn pack_columns<V: Vector>(
             V::LANES
         };
         let full = panel.min(left);
+        // Squares first, then what is left of the rows, and rows that fill no square.
+        let (squares, deep) = (full - full % V::LANES, depth - depth % V::LANES);
+        for j in (0..squares).step_by(V::LANES) {
+            for p in (0..deep).step_by(V::LANES) {
+                let row = |i: usize| row(col + j + i).wrapping_add(p);
+                V::transpose(row, to.add(p * panel + j), panel);
+            }
+        }
         for j in 0..full {
             let from = row(col + j);
-            for p in 0..depth {
+            for p in if j < squares { deep } else { 0 }..depth {
                 *to.add(p * panel + j) = *from.add(p);
             }
         }

@@ -19,7 +19,7 @@
 
 use super::{sequence, tokens};
 use crate::Isa;
-use crate::arch::math::exp;
+use crate::arch::math::exp_of_negative;
 use crate::arch::{Vector, dispatch, require};
 use crate::op::attention::product::{Left, Packed, multiply, pack, pack_columns, pack_transposed};
 use crate::op::split::each;
@@ -822,12 +822,13 @@ impl Row {
         col = 0;
         while col < self.keys {
             let at = self.scores.add(col);
-            let term = exp(V::load(at).sub(offset));
+            let term = exp_of_negative(V::load(at).sub(offset));
             sum = sum.add(term);
             term.store(at);
             col += V::LANES;
         }
-        let scaling = (most > before).then(|| exp(V::splat(before - *top)).reduce_max());
+        let scaling =
+            (most > before).then(|| exp_of_negative(V::splat(before - *top)).reduce_max());
         *total = *total * scaling.unwrap_or(1.0) + sum.reduce_sum();
         scaling
     }

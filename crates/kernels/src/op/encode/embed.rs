@@ -1,9 +1,13 @@
 //! Tokens into vectors: the sum of up to three tables' rows, and its norm, in one pass.
+//!
+//! The largest table may stay as a file has it, in 16 bits too: of a vocabulary, a batch needs few rows.
 
 use super::norm::{Norm, norm_row};
 use super::{sequence, tokens};
 use crate::Isa;
+use crate::arch::panel::{from_bf16, from_f16};
 use crate::arch::{Vector, dispatch, require};
+use crate::op::packed::Storage;
 use crate::op::split::{block_rows, each};
 use crate::scratch::Shared;
 
@@ -13,7 +17,7 @@ pub struct Embed<'a> {
     /// E, channels of every table.
     pub width: usize,
     /// `[V, E]`
-    pub tokens: &'a [f32],
+    pub tokens: Table<'a>,
     /// `[rows, E]`, and the row of a sequence's first token.
     pub positions: Option<(&'a [f32], usize)>,
     /// `[rows, E]`
@@ -21,6 +25,60 @@ pub struct Embed<'a> {
     /// Of the sum, E wide.
     pub norm: Option<Norm<'a>>,
 }
+
+/// Numbers as they are kept.
+#[derive(Debug, Clone, Copy)]
+pub enum Table<'a> {
+    /// 32-bit floats.
+    F32(&'a [f32]),
+    /// Bits of bfloat16.
+    Bf16(&'a [u16]),
+    /// Bits of IEEE half precision; infinities become 65536.
+    F16(&'a [u16]),
+}
+
+impl<'a> Table<'a> {
+    /// Little-endian floats, where this machine can read them as they lie.
+    pub fn from_bytes(bytes: &'a [u8], storage: Storage) -> Option<Self> {
+        if cfg!(target_endian = "big") {
+            return None;
+        }
+        match storage {
+            Storage::F32 => cast(bytes).map(Self::F32),
+            Storage::Bf16 => cast(bytes).map(Self::Bf16),
+            Storage::F16 => cast(bytes).map(Self::F16),
+            Storage::Int8 => None,
+        }
+    }
+
+    /// How many numbers there are.
+    #[expect(clippy::len_without_is_empty, reason = "nobody asks")]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::F32(floats) => floats.len(),
+            Self::Bf16(bits) | Self::F16(bits) => bits.len(),
+        }
+    }
+
+    /// Bytes of them.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::F32(floats) => size_of_val(*floats),
+            Self::Bf16(bits) | Self::F16(bits) => size_of_val(*bits),
+        }
+    }
+}
+
+/// Bytes as numbers, if they begin and end where such numbers may.
+fn cast<T: Number>(bytes: &[u8]) -> Option<&[T]> {
+    // SAFETY: any bits make a number of these types.
+    let (before, numbers, after) = unsafe { bytes.align_to::<T>() };
+    (before.is_empty() && after.is_empty()).then_some(numbers)
+}
+
+trait Number {}
+impl Number for f32 {}
+impl Number for u16 {}
 
 /// Each token becomes the sum of its rows, normed if so set.
 ///
@@ -49,9 +107,14 @@ pub fn embed(
     if let Some(norm) = &tables.norm {
         assert_eq!(norm.check(), width, "embed: width of the norm");
     }
-    check("id", tables.tokens, width, ids.iter().max());
+    check("id", tables.tokens.len(), width, ids.iter().max());
     if let Some(table) = tables.segments {
-        check("segment", table, width, segments.iter().max().or(Some(&0)));
+        check(
+            "segment",
+            table.len(),
+            width,
+            segments.iter().max().or(Some(&0)),
+        );
     }
     if let Some((table, offset)) = tables.positions {
         let longest = offsets.windows(2).map(|pair| pair[1] - pair[0]).max();
@@ -79,10 +142,10 @@ pub fn embed(
             let index = segments.get(token).map_or(0, |&segment| segment as usize);
             let segment = tables.segments;
             let segment = segment.map_or(std::ptr::null(), |table| row(table, index));
-            let token_row = row(tables.tokens, id as usize);
             let out = out.at(token * width);
             // SAFETY: lengths, rows and instruction set checked above; pieces own disjoint rows of `out`.
             unsafe {
+                let token_row = token_row(isa, tables.tokens, width, id as usize, out);
                 sum_rows(isa, width, token_row, position, segment, out);
                 if let Some(norm) = &tables.norm {
                     norm_row(isa, norm, out, std::ptr::null(), out, out);
@@ -92,19 +155,74 @@ pub fn embed(
     });
 }
 
-fn check(what: &str, table: &[f32], width: usize, last: Option<&u32>) {
-    let rows = table.len() / width;
+fn check(what: &str, numbers: usize, width: usize, last: Option<&u32>) {
+    let rows = numbers / width;
     assert!(
         last.is_none_or(|&last| (last as usize) < rows),
         "embed: {what} {last:?}, the table has {rows} rows"
     );
 }
 
+/// Where a token's row lies: in the table, or in `out` if it had to be widened.
+///
+/// # Safety
+/// The machine has `isa`; the table has the row; no other thread uses the `width` floats of `out`.
+unsafe fn token_row(
+    isa: Isa,
+    table: Table<'_>,
+    width: usize,
+    row: usize,
+    out: *mut f32,
+) -> *const f32 {
+    let at = row * width;
+    match table {
+        Table::F32(floats) => return floats[at..][..width].as_ptr(),
+        Table::Bf16(bits) => widen_bf16(isa, &bits[at..][..width], out),
+        Table::F16(bits) => widen_f16(isa, &bits[at..][..width], out),
+    }
+    out
+}
+
+dispatch! {
+    /// # Safety
+    /// The machine has `isa`; `out` is valid for as many floats, which no other thread uses.
+    unsafe fn widen_bf16(bits: &[u16], out: *mut f32) = widen_bf16_body;
+}
+
+dispatch! {
+    /// # Safety
+    /// As [`widen_bf16`].
+    unsafe fn widen_f16(bits: &[u16], out: *mut f32) = widen_f16_body;
+}
+
+#[expect(
+    clippy::extra_unused_type_parameters,
+    reason = "compiled for every set like the others, but the compiler makes the vectors"
+)]
+#[inline(always)]
+unsafe fn widen_bf16_body<V: Vector>(bits: &[u16], out: *mut f32) {
+    for (i, &bits) in bits.iter().enumerate() {
+        *out.add(i) = from_bf16(bits);
+    }
+}
+
+#[expect(
+    clippy::extra_unused_type_parameters,
+    reason = "compiled for every set like the others, but the compiler makes the vectors"
+)]
+#[inline(always)]
+unsafe fn widen_f16_body<V: Vector>(bits: &[u16], out: *mut f32) {
+    for (i, &bits) in bits.iter().enumerate() {
+        *out.add(i) = from_f16(bits);
+    }
+}
+
 dispatch! {
     /// `out = x + y + z`, over `n` floats; null adds nothing.
     ///
     /// # Safety
-    /// The machine has `isa`; the pointers are null, `y` and `z` only, or valid for `n` floats; no other thread uses those of `out`.
+    /// The machine has `isa`; the pointers are null, `y` and `z` only, or valid for `n` floats; no other thread uses those of `out`,
+    /// which may be `x`.
     unsafe fn sum_rows(n: usize, x: *const f32, y: *const f32, z: *const f32, out: *mut f32) = sum_body;
 }
 

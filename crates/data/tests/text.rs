@@ -507,6 +507,7 @@ fn faults_of_a_folder_say_where_and_what_to_do() {
     let bert = fs::read_to_string(golden("bert/vocab.txt")).unwrap();
     let json = fs::read_to_string(golden("json/tokenizer.json")).unwrap();
     let pairs = fs::read_to_string(golden("roberta/vocab.json")).unwrap();
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 17082730\n";
     let bomb = r#"{"type": "Replace", "pattern": {"String": "a"}, "content": "aaaaaaaaaa"}"#;
     let bombs = format!(
         r#""normalizer":{{"type":"Sequence","normalizers":[{}]}},"pre_tokenizer""#,
@@ -593,6 +594,43 @@ fn faults_of_a_folder_say_where_and_what_to_do() {
             vec![("vocab.json", "[]"), ("merges.txt", "")],
             "F/vocab.json: expected an object of tokens",
         ),
+        (
+            vec![("vocab.json", "{}"), ("merges.txt", "")],
+            r#"F/vocab.json: expected the special tokens "<s>", "</s>" in the vocabulary, found 0 tokens"#,
+        ),
+        (
+            vec![("vocab.txt", "")],
+            "F/vocab.txt: expected word pieces, one a line, found an empty file",
+        ),
+        (
+            vec![("tokenizer.json", pointer)],
+            "F/tokenizer.json: is what Git leaves in place of a large file; run git lfs pull in the folder",
+        ),
+        (
+            vec![(
+                "tokenizer.json",
+                &*json.replace("\"WordPiece\"", "\"CharPiece\""),
+            )],
+            r#""CharPiece""#,
+        ),
+        (
+            vec![(
+                "tokenizer.json",
+                &*json.replace("BertNormalizer", "Translate"),
+            )],
+            r#"expected a normalizer of a kind that is known, found "Translate""#,
+        ),
+        (
+            vec![("tokenizer.json", &*json.replace("\"vocab\"", "\"words\""))],
+            r#"found a model of type "WordPiece" that is unknown or not whole"#,
+        ),
+        (
+            vec![
+                ("vocab.txt", &*bert),
+                ("tokenizer_config.json", r#"{"model_max_length": "long"}"#),
+            ],
+            r#"F/tokenizer_config.json: "model_max_length": expected a number, found"#,
+        ),
     ] {
         let found = fault(&files);
         assert!(found.contains(message), "{found}\ndoes not say\n{message}");
@@ -628,4 +666,18 @@ fn tokens_beside_the_vocabulary_are_known() {
     let tokenizer = Tokenizer::open(folder.path()).unwrap();
     assert_eq!(whole(&tokenizer, "a teapot").ids[2], next as u32);
     assert_eq!(tokenizer.vocabulary_len(), next + 1);
+}
+
+#[test]
+fn a_word_that_stands_twice_has_its_last_id_and_absurd_lengths_are_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let words = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\ntea\ntea\n##s\n";
+    fs::write(folder.path().join("vocab.txt"), words).unwrap();
+    for length in ["-1", "0", "1e30", "1000000000000000019884624838656"] {
+        let settings = format!("{{\"model_max_length\": {length}}}");
+        fs::write(folder.path().join("tokenizer_config.json"), settings).unwrap();
+        let tokenizer = Tokenizer::open(folder.path()).unwrap();
+        assert_eq!(tokenizer.max_len(), None, "{length}");
+        assert_eq!(whole(&tokenizer, "teas").ids, [2, 6, 7, 3]);
+    }
 }

@@ -11,6 +11,7 @@ use cloze_spec::encoder::Pool;
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
+use crate::weights::safetensors::header;
 use crate::{Batch, Engine, Error, Rows};
 
 /// Inputs, and what they should give. What the file does not have is empty.
@@ -187,7 +188,7 @@ fn compare(stage: &str, found: &[f32], wanted: &[f32]) -> Result<Difference, Err
 }
 
 fn parse(bytes: &[u8]) -> Result<Golden, String> {
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| e.to_string())?;
+    let (_, header) = header(bytes)?;
     let metadata = header.metadata().clone().unwrap_or_default();
     let format = metadata.get("format").map_or("", String::as_str);
     if format != "golden 1" {

@@ -7,10 +7,10 @@ use cloze_data::text::{Encoding, Input, Limit, Long, Shorten, Tokenizer};
 use cloze_kernels::Isa;
 use cloze_kernels::op::encode::pool::{self, Pool, normalize};
 use cloze_kernels::op::packed::{PackedLinear, Residual, Storage};
-use cloze_spec::Encoder;
 use cloze_spec::hugging_face::{Folder, Resolved, Source};
 use cloze_spec::inventory::Parameter;
 use cloze_spec::sentence::{Dense, Embedder, Module, Pooling, PoolingMode};
+use cloze_spec::{Encoder, Faults};
 
 use crate::cpu::{CpuEngine, Options, Parameters, activation_of};
 use crate::weights::{Table, Weights};
@@ -375,23 +375,33 @@ fn read_dense(isa: Isa, home: &Path, dense: &Dense) -> Result<PackedLinear, Erro
         .unwrap_or(&files[0]);
     let weights = Weights::open(std::slice::from_ref(file))?;
     let shapes = weights.shapes();
-    let read = |name: &str, shape: &[usize]| {
-        let found = shapes.get(name);
-        if found.is_none_or(|found| found != shape) {
-            return Err(Error::Weights {
-                path: file.clone(),
-                message: format!("tensor {name:?}: expected shape {shape:?}, found {found:?}"),
-            });
-        }
+    let mut wanted = vec![("linear.weight", vec![dense.outputs, dense.inputs])];
+    if dense.bias {
+        wanted.push(("linear.bias", vec![dense.outputs]));
+    }
+    let mut faults = Faults::default();
+    for (name, shape) in &wanted {
+        let found = shapes.get(*name);
+        faults.check(found == Some(shape), &format!("tensor {name:?}"), || {
+            let found = found.map_or("nothing".to_owned(), |found| format!("{found:?}"));
+            format!("expected {shape:?}, found {found}")
+        });
+    }
+    for (name, shape) in &shapes {
+        let is_wanted = wanted.iter().any(|(wanted, _)| wanted == name);
+        faults.check(is_wanted, &format!("tensor {name:?}"), || {
+            format!("not expected, found {shape:?}")
+        });
+    }
+    faults.into_result(&file.display().to_string())?;
+    let read = |(name, shape): (&str, Vec<usize>)| {
         let mut values = vec![0.0; shape.iter().product()];
         weights.read(name, 0..shape[0], &mut values)?;
-        Ok(values)
+        Ok::<_, Error>(values)
     };
-    let weight = read("linear.weight", &[dense.outputs, dense.inputs])?;
-    let bias = dense
-        .bias
-        .then(|| read("linear.bias", &[dense.outputs]))
-        .transpose()?;
+    let mut values = wanted.into_iter().map(read);
+    let weight = values.next().expect("it is the first wanted")?;
+    let bias = values.next().transpose()?;
     let activation = activation_of(dense.activation);
     let (inputs, storage) = (dense.inputs, Storage::F32);
     Ok(PackedLinear::new(

@@ -4,8 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use cloze_spec::hugging_face::{POINTER, is_pointer};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
-use tokenizers::{ModelWrapper, NormalizerWrapper};
+use tokenizers::{
+    DecoderWrapper, ModelWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper,
+};
 
 use crate::Error;
 use crate::error::quoted;
@@ -171,9 +176,15 @@ impl Files {
             Kind::Composed(value) => serde_json::from_value(value.clone()),
         };
         let mut tokenizer: tokenizers::Tokenizer = parsed.map_err(|e| {
-            format!("expected a tokenizer as the tokenizers package writes it, found {e}")
+            let found = match &self.kind {
+                Kind::Json(text) => unknown_part(text),
+                Kind::Composed(_) => None,
+            };
+            let found = found.unwrap_or_else(|| e.to_string());
+            format!("expected a tokenizer as the tokenizers package writes it, found {found}")
         })?;
-        if let Kind::Json(_) = self.kind {
+        if let Kind::Json(text) = &self.kind {
+            check_kinds(text, &tokenizer)?;
             self.settings.overrule(&mut tokenizer)?;
         } else {
             for (&id, added) in &self.settings.added {
@@ -188,6 +199,113 @@ impl Files {
             }
         }
         Ok(tokenizer)
+    }
+}
+
+/// The part of a `tokenizer.json` that cannot be read, which the crate does not name.
+fn unknown_part(text: &str) -> Option<String> {
+    fn reads<T: DeserializeOwned>(part: &Value) -> bool {
+        T::deserialize(part).is_ok()
+    }
+    type Reads = fn(&Value) -> bool;
+    let parts: [(&str, Reads); 5] = [
+        ("model", reads::<ModelWrapper>),
+        ("normalizer", reads::<NormalizerWrapper>),
+        ("pre_tokenizer", reads::<PreTokenizerWrapper>),
+        ("post_processor", reads::<PostProcessorWrapper>),
+        ("decoder", reads::<DecoderWrapper>),
+    ];
+    let value: Value = serde_json::from_str(text).ok()?;
+    let is_unknown = |&&(name, reads): &&(&str, Reads)| {
+        let part = value.get(name).filter(|part| !part.is_null());
+        part.is_some_and(|part| !reads(part))
+    };
+    let (name, _) = parts.iter().find(is_unknown)?;
+    let part = &value[name];
+    Some(match part.get("type") {
+        Some(Value::String(kind)) => {
+            format!(
+                "a {name} of type {} that is unknown or not whole",
+                quoted(kind)
+            )
+        }
+        _ => format!("{name} {}", quoted(&part.to_string())),
+    })
+}
+
+/// Refuses what was read as of another kind than it says: the crate guesses where it knows no such kind.
+fn check_kinds(text: &str, read: &tokenizers::Tokenizer) -> Result<(), String> {
+    #[derive(Deserialize)]
+    struct Kinds {
+        model: Kind,
+        normalizer: Option<Value>,
+        pre_tokenizer: Option<Value>,
+        post_processor: Option<Value>,
+        decoder: Option<Value>,
+    }
+    #[derive(Deserialize)]
+    struct Kind {
+        r#type: Option<String>,
+    }
+    let stated: Kinds = serde_json::from_str(text).map_err(|e| e.to_string())?;
+    let model = match read.get_model() {
+        ModelWrapper::BPE(_) => "BPE",
+        ModelWrapper::WordPiece(_) => "WordPiece",
+        ModelWrapper::WordLevel(_) => "WordLevel",
+        ModelWrapper::Unigram(_) => "Unigram",
+    };
+    let unknown = |name: &str, kind: &str| {
+        Err(format!(
+            "expected a {name} of a kind that is known, found {}",
+            quoted(kind)
+        ))
+    };
+    if let Some(kind) = stated.model.r#type.filter(|kind| kind != model) {
+        return unknown("model", &kind);
+    }
+    let parts = [
+        (
+            "normalizer",
+            stated.normalizer,
+            json!(read.get_normalizer()),
+        ),
+        (
+            "pre_tokenizer",
+            stated.pre_tokenizer,
+            json!(read.get_pre_tokenizer()),
+        ),
+        (
+            "post_processor",
+            stated.post_processor,
+            json!(read.get_post_processor()),
+        ),
+        ("decoder", stated.decoder, json!(read.get_decoder())),
+    ];
+    for (name, stated, read) in parts {
+        let [stated, read] = [&stated.unwrap_or_default(), &read].map(|part| {
+            let mut kinds = Vec::new();
+            collect_kinds(part, &mut kinds);
+            kinds
+        });
+        let mut pairs = stated.iter().zip(&read);
+        // Old files do not name every kind.
+        if stated.len() >= read.len()
+            && let Some((kind, _)) = pairs.find(|(stated, read)| stated != read)
+        {
+            return unknown(name, kind);
+        }
+    }
+    Ok(())
+}
+
+fn collect_kinds(value: &Value, kinds: &mut Vec<String>) {
+    match value {
+        Value::Array(all) => all.iter().for_each(|value| collect_kinds(value, kinds)),
+        Value::Object(all) => {
+            kinds.extend(all.get("type").and_then(Value::as_str).map(str::to_owned));
+            all.values().for_each(|value| collect_kinds(value, kinds));
+        }
+        _ => {}
     }
 }
 
@@ -462,6 +580,9 @@ fn word_pieces(text: &str, settings: &Settings) -> Result<Value, String> {
     const CONTINUES: &str = "##";
     let family = settings.family(Model::WordPiece)?;
     let ids: HashMap<String, u32> = text.lines().map(str::to_owned).zip(0..).collect();
+    if ids.is_empty() {
+        return Err("expected word pieces, one a line, found an empty file; fetch it again".into());
+    }
     if !ids.keys().any(|word| word.starts_with(CONTINUES)) {
         return Err(format!(
             "expected word pieces, some of which begin with {CONTINUES:?}, found none that does; this vocabulary has a \
@@ -588,6 +709,9 @@ fn read_text(path: &Path) -> Result<Option<String>, Error> {
             });
         }
     };
+    if is_pointer(&bytes) {
+        return Err(fault(path, POINTER.to_owned()));
+    }
     String::from_utf8(bytes).map(Some).map_err(|e| {
         let place = e.utf8_error().valid_up_to();
         fault(

@@ -1,17 +1,18 @@
 //! Weights files: names, shapes and values, read where they lie.
 
 mod pickle;
-mod safetensors;
+pub(crate) mod safetensors;
 mod torch;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cloze_kernels::op::encode::embed;
 use cloze_kernels::op::packed::Storage;
+use cloze_spec::hugging_face::{POINTER, is_pointer};
 use memmap2::Mmap;
 
 use crate::Error;
@@ -38,9 +39,29 @@ struct Tensor {
 #[derive(Debug)]
 struct Mapped {
     path: PathBuf,
-    bytes: Mmap,
-    #[cfg(unix)]
-    file: File,
+    bytes: Bytes,
+}
+
+/// A file's bytes, or those that were compressed in it.
+#[derive(Debug)]
+enum Bytes {
+    Mapped {
+        map: Mmap,
+        #[cfg(unix)]
+        file: File,
+    },
+    Unpacked(Vec<u8>),
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped { map, .. } => map,
+            Self::Unpacked(bytes) => bytes,
+        }
+    }
 }
 
 impl Mapped {
@@ -48,19 +69,16 @@ impl Mapped {
     /// memory of the process, and what is read once and packed would be there twice.
     fn copy(&self, at: usize, to: &mut [u8]) -> Result<(), Error> {
         #[cfg(unix)]
-        {
+        if let Bytes::Mapped { file, .. } = &self.bytes {
             use std::os::unix::fs::FileExt;
             let io = |source| Error::Io {
                 path: self.path.clone(),
                 source,
             };
-            self.file.read_exact_at(to, at as u64).map_err(io)
+            return file.read_exact_at(to, at as u64).map_err(io);
         }
-        #[cfg(not(unix))]
-        {
-            to.copy_from_slice(&self.bytes[at..at + to.len()]);
-            Ok(())
-        }
+        to.copy_from_slice(&self.bytes[at..at + to.len()]);
+        Ok(())
     }
 }
 
@@ -123,6 +141,17 @@ impl Weights {
                 safetensors::tensors(&file)?
             };
             for (name, tensor) in tensors {
+                // Values of none, but rows of any size: a shape may have a zero before what overflows.
+                let row = tensor.shape.iter().skip(1);
+                if row.copied().try_fold(1, usize::checked_mul).is_none() {
+                    let shape = &tensor.shape;
+                    return Err(fail(
+                        path,
+                        format!(
+                            "tensor {name:?} has shape {shape:?}, more values than any memory has"
+                        ),
+                    ));
+                }
                 if let Some(other) = weights.tensors.insert(name.clone(), tensor) {
                     return Err(fail(
                         path,
@@ -249,13 +278,49 @@ fn map(path: &Path) -> Result<Mapped, Error> {
     )]
     // SAFETY: the map is only read. Should another program cut the file short meanwhile, the system ends this process, as it
     // does for every program that maps files; what is read is checked, so changed bytes give other numbers and nothing worse.
-    let bytes = unsafe { Mmap::map(&file) }.map_err(io)?;
+    let map = unsafe { Mmap::map(&file) }.map_err(io)?;
     Ok(Mapped {
         path: path.to_owned(),
-        bytes,
-        #[cfg(unix)]
-        file,
+        bytes: Bytes::Mapped {
+            map,
+            #[cfg(unix)]
+            file,
+        },
     })
+}
+
+/// What a file is that no reader takes, and what to do, where its first bytes tell.
+fn foreign(bytes: &[u8]) -> Option<&'static str> {
+    const STARTS: [(&[u8], &str); 4] = [
+        (
+            b"<",
+            "is a web page; fetch the file itself, perhaps after a login",
+        ),
+        (
+            b"\x89HDF",
+            "holds weights of TensorFlow; load the folder with from_tf=True in the Python package transformers, and save it \
+             with save_pretrained",
+        ),
+        (
+            b"GGUF",
+            "is of llama.cpp; fetch the model that it was made of",
+        ),
+        (
+            b"\x80",
+            "is a pickle that torch.save did not write; load it in Python and save its tensors as safetensors",
+        ),
+    ];
+    if bytes.is_empty() {
+        return Some("is empty; fetch it again");
+    }
+    if is_pointer(bytes) {
+        return Some(POINTER);
+    }
+    if bytes.get(257..262) == Some(b"ustar") {
+        return Some("is of PyTorch before 0.2; load it with torch.load and save it again");
+    }
+    let known = |(start, _): &&(&[u8], _)| bytes.starts_with(start);
+    STARTS.iter().find(known).map(|(_, advice)| *advice)
 }
 
 fn fail(path: &Path, message: String) -> Error {

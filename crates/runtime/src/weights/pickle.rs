@@ -103,7 +103,11 @@ impl Reader<'_> {
             match self.take::<1>()?[0] {
                 0x80 => match self.take::<1>()?[0] {
                     2 => {}
-                    other => return Err(format!("pickle protocol {other}, expected 2")),
+                    other => {
+                        return Err(format!(
+                            "pickle protocol {other}, expected 2, which torch.save writes unless told otherwise; save it again"
+                        ));
+                    }
                 },
                 b'}' => self.new_value(Node::Dict(Vec::new()))?,
                 b']' | b')' => self.new_value(Node::Sequence(Vec::new()))?,

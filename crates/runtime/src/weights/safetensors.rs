@@ -2,21 +2,34 @@
 
 use std::sync::Arc;
 
-use safetensors::{Dtype, SafeTensors};
+use safetensors::tensor::Metadata;
+use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
-use super::{Kind, Mapped, Tensor, fail};
+use super::{Kind, Mapped, Tensor, fail, foreign};
 use crate::Error;
+
+/// Where values begin, and what the header says of them.
+pub(crate) fn header(bytes: &[u8]) -> Result<(usize, Metadata), String> {
+    use SafeTensorError::{HeaderTooSmall, InvalidHeaderLength, MetadataIncompleteBuffer};
+    let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| match error {
+        HeaderTooSmall | InvalidHeaderLength => "the file ends within its header".to_owned(),
+        MetadataIncompleteBuffer => "the file is not as long as its header says".to_owned(),
+        error => error.to_string(),
+    })?;
+    // Eight bytes tell the header's length, and values follow it.
+    Ok((header + 8, metadata))
+}
 
 /// The tensors of a file, by name.
 pub(super) fn tensors(file: &Arc<Mapped>) -> Result<Vec<(String, Tensor)>, Error> {
-    let (header, metadata) = SafeTensors::read_metadata(&file.bytes).map_err(|error| {
+    let (start, metadata) = header(&file.bytes).map_err(|message| {
+        let damaged =
+            || format!("is no safetensors file, or a damaged one: {message}; fetch it again");
         fail(
             &file.path,
-            format!("is no safetensors file, or a damaged one: {error}; fetch it again"),
+            foreign(&file.bytes).map_or_else(damaged, str::to_owned),
         )
     })?;
-    // Eight bytes tell the header's length, and values follow it.
-    let start = header + 8;
     metadata
         .tensors()
         .into_iter()

@@ -157,7 +157,35 @@ pub(super) fn encoder(keys: &Keys, family: Family, tensors: Option<&Tensors>) ->
         Family::Gte => gte(keys),
     };
     encoder.head = head::head(keys, family, &encoder, tensors);
+    let computed = computed(&encoder);
+    if computed > COMPUTED {
+        keys.fault(
+            "max_position_embeddings",
+            format_args!(
+                "tables of positions and distances would have {computed} values, expected at most {COMPUTED}"
+            ),
+        );
+    }
     encoder
+}
+
+/// Values of tables that engines compute, of all lengths and layers, so that settings alone cannot ask for any amount.
+const COMPUTED: usize = 1 << 27;
+
+fn computed(encoder: &Encoder) -> usize {
+    let mut angles = 0;
+    let mut mapped = 0_usize;
+    for layer in &encoder.layers {
+        match (&layer.attention.position, &encoder.relative) {
+            // Layers share tables, of which there are few.
+            (Position::Rotary(rotary), _) => angles = rotary.frequencies.len().max(angles),
+            (Position::Disentangled(_), Some(Relative::Vectors { span, .. })) => {
+                mapped = mapped.saturating_add(4 * span * encoder.width);
+            }
+            _ => {}
+        }
+    }
+    mapped.saturating_add(2 * angles * encoder.max_len)
 }
 
 /// Sizes that most families name alike.

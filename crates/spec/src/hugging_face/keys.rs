@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::ScoreActivation;
+use super::{POINTER, ScoreActivation, is_pointer};
 use crate::encoder::Activation;
 use crate::{Error, Faults};
 
@@ -85,6 +85,9 @@ pub(super) fn read(path: &Path) -> Result<Option<Value>, Error> {
         return Err(fail(format!(
             "expected at most {MAX_BYTES} bytes of settings, found more"
         )));
+    }
+    if is_pointer(&bytes) {
+        return Err(fail(POINTER.to_owned()));
     }
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     match serde_json::from_slice(text) {

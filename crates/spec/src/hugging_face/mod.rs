@@ -204,9 +204,28 @@ fn tokenizer_max_len(home: &Path) -> Result<Option<usize>, Error> {
     Ok(len.filter(|len| LENGTH.contains(len)))
 }
 
+/// What a file is that [`is_pointer`], and what to do.
+pub const POINTER: &str =
+    "is what Git leaves in place of a large file; run git lfs pull in the folder";
+
+/// Whether these are the bytes of a pointer that Git LFS leaves in place of a large file, if it did not fetch it.
+pub fn is_pointer(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"version https://git-lfs")
+}
+
 /// The files with the weights; safe ones first, whole ones first.
 fn weights(home: &Path) -> Result<Vec<PathBuf>, Error> {
     const STEMS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
+    const OTHERS: [(&str, &str); 5] = [
+        ("tf_model.h5", "load the folder with from_tf=True"),
+        ("flax_model.msgpack", "load the folder with from_flax=True"),
+        (
+            "adapter_model.safetensors",
+            "merge the adapter into its base model",
+        ),
+        ("adapter_model.bin", "merge the adapter into its base model"),
+        ("model.onnx", "load the model that it was made of"),
+    ];
     for stem in STEMS {
         let whole = home.join(stem);
         if whole.is_file() {
@@ -217,10 +236,15 @@ fn weights(home: &Path) -> Result<Vec<PathBuf>, Error> {
             return shards(home, &index, &map);
         }
     }
+    let other = OTHERS.iter().find(|(name, _)| home.join(name).is_file());
+    let found = other.map_or_else(
+        || "neither; is it a whole model folder?".to_owned(),
+        |(name, how)| format!("only {name}; in Python, {how} and save it with save_pretrained"),
+    );
     Err(Error::Config {
         path: home.to_owned(),
         message: format!(
-            "expected weights, {}, whole or with an index, found neither",
+            "expected weights, {}, whole or with an index, found {found}",
             STEMS.join(" or ")
         ),
     })
@@ -246,9 +270,29 @@ fn shards(home: &Path, index: &Path, map: &Map<String, Value>) -> Result<Vec<Pat
                 "weight_map: {tensor:?}: expected a file of this folder, found {found}"
             )));
         };
-        files.insert(home.join(name));
+        files.insert(name);
     }
-    Ok(files.into_iter().collect())
+    if files.is_empty() {
+        return Err(fail(
+            "weight_map: expected at least one file, found none".to_owned(),
+        ));
+    }
+    let is_missing = |name: &&&Path| !home.join(name).is_file();
+    let missing: Vec<_> = files.iter().filter(is_missing).collect();
+    if !missing.is_empty() {
+        let names = missing
+            .iter()
+            .take(8)
+            .map(|name| name.display().to_string());
+        return Err(fail(format!(
+            "weight_map: expected {} files in this folder, found it without {} of them ({}{}); fetch them too",
+            files.len(),
+            missing.len(),
+            names.collect::<Vec<_>>().join(", "),
+            if missing.len() > 8 { ", …" } else { "" }
+        )));
+    }
+    Ok(files.into_iter().map(|name| home.join(name)).collect())
 }
 
 /// Whether a path within a folder stays there.

@@ -674,6 +674,15 @@ fn what_is_not_supported_is_named_with_what_was_found() {
 }
 
 #[test]
+fn settings_alone_cannot_ask_for_any_amount_of_memory() {
+    let long = |name: &str| fixture(name).set("max_position_embeddings", json!(1 << 24));
+    let fault = long("gte").set("num_attention_heads", json!(1)).fault();
+    let expected =
+        "max_position_embeddings: tables of positions and distances would have 402653184 values";
+    assert!(fault.contains(expected), "{fault}");
+}
+
+#[test]
 fn all_faults_of_the_settings_are_one_error() {
     let bert = fixture("bert")
         .set("hidden_act", json!("mish"))
@@ -778,10 +787,24 @@ fn weights_are_one_file_or_those_of_an_index_within_the_folder() {
         ["pytorch_model.bin"]
     );
     let index = r#"{"weight_map": {"a": "2.bin", "b": "1.bin", "c": "2.bin"}}"#;
+    let index = ("pytorch_model.bin.index.json", index);
     assert_eq!(
-        read(&[("pytorch_model.bin.index.json", index)]).unwrap(),
+        read(&[index, ("1.bin", ""), ("2.bin", "")]).unwrap(),
         ["1.bin", "2.bin"]
     );
+    let fault = read(&[index, ("1.bin", "")]).unwrap_err();
+    assert!(
+        fault.contains(
+            "expected 2 files in this folder, found it without 1 of them (2.bin); fetch them too"
+        ),
+        "{fault}"
+    );
+    let none = ("model.safetensors.index.json", r#"{"weight_map": {}}"#);
+    let fault = read(&[none]).unwrap_err();
+    assert!(fault.contains("at least one file, found none"), "{fault}");
+    let pointer = "version https://git-lfs.github.com/spec/v1\n";
+    let fault = read(&[("model.safetensors.index.json", pointer)]).unwrap_err();
+    assert!(fault.contains("run git lfs pull"), "{fault}");
     for path in ["../secret", "/etc/passwd"] {
         let index = format!(r#"{{"weight_map": {{"a": "{path}"}}}}"#);
         let fault = read(&[("model.safetensors.index.json", &index)]).unwrap_err();
@@ -790,7 +813,16 @@ fn weights_are_one_file_or_those_of_an_index_within_the_folder() {
             "{fault}"
         );
     }
-    assert!(read(&[]).unwrap_err().contains("expected weights"));
+    assert!(
+        read(&[])
+            .unwrap_err()
+            .contains("found neither; is it a whole model folder?")
+    );
+    let fault = read(&[("tf_model.h5", "")]).unwrap_err();
+    assert!(
+        fault.contains("found only tf_model.h5; in Python, load the folder with from_tf=True"),
+        "{fault}"
+    );
 }
 
 /// A folder for embeddings of 24 channels.

@@ -1,0 +1,5 @@
+#![no_main]
+
+use cloze_runtime_fuzz::{parser::Parser, run};
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| run(Parser::Golden, bytes));

@@ -12,6 +12,7 @@ mod quickstart;
 mod recipes;
 mod source;
 mod table;
+mod tokenizer;
 mod train;
 mod verify;
 
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Eval(args) => eval::run(&args),
         Command::Predict(args) => predict::run(&args),
         Command::Embed(args) => embed::run(&args),
+        Command::Tokenizer(args) => tokenizer::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Recipes(args) => recipes::run(&args),

@@ -37,6 +37,8 @@ pub enum Command {
     Embed(Embed),
     /// Serve embeddings over HTTP, as text-embeddings-inference and the OpenAI API do
     Serve(Serve),
+    /// Train a tokenizer on your texts, or see what one does
+    Tokenizer(Tokenizer),
     /// Compare an encoder with stored reference outputs, layer by layer
     Verify(Verify),
     /// Show what a model folder or a recipe holds
@@ -505,6 +507,174 @@ impl WeightType {
             Self::Int8 => Storage::Int8,
         }
     }
+}
+
+#[derive(Debug, Args)]
+pub struct Tokenizer {
+    #[command(subcommand)]
+    pub command: TokenizerCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TokenizerCommand {
+    /// Learn a vocabulary from texts, or more of it for a tokenizer there is
+    Train(TrainTokenizer),
+    /// Show the tokens of a text
+    Show(ShowTokenizer),
+    /// Measure how tokenizers take the texts of a file apart
+    Report(ReportTokenizer),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cloze tokenizer train --data texts.jsonl --lowercase -o tokenizer
+  cloze tokenizer train --data haberler.txt.zst --language turkish --model unigram --vocab-size 32000 -o tokenizer
+  cloze tokenizer train --data wiki.txt --data notes.txt:balance -o tokenizer
+  cloze tokenizer train --data notes.txt --extend bert-base-cased --vocab-size 32000 -o extended
+
+The folder holds tokenizer.json and its configuration, as transformers reads them. The same texts and options make the
+same bytes.")]
+pub struct TrainTokenizer {
+    /// Texts: JSON Lines, CSV, TSV, Parquet or plain lines, gzip or zstd read through, - for a pipe; repeat for more. A
+    /// weight counts them that often; `balance` counts them as often as it takes to weigh as much as those without it
+    #[arg(long = "data", value_name = "FILE[:WEIGHT]", required = true)]
+    pub data: Vec<String>,
+    /// Column of the texts
+    #[arg(long, value_name = "COLUMN", default_value = "text")]
+    pub text: String,
+    /// Count rows that can't be used instead of stopping at the first
+    #[arg(long)]
+    pub skip_bad_rows: bool,
+    /// Folder for the tokenizer; must not exist yet
+    #[arg(short, long, value_name = "DIR")]
+    pub output: PathBuf,
+    /// How words become pieces
+    #[arg(long, value_enum, default_value = "wordpiece")]
+    pub model: TokenizerModel,
+    /// Tokens in all, special ones included
+    #[arg(long, value_name = "TOKENS", default_value_t = 30_000)]
+    pub vocab_size: usize,
+    /// How often a pair of pieces must stand in the texts to become one; 2 if nothing is said
+    #[arg(long, value_name = "COUNT")]
+    pub min_frequency: Option<u64>,
+    /// Characters known at most, the most frequent ones
+    #[arg(long, value_name = "COUNT")]
+    pub limit_alphabet: Option<usize>,
+    /// What the language of the texts needs; without it, nothing
+    #[arg(long, value_enum)]
+    pub language: Option<TokenizerLanguage>,
+    /// Arabic letters to make one with those they are confused with
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "LETTER,…")]
+    pub unify: Vec<ArabicLetter>,
+    /// Lower-case texts
+    #[arg(long, overrides_with = "keep_case")]
+    pub lowercase: bool,
+    /// Leave case as it is; so it is if nothing is said
+    #[arg(long)]
+    pub keep_case: bool,
+    /// Take accents off letters, as BERT does with what it lower-cases
+    #[arg(long, overrides_with = "keep_accents")]
+    pub strip_accents: bool,
+    /// Leave accents
+    #[arg(long)]
+    pub keep_accents: bool,
+    /// A special token besides the usual ones; repeat for more
+    #[arg(long = "special", value_name = "TOKEN")]
+    pub specials: Vec<String>,
+    /// Longest input in tokens, written into the folder
+    #[arg(long, value_name = "TOKENS", default_value_t = 512)]
+    pub max_length: usize,
+    /// Keep the tokens of the tokenizer in this folder, and their ids, and learn more
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = [
+        "model", "limit_alphabet", "language", "unify", "lowercase", "keep_case", "strip_accents", "keep_accents",
+        "specials", "max_length",
+    ])]
+    pub extend: Option<PathBuf>,
+    /// Threads; by default one for each core
+    #[arg(long)]
+    pub threads: Option<std::num::NonZeroUsize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TokenizerModel {
+    /// The longest piece first, as in BERT
+    #[value(name = "wordpiece")]
+    WordPiece,
+    /// Merged pairs of bytes, as in GPT-2 and RoBERTa; spells everything
+    #[value(alias = "bpe")]
+    BytePairs,
+    /// The most probable pieces, as in SentencePiece and ALBERT
+    Unigram,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TokenizerLanguage {
+    /// Turkish and Azerbaijani: I is the capital of ı, İ that of i
+    #[value(aliases = ["tr", "az", "azerbaijani"])]
+    Turkish,
+    /// Arabic script: no tatweel, no diacritics
+    #[value(alias = "ar")]
+    Arabic,
+    /// Cyrillic into Latin letters
+    #[value(alias = "sr")]
+    Serbian,
+    /// Runs of kanji, hiragana and katakana are words; there is no dictionary here to find them with
+    #[value(alias = "ja")]
+    Japanese,
+    /// Every character is a word
+    JapaneseCharacters,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ArabicLetter {
+    /// أ إ آ ٱ as ا
+    Alef,
+    /// ى as ي
+    Ya,
+    /// ة as ه
+    TaMarbuta,
+}
+
+#[derive(Debug, Args)]
+pub struct ShowTokenizer {
+    /// A folder with a tokenizer
+    pub folder: PathBuf,
+    /// The text
+    pub text: String,
+    /// A second text, to make a pair
+    pub second: Option<String>,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Words stand between white space, without punctuation at their ends, whatever the tokenizers take for words.")]
+pub struct ReportTokenizer {
+    /// A folder with a tokenizer
+    pub folder: PathBuf,
+    /// Texts: JSON Lines, CSV, TSV, Parquet or plain lines, gzip or zstd read through; - for a pipe
+    pub input: PathBuf,
+    /// Other tokenizers, for the same table
+    #[arg(long = "with", value_name = "FOLDER")]
+    pub others: Vec<PathBuf>,
+    /// Column of the texts
+    #[arg(long, value_name = "COLUMN", default_value = "text")]
+    pub text: String,
+    /// Count rows that can't be used instead of stopping at the first
+    #[arg(long)]
+    pub skip_bad_rows: bool,
+    /// Longest input in tokens; by default what each folder says
+    #[arg(long, value_name = "TOKENS")]
+    pub max_length: Option<usize>,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+    /// Threads; by default one for each core
+    #[arg(long)]
+    pub threads: Option<std::num::NonZeroUsize>,
 }
 
 #[derive(Debug, Args)]

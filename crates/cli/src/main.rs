@@ -13,6 +13,7 @@ mod recipes;
 mod serve;
 mod source;
 mod table;
+mod tokenizer;
 mod train;
 mod verify;
 
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Command::Predict(args) => predict::run(&args),
         Command::Embed(args) => embed::run(&args),
         Command::Serve(args) => serve::run(&args),
+        Command::Tokenizer(args) => tokenizer::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Recipes(args) => recipes::run(&args),

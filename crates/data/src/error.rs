@@ -99,6 +99,9 @@ pub enum Error {
     /// A text cannot be turned into tokens.
     #[error("text: {0}")]
     Text(String),
+    /// A tokenizer cannot be trained so.
+    #[error("tokenizer: {0}")]
+    Training(String),
     /// Results cannot be written, or not where they were asked for.
     #[error("{}: {message}", path.display())]
     Output {

@@ -1,6 +1,6 @@
 //! Text into tokens, as pretrained encoders expect them, and from tokens back to places in the text.
 //!
-//! Start at [`Tokenizer`]. Places in a text are counted in characters (Unicode scalar values), as the Python package
+//! Start at [`Tokenizer`], or at [`train::Trainer`] to make one. Places in a text are counted in characters (Unicode scalar values), as the Python package
 //! `tokenizers` counts them, not in bytes.
 
 mod answer;
@@ -9,12 +9,15 @@ mod folder;
 mod frame;
 mod label;
 mod prepare;
+mod report;
 mod tokenizer;
+pub mod train;
 mod window;
 
 pub use answer::{Answer, Answers, answers};
 pub use encoding::{Encoding, Part};
 pub use label::{Agreement, Entity};
+pub use report::Report;
 pub use tokenizer::{Input, Limit, Long, Prompt, Shorten, Tokenizer};
 
 /// Some characters of a text, as far as it has them.

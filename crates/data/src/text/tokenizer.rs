@@ -441,7 +441,7 @@ fn shortened(
 }
 
 /// Turns a panic of the crate into an error.
-fn guard<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+pub(super) fn guard<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(gave_up(&*panic)))
 }
 

@@ -238,6 +238,9 @@ def chrf(rng, texts, references, most, with_words, lowercase):
 
 def ter(rng, texts, references, most, normalize, no_punctuation, case_sensitive):
     known, own = generation(rng, texts, references, most)
+    if normalize:
+        # sacrebleu normalizes references twice, and hypotheses once.
+        known[-1], own[-1] = ["the house is john's, not it's (mine)"], "john's, the house it's"
     metric = TER(normalized=normalize, no_punct=no_punctuation, case_sensitive=case_sensitive)
     expected = {"ter": metric.corpus_score(own, list(zip(*known))).score}
     for number, (references, text) in enumerate(zip(known, own)):

@@ -34,6 +34,8 @@ pub enum Command {
     Predict(Predict),
     /// Turn texts into vectors with a pretrained encoder, from its Hugging Face folder
     Embed(Embed),
+    /// Measure predictions against what is true: classes, labels, numbers, entities, answers, texts
+    Score(crate::score::arguments::Score),
     /// Compare an encoder with stored reference outputs, layer by layer
     Verify(Verify),
     /// Show what a model folder or a recipe holds

@@ -10,6 +10,7 @@ mod predict;
 mod progress;
 mod quickstart;
 mod recipes;
+mod score;
 mod source;
 mod table;
 mod train;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Eval(args) => eval::run(&args),
         Command::Predict(args) => predict::run(&args),
         Command::Embed(args) => embed::run(&args),
+        Command::Score(args) => score::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Recipes(args) => recipes::run(&args),

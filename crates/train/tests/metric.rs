@@ -14,6 +14,7 @@ use cloze_train::metric::perplexity::Perplexity;
 use cloze_train::metric::rouge::Rouge;
 use cloze_train::metric::ter::{self, Ter};
 use cloze_train::metric::{calibration, mcnemar, regression};
+use proptest::prelude::*;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -313,5 +314,55 @@ fn metrics_are_those_of_the_reference_packages() {
     assert_eq!(cases.lines().count(), 34);
     for case in cases.lines() {
         difference(&serde_json::from_str(case).unwrap());
+    }
+}
+
+proptest! {
+    /// A corpus is the sum of its texts, whatever their order, and nothing beats the reference itself.
+    #[test]
+    fn the_order_of_texts_does_not_matter_and_the_reference_is_best(
+        texts in prop::collection::vec(("[a-d .,é&]{0,30}", "[a-d .,é&]{0,30}"), 1..6)
+    ) {
+        let sum = |texts: &[(String, String)]| {
+            let (mut bleu, mut chrf, mut ter) = (Bleu::default(), Chrf::default(), Ter::default());
+            for (own, known) in texts {
+                let known = [known.as_str()];
+                bleu += &Bleu::of(own, &known, Tokenizer::V13a, false);
+                chrf += &Chrf::of(own, &known, true, false);
+                ter += &Ter::of(own, &known, ter::Settings::default());
+            }
+            (bleu.score(Smoothing::Exp, true), chrf.score(), ter.score())
+        };
+        let mut turned = texts.clone();
+        turned.reverse();
+        let (found, other) = (sum(&texts), sum(&turned));
+        prop_assert_eq!((found.0, found.1), (other.0, other.1));
+        prop_assert!((found.2 - other.2).abs() < 1e-9);
+        for (_, known) in &texts {
+            let (bleu, chrf, ter) = sum(&[(known.clone(), known.clone())]);
+            let has_tokens = !known.trim().is_empty();
+            let most = if has_tokens { 100.0 } else { 0.0 };
+            prop_assert!((bleu - most).abs() < 1e-9 && (chrf - most).abs() < 1e-9, "{bleu} {chrf}");
+            prop_assert_eq!(ter, 0.0);
+            let rouge = Rouge::of(known, &[known], true);
+            prop_assert!(rouge.rouge1.f1 == 1.0 || rouge.rouge1 == Prf::default());
+            prop_assert_eq!(rouge.rouge1, rouge.rouge_l);
+        }
+    }
+
+    /// Other names for types, and another order of sentences, are the same entities.
+    #[test]
+    fn renaming_types_changes_no_entity(
+        tags in prop::collection::vec("[BIES]-[XY]|O", 0..20)
+    ) {
+        let renamed: Vec<String> = tags.iter().map(|tag| tag.replace('X', "Z")).collect();
+        for scheme in [Scheme::Conll, Scheme::Iobes] {
+            let (own, other) = (scheme.entities(&tags).unwrap(), scheme.entities(&renamed).unwrap());
+            let places = |entities: &[entity::Entity]| {
+                entities.iter().map(|entity| (entity.start, entity.end)).collect::<Vec<_>>()
+            };
+            prop_assert_eq!(places(&own), places(&other));
+            prop_assert!(own.iter().all(|entity| entity.start < entity.end && entity.end <= tags.len()));
+        }
     }
 }

@@ -59,7 +59,10 @@ fn mean(a: &[f64], b: &[f64], of: impl Fn(f64) -> f64) -> f64 {
 
 /// Deviations from the mean, as a vector of length 1.
 fn deviations(values: &[f64]) -> Option<Vec<f64>> {
-    if values.iter().all(|value| value == &values[0]) {
+    if values
+        .iter()
+        .all(|value| value.total_cmp(&values[0]).is_eq())
+    {
         return None;
     }
     let mean = values.iter().sum::<f64>() / values.len() as f64;

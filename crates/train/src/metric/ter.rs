@@ -54,7 +54,8 @@ impl Ter {
         let hypothesis: Vec<&str> = text::words(&hypothesis).collect();
         let (mut fewest, mut length) = (u64::MAX, 0);
         for reference in references {
-            let reference = settings.prepare(reference);
+            // sacrebleu does it twice with references; the second time parts an `'s` that stood before punctuation.
+            let reference = settings.prepare(&settings.prepare(reference));
             let reference: Vec<&str> = text::words(&reference).collect();
             fewest = fewest.min(edits(&hypothesis, &reference));
             length += reference.len();

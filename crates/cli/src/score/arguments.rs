@@ -7,14 +7,14 @@ use clap::{Args, Subcommand, ValueEnum};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  cloze score classification predictions.jsonl --label gold --prediction predicted --scores probabilities
+  cloze score classification predictions.jsonl --label gold --prediction predicted --scores probs
   cloze score entities tagged.conll --scheme iob2
   cloze score answers predictions.json --references dev-v2.0.json
   cloze score generation output.txt --references reference.txt --metrics bleu,chrf,ter --bootstrap
   cloze score classification a.csv --against b.csv
 
-`cloze score KIND --help` says more. The numbers are those of scikit-learn, scipy, seqeval, SQuAD's scripts, sacrebleu and
-rouge-score.")]
+`cloze score KIND --help` says more. The numbers are those of scikit-learn, scipy, seqeval, SQuAD's
+scripts, sacrebleu and rouge-score.")]
 pub struct Score {
     #[command(subcommand)]
     pub kind: Kind,
@@ -84,12 +84,13 @@ pub enum FileFormat {
 #[command(after_help = "\
 Examples:
   cloze score classification predictions.csv                            # columns label and prediction
-  cloze score classification predictions.jsonl --label gold --scores probabilities --report report.html
+  cloze score classification predictions.jsonl --label gold --scores probs --report report.html
   cloze score classification logits.parquet --scores logits --logits --classes negative,neutral,positive
   cloze score classification predicted.txt --references gold.txt        # a class on each line
 
---scores names a list of a number for each class, in the order of --classes (by default sorted), or one number: that of the
-positive class of two. Without --prediction the class with the highest score is predicted.")]
+--scores names a list with a number for each class, in the order of --classes (by default sorted), or
+one number: that of the positive class of two. Without --prediction the class with the highest score
+is predicted, the first of equal ones. Classes that never occur count in no mean.")]
 pub struct Classification {
     #[command(flatten)]
     pub common: Common,
@@ -119,7 +120,7 @@ pub struct Classification {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  cloze score multilabel predictions.jsonl                              # {\"label\": [\"a\", \"b\"], \"prediction\": [\"b\"]}
+  cloze score multilabel predictions.jsonl       # {\"label\": [\"a\", \"b\"], \"prediction\": [\"b\"]}
   cloze score multilabel predictions.csv --separator ';'")]
 pub struct Multilabel {
     #[command(flatten)]
@@ -156,12 +157,13 @@ pub struct Regression {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  cloze score entities tagged.jsonl                   # {\"label\": [\"B-PER\", \"O\"], \"prediction\": [\"B-PER\", \"O\"]}
-  cloze score entities predicted.txt --references gold.txt --scheme iobes   # tags of a sentence on each line
-  cloze score entities tagged.conll                   # token … label prediction on each line, blank lines between sentences
+  cloze score entities tagged.jsonl      # {\"label\": [\"B-PER\", \"O\"], \"prediction\": [\"B-PER\", \"O\"]}
+  cloze score entities predicted.txt --references gold.txt    # the tags of a sentence on each line
+  cloze score entities tagged.conll --scheme iob2             # token … label prediction on each line
 
-Without --scheme tags are read as conlleval and seqeval's default do: an entity that begins without B- counts. With one, as
-seqeval's strict mode: what does not keep the scheme is no entity.")]
+Without --scheme tags are read as conlleval and seqeval's default do: an entity that begins without B-
+counts. With one, as seqeval's strict mode does: what does not keep the scheme is no entity. In .conll
+files blank lines stand between sentences.")]
 pub struct Entities {
     #[command(flatten)]
     pub common: Common,
@@ -194,12 +196,12 @@ pub enum Scheme {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  cloze score answers predictions.json --references dev-v1.1.json       # {\"56be4db0acb8001400a502ec\": \"Denver\", …}
+  cloze score answers predictions.json --references dev-v1.1.json       # {\"56be4db0…\": \"Denver\", …}
   cloze score answers predictions.json --references dev-v2.0.json --no-answer-scores na_prob.json
-  cloze score answers predictions.jsonl --no-answer null_probability    # {\"answers\": [\"Denver\"], \"prediction\": \"Denver\"}
+  cloze score answers predictions.jsonl     # {\"answers\": [\"Denver\"], \"prediction\": \"Denver\"}
 
-A file of references that says `\"version\": \"v2…\"`, or any question without an answer, is judged by the rules of SQuAD v2:
-saying nothing is right where there is no answer.")]
+References that say they are version 2, or have a question without an answer, are judged by the rules
+of SQuAD v2: saying nothing is right where there is no answer.")]
 pub struct Answers {
     #[command(flatten)]
     pub common: Common,
@@ -224,11 +226,11 @@ pub struct Answers {
 #[command(after_help = "\
 Examples:
   cloze score generation output.txt --references reference.txt
-  cloze score generation output.txt --references first.txt --references second.txt --metrics bleu,chrf++,ter
-  cloze score generation summaries.jsonl --metrics rouge --stem         # {\"reference\": \"…\", \"prediction\": \"…\"}
+  cloze score generation output.txt --references first.txt --references second.txt --metrics chrf++,ter
+  cloze score generation summaries.jsonl --metrics rouge --stem    # {\"reference\": \"…\", \"prediction\": \"…\"}
   cloze score generation output.txt --references reference.txt --against baseline.txt --metrics bleu
 
-A reference column may hold a list. Empty lines count: line 7 of the output belongs to line 7 of the references.")]
+A column of references may hold lists. Empty lines count: line 7 belongs to line 7 of the references.")]
 pub struct Generation {
     #[command(flatten)]
     pub common: Common,
@@ -312,8 +314,8 @@ pub enum Smooth {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  cloze score perplexity scored.jsonl                                   # {\"log_probs\": [-0.1, -2.3]}: nats, a token each
-  cloze score perplexity scored.csv --log-probs total --tokens count    # a sum of them, and how many")]
+  cloze score perplexity scored.jsonl       # {\"log_probs\": [-0.1, -2.3]}: nats, one for each token
+  cloze score perplexity scored.csv --log-probs total --tokens count    # their sum, and how many")]
 pub struct Perplexity {
     #[command(flatten)]
     pub common: Common,

@@ -225,8 +225,10 @@ fn task(
         for &index in draw {
             confusion.add(labels[index], predictions[index]);
         }
-        let per_class = confusion.per_class();
+        let mut per_class = confusion.per_class();
         let own = positive.map(|positive| per_class[positive].prf());
+        // A class that is neither true nor predicted in a draw would only pull its means down.
+        per_class.retain(|class| class.support + class.predicted > 0);
         let means = [Average::Macro, Average::Micro, Average::Weighted];
         let means = means.map(|kind| average(&per_class, kind));
         let mut values = vec![confusion.accuracy()];

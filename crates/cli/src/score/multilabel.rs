@@ -67,8 +67,11 @@ pub fn judge(args: &Multilabel, path: &Path) -> anyhow::Result<Judged> {
     ];
     let values = move |draw: &[usize]| {
         let sums = sums(&mut draw.iter().copied());
+        let mut per_label = sums.per_label().to_vec();
+        // A label that is neither true nor predicted in a draw would only pull its means down.
+        per_label.retain(|label| label.support + label.predicted > 0);
         let mut values: Vec<f64> = [Average::Micro, Average::Macro, Average::Weighted]
-            .map(|kind| average(sums.per_label(), kind).f1)
+            .map(|kind| average(&per_label, kind).f1)
             .to_vec();
         values.extend([
             sums.samples().f1,

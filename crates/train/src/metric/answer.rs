@@ -154,6 +154,7 @@ pub fn best_threshold(
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "what is compared is exact")]
 mod tests {
     use super::*;
 

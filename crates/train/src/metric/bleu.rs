@@ -172,8 +172,9 @@ impl Bleu {
         let (mut sum, mut orders, mut halved) = (0.0, MAX_ORDER, 1.0);
         // What the logarithm of 0 counts as; its exponential is 0.
         let mut logs = [-9_999_999_999.0; MAX_ORDER];
-        for n in 0..MAX_ORDER {
-            let (mut matches, mut total) = (self.matches[n] as f64, self.totals[n] as f64);
+        let counts = self.matches.iter().zip(&self.totals);
+        for ((n, log), (&matches, &total)) in logs.iter_mut().enumerate().zip(counts) {
+            let (mut matches, mut total) = (matches as f64, total as f64);
             if let Smoothing::AddK(k) = smoothing
                 && n > 0
             {
@@ -196,7 +197,7 @@ impl Bleu {
                 Smoothing::AddK(_) | Smoothing::None => 0.0,
             };
             if precision > 0.0 {
-                logs[n] = precision.ln();
+                *log = precision.ln();
             }
         }
         for log in &logs[..orders] {

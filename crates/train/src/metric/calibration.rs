@@ -80,6 +80,7 @@ pub fn brier(probabilities: &[f64], labels: &[usize], classes: usize) -> f64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "what is compared is exact")]
 mod tests {
     use super::*;
 

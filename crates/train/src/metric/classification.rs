@@ -1,7 +1,7 @@
 //! One class of several for each example: the confusion matrix and what follows from it.
 //!
 //! # Source
-//! `confusion_matrix`, `accuracy_score` and `matthews_corrcoef` of scikit-learn 1.9; the latter is R_K of Gorodkin,
+//! `confusion_matrix`, `accuracy_score` and `matthews_corrcoef` of scikit-learn 1.9; the latter is `R_K` of Gorodkin,
 //! Comparing two K-category assignments by a K-category correlation coefficient, 2004.
 
 use super::counts::{Counts, ratio};
@@ -93,6 +93,7 @@ impl Confusion {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "what is compared is exact")]
 mod tests {
     use proptest::prelude::*;
 

@@ -156,6 +156,7 @@ impl Scheme {
     }
 
     /// Whether an entity begins with `next`, after `before`.
+    #[expect(clippy::match_same_arms, reason = "rules stand by scheme")]
     fn begins(self, before: Tag, next: Tag) -> bool {
         let same = before.kind == next.kind;
         match (self, before.prefix, next.prefix) {
@@ -173,17 +174,21 @@ impl Scheme {
 
     /// Whether the entity of `before` goes on with `next`.
     fn goes_on(self, before: Tag, next: Tag) -> bool {
-        let follows = match (self, before.prefix, next.prefix) {
-            (Self::Iob1 | Self::Iob2 | Self::Iobes | Self::Bilou, b'B' | b'I', b'I')
-            | (Self::Iobes, b'B' | b'I', b'E')
-            | (Self::Bilou, b'B' | b'I', b'L')
-            | (Self::Ioe2, b'I', b'I' | b'E') => true,
-            _ => false,
-        };
+        let follows = matches!(
+            (self, before.prefix, next.prefix),
+            (
+                Self::Iob1 | Self::Iob2 | Self::Iobes | Self::Bilou,
+                b'B' | b'I',
+                b'I'
+            ) | (Self::Iobes, b'B' | b'I', b'E')
+                | (Self::Bilou, b'B' | b'I', b'L')
+                | (Self::Ioe2, b'I', b'I' | b'E')
+        );
         follows && before.kind == next.kind
     }
 
     /// Whether the entity of `before` may end there, given what is next.
+    #[expect(clippy::match_same_arms, reason = "rules stand by scheme")]
     fn ends(self, before: Tag, next: Tag) -> bool {
         let same = before.kind == next.kind;
         match (self, before.prefix, next.prefix) {

@@ -75,7 +75,7 @@ impl Page {
         html
     }
 
-    /// The confusion matrix; a cell is the darker, the larger a share of its row it is.
+    /// The confusion matrix; the larger a share of its row, the stronger a cell's colour.
     fn matrix(&self) -> String {
         let Some((classes, confusion)) = &self.confusion else {
             return String::new();
@@ -111,7 +111,7 @@ impl Page {
             }
             html.push_str("</tr>\n");
         }
-        html.push_str("</tbody></table></div>\n<p class=\"note\">The darker, the larger a share of its row.</p>\n</section>\n");
+        html.push_str("</tbody></table></div>\n<p class=\"note\">The stronger the colour, the larger a share of its row.</p>\n</section>\n");
         html
     }
 

@@ -39,6 +39,8 @@ pub enum Command {
     Serve(Serve),
     /// Train a tokenizer on your texts, or see what one does
     Tokenizer(Tokenizer),
+    /// Measure predictions against what is true: classes, labels, numbers, entities, answers, texts
+    Score(crate::score::arguments::Score),
     /// Compare an encoder with stored reference outputs, layer by layer
     Verify(Verify),
     /// Show what a model folder or a recipe holds

@@ -11,6 +11,7 @@ mod progress;
 mod quickstart;
 mod recipes;
 mod serve;
+mod score;
 mod source;
 mod table;
 mod tokenizer;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Command::Embed(args) => embed::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Tokenizer(args) => tokenizer::run(&args),
+        Command::Score(args) => score::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Recipes(args) => recipes::run(&args),

@@ -60,6 +60,9 @@ pub enum Error {
     /// A row cannot be used.
     #[error("{0}; fix the row or pass --skip-bad-rows")]
     Row(BadRow),
+    /// A row cannot be used, where every row is needed.
+    #[error("{0}")]
+    Value(BadRow),
     /// No file was named.
     #[error("no data: expected files in the recipe's data.files, found none; pass --data FILE")]
     NoFiles,

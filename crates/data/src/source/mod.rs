@@ -185,6 +185,11 @@ pub(crate) trait Scan {
 
     /// Takes note of how many bytes of the file have been read.
     fn bytes(&mut self, _read: u64) {}
+
+    /// Whether columns of lists and of truth values are of use, where a format has types of columns.
+    fn takes_lists(&self) -> bool {
+        false
+    }
 }
 
 /// What is wrong with a row.

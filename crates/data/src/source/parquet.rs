@@ -133,7 +133,10 @@ fn scan_batch(
             let array = batch
                 .column_by_name(name)
                 .expect("the projection has every column asked for");
-            cells_of(array).ok_or_else(|| Error::Format {
+            let of_use = scan.takes_lists()
+                || !matches!(array.data_type(), DataType::List(_) | DataType::Boolean);
+            let cells = of_use.then(|| cells_of(array)).flatten();
+            cells.ok_or_else(|| Error::Format {
                 path: path.to_owned(),
                 expected: format!("numbers, strings, dates or timestamps in column {name:?}"),
                 found: format!("the type {}", array.data_type()),
@@ -190,6 +193,18 @@ fn cells_of(array: &dyn Array) -> Option<CellReader<'_>> {
         DataType::Utf8 => {
             let array = array.as_string::<i32>();
             Box::new(move |row| Cell::Text(array.value(row).into()))
+        }
+        DataType::Boolean => {
+            let array = array.as_boolean();
+            Box::new(move |row| Cell::Other(if array.value(row) { "true" } else { "false" }))
+        }
+        DataType::List(_) => {
+            let list = array.as_list::<i32>();
+            let cell = cells_of(list.values().as_ref())?;
+            Box::new(move |row| {
+                let ends = &list.value_offsets()[row..=row + 1];
+                Cell::List((ends[0]..ends[1]).map(|at| cell(at as usize)).collect())
+            })
         }
         // Some writers leave out the note that says their bytes are text.
         DataType::Binary => {

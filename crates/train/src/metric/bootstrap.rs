@@ -27,38 +27,62 @@ impl Interval {
     }
 }
 
-/// Mean of `a[i] - b[i]` over cases, with its 95 % percentile bootstrap interval: the 2.5 % and 97.5 % quantiles of
-/// the mean over 2,000 draws of as many cases, with replacement. Pairing cancels what makes a case hard for both.
-///
-/// The same at any number of threads: every draw has a random stream of its own.
+/// Mean of `a[i] - b[i]` over cases, with its 95 % percentile bootstrap interval: [`intervals`] of the mean over 2,000
+/// draws. Pairing cancels what makes a case hard for both.
 ///
 /// # Panics
 /// If the lengths differ or there are no cases.
-/// # Source
-/// Efron and Tibshirani, An Introduction to the Bootstrap, 1993, §13.3.
 pub fn paired(a: &[f64], b: &[f64], seed: u64) -> Interval {
     assert_eq!(a.len(), b.len(), "both models are judged by the same cases");
     assert!(!a.is_empty(), "there are cases");
     let differences: Vec<f64> = a.iter().zip(b).map(|(a, b)| a - b).collect();
-    let count = differences.len();
-    let mut means: Vec<f64> = (0..RESAMPLES)
+    let mean = |sum: f64| sum / differences.len() as f64;
+    let of_draw = |draw: &[usize]| vec![mean(draw.iter().map(|&case| differences[case]).sum())];
+    let (low, high) = intervals(differences.len(), RESAMPLES, seed, of_draw)[0]
+        .expect("a mean over cases is defined");
+    Interval {
+        mean: mean(differences.iter().sum()),
+        low,
+        high,
+    }
+}
+
+/// The 95 % percentile bootstrap interval of each of some statistics of `count` examples: the 2.5 % and 97.5 %
+/// quantiles of its values over `resamples` draws of as many examples, with replacement. `statistics` takes the
+/// indices drawn. Draws where a statistic is NaN, undefined, count for nothing; with none left it has no interval.
+///
+/// For the difference of two systems, let `statistics` give the difference of both on the same draw.
+///
+/// The same at any number of threads: every draw has a random stream of its own.
+///
+/// # Source
+/// Efron and Tibshirani, An Introduction to the Bootstrap, 1993, §13.3.
+pub fn intervals(
+    count: usize,
+    resamples: u64,
+    seed: u64,
+    statistics: impl Fn(&[usize]) -> Vec<f64> + Sync,
+) -> Vec<Option<(f64, f64)>> {
+    let draws: Vec<Vec<f64>> = (0..resamples)
         .into_par_iter()
         .map(|draw| {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
             rng.set_stream(draw);
-            let sum: f64 = (0..count)
-                .map(|_| differences[rng.random_range(0..count)])
-                .sum();
-            sum / count as f64
+            let drawn: Vec<usize> = (0..count).map(|_| rng.random_range(0..count)).collect();
+            statistics(&drawn)
         })
         .collect();
-    means.sort_unstable_by(f64::total_cmp);
-    let quantile = |share: f64| means[(share * (RESAMPLES - 1) as f64).round() as usize];
-    Interval {
-        mean: differences.iter().sum::<f64>() / count as f64,
-        low: quantile(0.025),
-        high: quantile(0.975),
-    }
+    let width = draws.first().map_or(0, Vec::len);
+    (0..width)
+        .map(|statistic| {
+            let values = draws.iter().map(|draw| draw[statistic]);
+            let mut values: Vec<f64> = values.filter(|value| !value.is_nan()).collect();
+            values.sort_unstable_by(f64::total_cmp);
+            let last = values.len().checked_sub(1)?;
+            let quantile = |share: f64| values[(share * last as f64).round() as usize];
+            Some((quantile(0.025), quantile(0.975)))
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -112,6 +136,14 @@ mod tests {
             (0.0, 0.0, 0.0)
         );
         assert!(!interval.excludes_zero());
+    }
+
+    #[test]
+    fn undefined_draws_count_for_nothing() {
+        let found = intervals(2, 50, 1, |draw| {
+            vec![if draw[0] == 0 { f64::NAN } else { 3.0 }, f64::NAN]
+        });
+        assert_eq!(found, [Some((3.0, 3.0)), None]);
     }
 
     #[test]

@@ -420,7 +420,7 @@ fn samples(html: &mut String, samples: &[Sample]) {
     html.push_str("</tbody>\n</table></div>\n</section>\n");
 }
 
-fn facts(html: &mut String, title: &str, facts: &[(String, String)]) {
+pub(super) fn facts(html: &mut String, title: &str, facts: &[(String, String)]) {
     if facts.is_empty() {
         return;
     }

@@ -3,6 +3,7 @@
 mod chart;
 mod html;
 pub mod journal;
+pub mod scores;
 
 use std::io::Write;
 use std::path::Path;

@@ -1,0 +1,152 @@
+//! Both sides of a comparison, from one file or two.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use anyhow::bail;
+use cloze_data::Error;
+use cloze_data::records::{Cells, Format, Value};
+use cloze_spec::data::Csv;
+
+use super::arguments::{Common, FileFormat};
+
+/// What is true and what was predicted, row by row.
+pub struct Sides {
+    /// A column, or one for each file of references.
+    pub truth: Vec<Cells>,
+    /// The columns asked for.
+    pub own: Vec<Cells>,
+}
+
+impl Sides {
+    /// Reads the column `truth` and the columns `own` of the predictions in `path`, which are those of the command line or
+    /// the ones they are compared with.
+    pub fn read(common: &Common, path: &Path, truth: &str, own: &[&str]) -> anyhow::Result<Self> {
+        let format = format(common.format);
+        if !common.references.is_empty() {
+            let own = Cells::read(path, &format, own)?;
+            let mut columns = Vec::new();
+            for file in &common.references {
+                columns.extend(Cells::read(file, &format, &[truth])?);
+            }
+            let sides = Self {
+                truth: columns,
+                own,
+            };
+            return sides.checked();
+        }
+        let all: Vec<&str> = [&[truth], own].concat();
+        let is_other = common.against.as_deref() == Some(path);
+        let mut sides = match Cells::read(path, &format, &all) {
+            Ok(mut cells) => Self {
+                own: cells.split_off(1),
+                truth: cells,
+            },
+            // What is true need not be said twice.
+            Err(Error::NoColumn { column, .. }) if is_other && column == truth => Self {
+                own: Cells::read(path, &format, own)?,
+                truth: Vec::new(),
+            },
+            Err(error) => return Err(error.into()),
+        };
+        if is_other {
+            let first = Cells::read(&common.predictions, &format, &[truth])?;
+            for (other, first) in sides.truth.iter().zip(&first) {
+                let rows = other.values.iter().zip(&first.values);
+                for (row, (found, expected)) in rows.enumerate() {
+                    if found != expected {
+                        let expected = format!(
+                            "{} as in {}",
+                            expected.describe(),
+                            common.predictions.display()
+                        );
+                        return Err(other.fault(row, expected, None).into());
+                    }
+                }
+            }
+            sides.truth = first;
+        }
+        sides.checked()
+    }
+
+    fn checked(self) -> anyhow::Result<Self> {
+        let first = &self.own[0];
+        for other in &self.truth {
+            if other.values.len() != first.values.len() {
+                bail!(
+                    "{}: expected {} rows, as many as {} has, found {}; row by row both must be about the same examples",
+                    other.path.display(),
+                    first.values.len(),
+                    first.path.display(),
+                    other.values.len()
+                );
+            }
+        }
+        anyhow::ensure!(
+            !first.values.is_empty(),
+            "{}: expected predictions, found none",
+            first.path.display()
+        );
+        Ok(self)
+    }
+
+    /// The column of what is true, where there can be but one.
+    pub fn only_truth(&self) -> anyhow::Result<&Cells> {
+        anyhow::ensure!(
+            self.truth.len() == 1,
+            "--references: expected one file, found {}",
+            self.truth.len()
+        );
+        Ok(&self.truth[0])
+    }
+}
+
+/// The format that the command line names.
+pub fn format(named: Option<FileFormat>) -> Format {
+    match named {
+        None => Format::Auto,
+        Some(FileFormat::Parquet) => Format::Parquet,
+        Some(FileFormat::Csv) => Format::Csv(Csv::default()),
+        Some(FileFormat::Tsv) => Format::Csv(Csv {
+            delimiter: '\t',
+            ..Csv::default()
+        }),
+        Some(FileFormat::Jsonl) => Format::Jsonl,
+        Some(FileFormat::Lines) => Format::Lines,
+    }
+}
+
+/// A class or label: text that is not empty.
+pub fn label(value: &Value) -> Option<String> {
+    value.text().filter(|text| !text.trim().is_empty())
+}
+
+/// The labels that occur, in order: as numbers if all are whole ones.
+pub fn sorted<'a>(labels: impl Iterator<Item = &'a String>) -> Vec<String> {
+    let labels: BTreeSet<_> = labels.collect();
+    let mut labels: Vec<String> = labels.into_iter().cloned().collect();
+    let number = |label: &String| label.parse::<i64>().ok();
+    if labels.iter().all(|label| number(label).is_some()) {
+        labels.sort_by_key(number);
+    }
+    labels
+}
+
+/// The place of a label among the known ones, or what is expected.
+pub fn place(labels: &[String], label: &str) -> Result<usize, String> {
+    const SHOWN: usize = 12;
+    labels
+        .iter()
+        .position(|known| known == label)
+        .ok_or_else(|| {
+            let mut shown: Vec<String> = labels
+                .iter()
+                .take(SHOWN)
+                .map(|known| format!("{known:?}"))
+                .collect();
+            if labels.len() > SHOWN {
+                shown.push(format!("or one of {} more", labels.len() - SHOWN));
+            }
+            format!("a class of --classes, {}", shown.join(", "))
+        })
+}

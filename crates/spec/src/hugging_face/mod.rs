@@ -8,6 +8,7 @@
 mod family;
 mod head;
 mod keys;
+mod listing;
 mod names;
 mod sentence;
 #[cfg(test)]
@@ -27,8 +28,13 @@ use crate::{Error, Faults};
 use family::Family;
 use keys::{Keys, LENGTH};
 
+pub use listing::Listing;
+
 /// Name of the file of settings.
 const CONFIG: &str = "config.json";
+
+/// Names of weights that are whole; the safer format first.
+const STEMS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
 
 /// Files that a tokenizer may be in.
 const TOKENIZER: [&str; 12] = [
@@ -206,7 +212,6 @@ fn tokenizer_max_len(home: &Path) -> Result<Option<usize>, Error> {
 
 /// The files with the weights; safe ones first, whole ones first.
 fn weights(home: &Path) -> Result<Vec<PathBuf>, Error> {
-    const STEMS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
     for stem in STEMS {
         let whole = home.join(stem);
         if whole.is_file() {
@@ -214,7 +219,8 @@ fn weights(home: &Path) -> Result<Vec<PathBuf>, Error> {
         }
         let index = home.join(format!("{stem}.index.json"));
         if let Some(map) = keys::read_object(&index)? {
-            return shards(home, &index, &map);
+            let parts = shards(&index, &map)?;
+            return Ok(parts.into_iter().map(|part| home.join(part)).collect());
         }
     }
     Err(Error::Config {
@@ -226,8 +232,8 @@ fn weights(home: &Path) -> Result<Vec<PathBuf>, Error> {
     })
 }
 
-/// The files that an index names.
-fn shards(home: &Path, index: &Path, map: &Map<String, Value>) -> Result<Vec<PathBuf>, Error> {
+/// The files that an index names, beside it.
+fn shards(index: &Path, map: &Map<String, Value>) -> Result<BTreeSet<PathBuf>, Error> {
     let fail = |message| Error::Config {
         path: index.to_owned(),
         message,
@@ -246,9 +252,9 @@ fn shards(home: &Path, index: &Path, map: &Map<String, Value>) -> Result<Vec<Pat
                 "weight_map: {tensor:?}: expected a file of this folder, found {found}"
             )));
         };
-        files.insert(home.join(name));
+        files.insert(name.to_owned());
     }
-    Ok(files.into_iter().collect())
+    Ok(files)
 }
 
 /// Whether a path within a folder stays there.

@@ -43,7 +43,9 @@ pub enum Command {
     Score(crate::score::arguments::Score),
     /// Compare an encoder with stored reference outputs, layer by layer
     Verify(Verify),
-    /// Show what a model folder or a recipe holds
+    /// Measure how fast an encoder runs on this machine, and how much memory it takes
+    Bench(Bench),
+    /// Show what a model or a recipe holds, and how it would run here
     Inspect(Inspect),
     /// List the built-in recipes, or print one
     Recipes(Recipes),
@@ -290,17 +292,23 @@ pub struct Predict {
     pub time: Option<String>,
     #[command(flatten)]
     pub compute: Compute,
+    #[command(flatten)]
+    pub by_name: ByName,
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  cloze embed all-MiniLM-L6-v2 texts.jsonl -o vectors.parquet
-  cloze embed all-MiniLM-L6-v2 articles.csv --text body --id url --long chunk -o chunks.parquet
-  cut -f2 log.tsv | cloze embed all-MiniLM-L6-v2 - > vectors.jsonl")]
+  cloze embed sentence-transformers/all-MiniLM-L6-v2 texts.jsonl -o vectors.parquet
+  cloze embed ./my-model articles.csv --text body --id url --long chunk -o chunks/
+  cloze embed ./my-model books.jsonl --long late --chunk-tokens 200 --overlap 0 -o chunks.parquet
+  cut -f2 log.tsv | cloze embed ./my-model - > vectors.jsonl
+
+With --long chunk and --long late each row also has `text`, the number of its text from 0, and `start` and `end`, the
+characters of it that the vector is about.")]
 pub struct Embed {
-    /// A model folder: config.json, weights, tokenizer; a sentence-transformers folder says how token vectors are pooled,
-    /// of any other the mean is taken
+    /// A model: a folder with config.json, weights and tokenizer, or a name on the Hugging Face hub; a sentence-transformers
+    /// model says how token vectors are pooled, of any other the mean is taken
     pub model: PathBuf,
     /// Texts: JSON Lines, CSV, TSV, Parquet or plain lines, gzip or zstd read through; - for a pipe
     pub input: PathBuf,
@@ -323,6 +331,12 @@ pub struct Embed {
     /// What becomes of texts longer than the model takes
     #[arg(long, value_enum, default_value = "truncate")]
     pub long: LongInput,
+    /// Tokens of a chunk at most, special ones not counted; by default as many as the model takes
+    #[arg(long, value_name = "TOKENS", required_if_eq("long", "late"))]
+    pub chunk_tokens: Option<std::num::NonZeroUsize>,
+    /// What is written of chunks; by default each
+    #[arg(long, value_enum)]
+    pub chunks: Option<Chunks>,
     /// Tokens that neighbouring chunks share
     #[arg(long, value_name = "TOKENS", default_value_t = 32)]
     pub overlap: usize,
@@ -337,6 +351,23 @@ pub struct Embed {
     pub batch_tokens: usize,
     #[command(flatten)]
     pub engine: CpuEngine,
+    #[command(flatten)]
+    pub by_name: ByName,
+}
+
+/// How a model is found that is named rather than a folder's path.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Models by name")]
+pub struct ByName {
+    /// Branch, tag or commit of a model by name
+    #[arg(long, value_name = "REVISION", default_value = "main")]
+    pub revision: String,
+    #[arg(
+        long,
+        help = "Take models by name from the cache only, as HF_HUB_OFFLINE=1 does; the cache is shared with Python, and \
+                found by HF_HUB_CACHE or HF_HOME"
+    )]
+    pub offline: bool,
 }
 
 #[derive(Debug, Args)]
@@ -479,8 +510,18 @@ pub enum LongInput {
     Truncate,
     /// Stop
     Error,
-    /// A vector for each window of them, with the characters it covers
+    /// Cut them into chunks and run each by itself
     Chunk,
+    /// Run as much as the model takes at once, then pool the token vectors of each chunk, which so knows its surroundings
+    Late,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Chunks {
+    /// A row for each
+    Each,
+    /// A row for each text: the mean of its chunks' vectors, weighed by their tokens
+    Mean,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -497,6 +538,20 @@ pub enum WeightType {
     Bf16,
     F16,
     Int8,
+}
+
+impl CpuEngine {
+    /// Sets the number of threads for the whole process, and says how to run.
+    pub fn options(&self) -> anyhow::Result<cloze_runtime::cpu::Options> {
+        if let Some(threads) = self.threads {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.get());
+            pool.build_global().context("--threads")?;
+        }
+        Ok(cloze_runtime::cpu::Options {
+            storage: self.weights.storage(),
+            ..Default::default()
+        })
+    }
 }
 
 impl WeightType {
@@ -681,7 +736,7 @@ pub struct ReportTokenizer {
 
 #[derive(Debug, Args)]
 pub struct Verify {
-    /// A model folder
+    /// A model folder, or a name on the Hugging Face hub
     pub model: PathBuf,
     /// Reference outputs, as tools/golden/README.md describes them
     #[arg(long, value_name = "FILE")]
@@ -692,15 +747,62 @@ pub struct Verify {
     /// How weights are kept in memory
     #[arg(long, value_enum, default_value = "f32")]
     pub weights: WeightType,
+    #[command(flatten)]
+    pub by_name: ByName,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Cases, of random tokens unless texts are given:
+  32 x 128   a full batch of texts of equal length: the most that the machine gives
+  1 x 16     one question: latency
+  1 x 128    one passage: latency
+  64 mixed   lengths as they come: log-normal, median 29 tokens, sigma 0.8, 4 to 256 (seed 77551)
+
+How to read it:
+  ms p50     of one batch, from token ids to the vectors of all its tokens: half of the runs took
+             no longer; p99: 99 of 100
+  texts/s    what was run over the time that it took; tokens/s likewise
+  of peak    the multiplications and additions that the tokens need, against the most that this
+             machine was just seen to do with as many threads; int8 weights may pass 100 %
+  memory     resident now, and at most so far, the file of weights included where it is mapped
+
+Other programs on the machine make everything slower, and p99 first: repeat what looks odd.")]
+pub struct Bench {
+    /// A model folder, or a name on the Hugging Face hub
+    pub model: PathBuf,
+    /// Texts to measure with instead: the first 500 of a file that `cloze embed` reads, in batches and one by one
+    #[arg(long, value_name = "FILE")]
+    pub input: Option<PathBuf>,
+    /// Column of the texts
+    #[arg(
+        long,
+        value_name = "COLUMN",
+        default_value = "text",
+        requires = "input"
+    )]
+    pub text: String,
+    /// How long each case is run; always once at least
+    #[arg(long, value_name = "SECONDS", default_value_t = 3.0)]
+    pub seconds: f64,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub engine: CpuEngine,
+    #[command(flatten)]
+    pub by_name: ByName,
 }
 
 #[derive(Debug, Args)]
 pub struct Inspect {
-    /// A model folder, a built-in recipe or a TOML file
+    /// A model folder, a built-in recipe, a TOML file, or the name of a model on the Hugging Face hub
     pub what: String,
     /// List every parameter with its shape
     #[arg(long)]
     pub parameters: bool,
+    #[command(flatten)]
+    pub by_name: ByName,
 }
 
 #[derive(Debug, Args)]

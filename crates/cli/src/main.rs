@@ -1,10 +1,12 @@
 //! The command `cloze`.
 
 mod arguments;
+mod bench;
 mod completions;
 mod dashboard;
 mod embed;
 mod eval;
+mod hub;
 mod inspect;
 mod predict;
 mod progress;
@@ -18,11 +20,12 @@ mod tokenizer;
 mod train;
 mod verify;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use arguments::{Cli, Command};
+use arguments::{ByName, Cli, Command};
 
 // Steps free and allocate the same large buffers over and over; the system's allocator gives their pages back and
 // faults them in again each time.
@@ -34,12 +37,21 @@ fn main() -> ExitCode {
         Command::Quickstart(args) => quickstart::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Eval(args) => eval::run(&args),
-        Command::Predict(args) => predict::run(&args),
-        Command::Embed(args) => embed::run(&args),
+        Command::Predict(mut args) => {
+            find(&mut args.model, &args.by_name).and_then(|()| predict::run(&args))
+        }
+        Command::Embed(mut args) => {
+            find(&mut args.model, &args.by_name).and_then(|()| embed::run(&args))
+        }
+        Command::Verify(mut args) => {
+            find(&mut args.model, &args.by_name).and_then(|()| verify::run(&args))
+        }
+        Command::Bench(mut args) => {
+            find(&mut args.model, &args.by_name).and_then(|()| bench::run(&args))
+        }
         Command::Serve(args) => serve::run(&args),
         Command::Tokenizer(args) => tokenizer::run(&args),
         Command::Score(args) => score::run(&args),
-        Command::Verify(args) => verify::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Recipes(args) => recipes::run(&args),
         Command::Completions(args) => completions::run(&args),
@@ -53,6 +65,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Puts the folder of a model by name in the place of its name.
+fn find(model: &mut PathBuf, by_name: &ByName) -> anyhow::Result<()> {
+    *model = hub::folder(model, by_name)?;
+    Ok(())
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -7,11 +7,14 @@
     reason = "a test may stop, and need not be fast"
 )]
 
+mod program;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use program::{cloze, error, ok};
 use tempfile::TempDir;
 
 /// A shop where each item is followed by the next one of its aisle: quick to learn, and checkable.
@@ -32,33 +35,6 @@ fn shop() -> TempDir {
     )
     .unwrap();
     folder
-}
-
-fn cloze(folder: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_cloze"))
-        .args(arguments)
-        .current_dir(folder)
-        .output()
-        .unwrap()
-}
-
-fn ok(output: Output) -> String {
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn error(output: &Output, code: i32) -> String {
-    assert_eq!(
-        output.status.code(),
-        Some(code),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stderr.clone()).unwrap()
 }
 
 const TINY: [&str; 22] = [
@@ -368,87 +344,4 @@ fn help_teaches_and_completions_are_made() {
     let printed = ok(cloze(shop.path(), &["recipes", "bert4rec"]));
     fs::write(shop.path().join("mine.toml"), printed).unwrap();
     assert!(ok(cloze(shop.path(), &["inspect", "mine.toml"])).contains("BERT4Rec"));
-}
-
-/// A tiny sentence-transformers folder.
-fn encoder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../runtime/tests/golden/sentence")
-}
-
-#[test]
-fn texts_become_vectors_in_their_order() {
-    let folder = TempDir::new().unwrap();
-    let model = encoder();
-    let model = model.to_str().unwrap();
-    let lines: String = (0..40)
-        .map(|i| format!("the cat {} sat\n", "on the mat ".repeat(i % 7)))
-        .collect();
-    fs::write(folder.path().join("texts.txt"), &lines).unwrap();
-    let all = ok(cloze(
-        folder.path(),
-        &["embed", model, "texts.txt", "--batch-tokens", "32"],
-    ));
-    let rows: Vec<&str> = all.lines().collect();
-    assert_eq!(rows.len(), 40);
-    assert_eq!(
-        rows[0], rows[7],
-        "the same text has the same vector, wherever it stands"
-    );
-    assert_ne!(rows[0], rows[1]);
-    let together = ok(cloze(
-        folder.path(),
-        &["embed", model, "texts.txt", "--threads", "1"],
-    ));
-    assert_eq!(all, together, "batches and threads change no bit");
-
-    // Shards, and the same job again.
-    let shards = [
-        "embed",
-        model,
-        "texts.txt",
-        "-o",
-        "vectors/",
-        "--shard-rows",
-        "16",
-    ];
-    ok(cloze(folder.path(), &shards));
-    let parts = fs::read_dir(folder.path().join("vectors")).unwrap();
-    let parts = parts.filter(|part| {
-        part.as_ref()
-            .unwrap()
-            .path()
-            .extension()
-            .is_some_and(|e| e == "parquet")
-    });
-    assert_eq!(parts.count(), 3);
-    let again = cloze(folder.path(), &shards);
-    assert!(String::from_utf8_lossy(&again.stderr).contains("nothing to do"));
-    let other = [&shards[..], &["--vectors", "int8"]].concat();
-    error(&cloze(folder.path(), &other), 1);
-
-    let message = error(
-        &cloze(
-            folder.path(),
-            &["embed", model, "texts.txt", "--prompt", "nope"],
-        ),
-        1,
-    );
-    assert!(message.contains("nope"), "{message}");
-    let message = error(&cloze(folder.path(), &["embed", "absent", "texts.txt"]), 1);
-    assert!(message.contains("absent"), "{message}");
-    let shown = ok(cloze(folder.path(), &["inspect", model]));
-    assert!(shown.contains("Pooling"), "{shown}");
-}
-
-#[test]
-fn encoders_are_held_to_reference_outputs() {
-    let folder = TempDir::new().unwrap();
-    let home = encoder().with_file_name("bert");
-    let (model, golden) = (home.to_str().unwrap(), home.join("golden.safetensors"));
-    let golden = golden.to_str().unwrap();
-    let table = ok(cloze(folder.path(), &["verify", model, "--golden", golden]));
-    assert!(table.contains("layer 0"), "{table}");
-    let strict = ["verify", model, "--golden", golden, "--weights", "int8"];
-    let message = error(&cloze(folder.path(), &strict), 1);
-    assert!(message.contains("is off by"), "{message}");
 }

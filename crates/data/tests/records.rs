@@ -338,7 +338,7 @@ fn number(output: &mut Output, rows: std::ops::Range<usize>) {
 /// Goes on with a job, in writes of `step` rows, and is killed before row `kill`.
 fn go_on(target: &Target, job: &Job, step: usize, kill: usize) {
     let mut output = numbered(target, job).unwrap();
-    let mut row = output.done_rows() as usize;
+    let mut row = output.done_records() as usize;
     while row < kill {
         let end = (row + step).min(kill);
         number(&mut output, row..end);
@@ -379,7 +379,7 @@ fn a_job_killed_anywhere_ends_like_one_that_was_not() {
         let at = folder.path().join(&name);
         go_on(&target, &job, 3, first);
         // A kill between the rename of a shard and the manifest's leaves a shard that is not counted.
-        let next = numbered(&target, &job).unwrap().done_rows() / SHARD_ROWS;
+        let next = numbered(&target, &job).unwrap().done_records() / SHARD_ROWS;
         write(&at, &format!("part-{next:05}.jsonl"), "half a sh");
         write(&at, "manifest.json.tmp", "{\"ver");
         go_on(&target, &job, 7, (first + 6).min(ROWS - 1));
@@ -387,8 +387,62 @@ fn a_job_killed_anywhere_ends_like_one_that_was_not() {
         assert_eq!(shards(&at), expected, "killed before row {first}");
         let again = numbered(&target, &job).unwrap();
         assert!(again.is_complete());
-        assert_eq!(again.done_rows(), ROWS as u64);
+        assert_eq!(again.done_records(), ROWS as u64);
         assert_eq!(shards(&at), expected);
+    }
+}
+
+#[test]
+fn records_of_several_rows_are_never_torn_by_a_kill() {
+    let folder = folder();
+    let (_, job) = job(folder.path());
+    let target = |name: &str| Target::Shards {
+        folder: folder.path().join(name),
+        format: FileFormat::Jsonl,
+        rows: SHARD_ROWS,
+    };
+    // Record r has r % 4 rows, all with its number.
+    let records: Vec<usize> = (0..19).map(|record| record % 4).collect();
+    let go_on = |target: &Target, step: usize, kill: usize| {
+        let mut output = numbered(target, &job).unwrap();
+        let mut first = output.done_records() as usize;
+        while first < kill {
+            let last = (first + step).min(kill);
+            let rows_of = &records[first..last];
+            let numbers = (first..last).zip(rows_of);
+            let numbers: Vec<i64> = numbers
+                .flat_map(|(record, &rows)| std::iter::repeat_n(record as i64, rows))
+                .collect();
+            let vectors = numbers.iter().flat_map(|&n| [n as f32, -1.0]).collect();
+            let numbers = numbers.into_iter().map(Some).collect();
+            let columns = [Column::Integer(numbers), Column::Vectors(vectors)];
+            output.write_records(&columns, rows_of).unwrap();
+            first = last;
+        }
+        if kill == records.len() && !output.is_complete() {
+            output.finish().unwrap();
+        }
+    };
+    go_on(&target("whole"), 5, records.len());
+    let expected = shards(&folder.path().join("whole"));
+    let text = |shard: &Vec<u8>| String::from_utf8(shard.clone()).unwrap();
+    let rows: Vec<usize> = expected
+        .iter()
+        .filter(|(name, _)| name.starts_with("part"))
+        .map(|(_, shard)| text(shard).lines().count())
+        .collect();
+    assert_eq!(
+        rows,
+        [6, 6, 6, 6, 3],
+        "each ends with the record that fills it"
+    );
+    for kill in 0..records.len() {
+        let name = format!("killed-{kill}");
+        go_on(&target(&name), 3, kill);
+        go_on(&target(&name), 1, (kill + 3).min(records.len() - 1));
+        go_on(&target(&name), 7, records.len());
+        let found = shards(&folder.path().join(&name));
+        assert_eq!(found, expected, "killed before record {kill}");
     }
 }
 
@@ -400,7 +454,7 @@ fn a_kill_before_the_first_manifest_is_no_obstacle() {
     std::fs::create_dir(&at).unwrap();
     write(&at, "manifest.json.tmp", "{");
     let target = Target::new(&at, None, None).unwrap();
-    assert_eq!(numbered(&target, &job).unwrap().done_rows(), 0);
+    assert_eq!(numbered(&target, &job).unwrap().done_records(), 0);
 }
 
 #[test]

@@ -20,6 +20,16 @@ pub enum Isa {
 impl Isa {
     const ALL: [Self; 4] = [Self::Scalar, Self::Avx2, Self::Avx512, Self::Neon];
 
+    /// Its name as makers of processors have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Scalar => "no vectors",
+            Self::Avx2 => "AVX2",
+            Self::Avx512 => "AVX-512",
+            Self::Neon => "Neon",
+        }
+    }
+
     /// The fastest instruction set of this machine; looked up once per process.
     pub fn detect() -> Self {
         static BEST: OnceLock<Isa> = OnceLock::new();

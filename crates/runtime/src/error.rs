@@ -34,6 +34,14 @@ pub enum Error {
         /// What was expected and found.
         message: String,
     },
+    /// A model that was named cannot be had.
+    #[error("{name}: {message}")]
+    Hub {
+        /// Its name.
+        name: String,
+        /// What was expected, what was found, and what to do.
+        message: String,
+    },
     /// A batch holds what the model has no room for.
     #[error("{0}")]
     Batch(String),

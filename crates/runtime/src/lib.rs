@@ -11,9 +11,12 @@ pub mod cpu;
 mod engine;
 mod error;
 pub mod golden;
+pub mod hub;
 pub mod model;
+mod peak;
 pub mod weights;
 
 pub use batch::Batch;
 pub use engine::{Engine, Rows, check};
 pub use error::Error;
+pub use peak::peak;

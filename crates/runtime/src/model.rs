@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use cloze_data::text::{Encoding, Input, Limit, Long, Shorten, Tokenizer};
+use cloze_data::text::{Encoding, Input, Limit, Long, Part, Prompt, Shorten, Tokenizer};
 use cloze_kernels::Isa;
 use cloze_kernels::op::encode::pool::{self, Pool, normalize};
 use cloze_kernels::op::packed::{PackedLinear, Residual, Storage};
@@ -47,6 +47,11 @@ impl Checkpoint {
             shapes,
             sources: parameters,
         })
+    }
+
+    /// Bytes of the values in the weights' files, by their type.
+    pub fn stored(&self) -> BTreeMap<String, usize> {
+        self.weights.kinds()
     }
 
     /// The values of one of the encoder's parameters into `out`.
@@ -172,6 +177,12 @@ impl TextEncoder {
 
     /// Dimensions of an embedding.
     pub fn dimensions(&self) -> usize {
+        let all = self.all_dimensions();
+        self.embedder.truncate_dim.map_or(all, |kept| kept.min(all))
+    }
+
+    /// Dimensions before the folder's `truncate_dim`.
+    fn all_dimensions(&self) -> usize {
         let mut width = self.engine.encoder().width;
         for module in &self.embedder.modules {
             match module {
@@ -180,9 +191,7 @@ impl TextEncoder {
                 Module::Normalize => {}
             }
         }
-        self.embedder
-            .truncate_dim
-            .map_or(width, |kept| kept.min(width))
+        width
     }
 
     /// A text's tokens, after the prompt of that name, or the folder's default one; cut to what the model takes.
@@ -205,31 +214,69 @@ impl TextEncoder {
         prompt: Option<&str>,
         long: Long,
     ) -> Result<Vec<Encoding>, Error> {
-        let name = prompt.or(self.embedder.default_prompt.as_deref());
-        let prompt = match name {
-            None => None,
-            Some(name) => {
-                let known = &self.embedder.prompts;
-                let Some(text) = known.get(name) else {
-                    let known: Vec<_> = known.keys().map(String::as_str).collect();
-                    return Err(Error::Batch(format!(
-                        "expected a prompt that the model has ({}), found {name:?}",
-                        known.join(", ")
-                    )));
-                };
-                Some(self.tokenizer.prompt(text)?)
-            }
+        let prompt = self.prompt(prompt)?;
+        self.cut(text, prompt.as_ref(), self.max_len, long)
+    }
+
+    /// A text's tokens in windows of at most `size` of them, special ones and the prompt's not counted; of as many as fit
+    /// if none. Windows begin and end between words, each up to `overlap` tokens before the end of the one before.
+    ///
+    /// # Errors
+    /// As [`Self::encode`], and if windows of that size do not fit, or are not larger than the overlap.
+    pub fn chunks(
+        &self,
+        text: &str,
+        prompt: Option<&str>,
+        size: Option<usize>,
+        overlap: usize,
+    ) -> Result<Vec<Encoding>, Error> {
+        let prompt = self.prompt(prompt)?;
+        let around = self.tokenizer.specials(false)? + prompt.as_ref().map_or(0, Prompt::tokens);
+        let max_len = size.map_or(self.max_len, |size| size.saturating_add(around));
+        if max_len > self.max_len {
+            return Err(Error::Batch(format!(
+                "expected chunks of at most {} tokens (the model takes {}, {around} of them for special tokens and prompt), \
+                 found {}",
+                self.max_len.saturating_sub(around),
+                self.max_len,
+                max_len - around
+            )));
+        }
+        let long = Long::Chunk {
+            overlap,
+            whole_words: true,
         };
+        self.cut(text, prompt.as_ref(), max_len, long)
+    }
+
+    fn cut(
+        &self,
+        text: &str,
+        prompt: Option<&Prompt>,
+        max_len: usize,
+        long: Long,
+    ) -> Result<Vec<Encoding>, Error> {
         let input = Input {
-            prompt: prompt.as_ref(),
+            prompt,
             first: text,
             second: None,
         };
-        let limit = Limit {
-            max_len: self.max_len,
-            long,
+        Ok(self.tokenizer.encode(input, Limit { max_len, long })?)
+    }
+
+    fn prompt(&self, name: Option<&str>) -> Result<Option<Prompt>, Error> {
+        let Some(name) = name.or(self.embedder.default_prompt.as_deref()) else {
+            return Ok(None);
         };
-        Ok(self.tokenizer.encode(input, limit)?)
+        let known = &self.embedder.prompts;
+        let Some(text) = known.get(name) else {
+            let known: Vec<_> = known.keys().map(String::as_str).collect();
+            return Err(Error::Batch(format!(
+                "expected a prompt that the model has ({}), found {name:?}",
+                known.join(", ")
+            )));
+        };
+        Ok(Some(self.tokenizer.prompt(text)?))
     }
 
     /// The embeddings of tokenised texts, one after the other: `[B, E]`.
@@ -237,25 +284,34 @@ impl TextEncoder {
     /// # Errors
     /// If a text is longer than the model takes.
     pub fn embed(&self, texts: &[&Encoding]) -> Result<Vec<f32>, Error> {
-        if texts.is_empty() {
-            return Ok(Vec::new());
+        Ok(self.finish(self.pooled(texts)?))
+    }
+
+    /// As [`Self::embed`], before the normalisation that [`Self::normalizes`] tells of, and with all dimensions.
+    ///
+    /// # Errors
+    /// If a text is longer than the model takes.
+    pub fn pooled(&self, texts: &[&Encoding]) -> Result<Vec<f32>, Error> {
+        let batch = self.batch(texts.iter().copied());
+        let firsts = &batch.offsets[..batch.len()];
+        let mut vectors = Vec::new();
+        if self.pooling().modes == [PoolingMode::First] {
+            self.engine.run(&batch, Rows::Some(firsts), &mut vectors)?;
+        } else {
+            self.engine.run(&batch, Rows::All, &mut vectors)?;
+            let skip: Vec<u32> = if self.pooling().include_prompt {
+                Vec::new()
+            } else {
+                texts.iter().map(|text| text.prompt as u32).collect()
+            };
+            vectors = self.pool(&batch.offsets, &skip, &vectors);
         }
-        let mut vectors = self.pooled(texts)?;
-        let width = vectors.len() / texts.len();
-        if self.normalizes() {
-            self.normalize(width, &mut vectors);
-        }
-        let kept = self.dimensions();
-        if kept < width {
-            let rows = vectors.chunks_exact(width);
-            vectors = rows.flat_map(|row| &row[..kept]).copied().collect();
-        }
-        Ok(vectors)
+        Ok(self.transformed(vectors))
     }
 
     /// Whether the last thing that is done to an embedding, but for leaving out dimensions, is to normalise it.
     pub fn normalizes(&self) -> bool {
-        matches!(self.embedder.modules.last(), Some(Module::Normalize))
+        self.embedder.modules.last() == Some(&Module::Normalize)
     }
 
     /// Divides each vector by its Euclidean norm, as [`Self::embed`] does.
@@ -271,13 +327,80 @@ impl TextEncoder {
     /// # Errors
     /// If a text is longer than the model takes.
     pub fn token_vectors(&self, texts: &[&Encoding]) -> Result<Vec<f32>, Error> {
+        let batch = self.batch(texts.iter().copied());
         let mut vectors = Vec::new();
-        self.engine
-            .run(&self.batch(texts), Rows::All, &mut vectors)?;
+        self.engine.run(&batch, Rows::All, &mut vectors)?;
         Ok(vectors)
     }
 
-    fn batch(&self, texts: &[&Encoding]) -> Batch {
+    /// The embeddings of parts of texts, as [`Encoding::parts`] gives them, one after the other: each text is run once, so
+    /// that a part knows its surroundings, and the token vectors of each part are pooled. A part without tokens, as an empty
+    /// text has it, is pooled over the special ones.
+    ///
+    /// # Errors
+    /// As [`Self::embed`], and if this is no model for it, see [`Self::check_parts`].
+    /// # Source
+    /// Günther et al., Late Chunking, arXiv:2409.04701.
+    pub fn embed_parts(&self, texts: &[(&Encoding, &[Part])]) -> Result<Vec<f32>, Error> {
+        self.check_parts()?;
+        let batch = self.batch(texts.iter().map(|(text, _)| *text));
+        let mut vectors = Vec::new();
+        self.engine.run(&batch, Rows::All, &mut vectors)?;
+        let width = self.engine.encoder().width;
+        let (mut gathered, mut offsets) = (Vec::new(), vec![0]);
+        for (index, (text, parts)) in texts.iter().enumerate() {
+            let first = batch.range(index).start;
+            for part in *parts {
+                let tokens = if part.tokens.is_empty() {
+                    0..text.len()
+                } else {
+                    part.tokens.clone()
+                };
+                let (start, end) = (first + tokens.start, first + tokens.end);
+                gathered.extend_from_slice(&vectors[start * width..end * width]);
+                offsets.push((gathered.len() / width) as u32);
+            }
+        }
+        Ok(self.finish(self.transformed(self.pool(&offsets, &[], &gathered))))
+    }
+
+    /// Whether parts of a text can be pooled by themselves: where a text's embedding is the mean of its token vectors.
+    ///
+    /// # Errors
+    /// If it is something else, which one token or the whole text decides.
+    pub fn check_parts(&self) -> Result<(), Error> {
+        let modes = &self.pooling().modes;
+        if *modes == [PoolingMode::Mean] {
+            return Ok(());
+        }
+        Err(Error::Batch(format!(
+            "parts of a text can be embedded in one pass where token vectors are pooled by their mean, this model takes \
+             {modes:?}; embed chunks one by one"
+        )))
+    }
+
+    /// One embedding for a text of those of its chunks, `vectors: [chunks, E]`, each weighing as many tokens as it has; of
+    /// length 1 where the model's are. That of a single chunk is left as it is.
+    pub fn mean(&self, vectors: &[f32], tokens: &[usize]) -> Vec<f32> {
+        let width = self.dimensions();
+        if tokens.len() == 1 {
+            return vectors.to_vec();
+        }
+        let total: usize = tokens.iter().sum();
+        let mut mean = vec![0.0; width];
+        for (vector, &tokens) in vectors.chunks_exact(width).zip(tokens) {
+            let share = tokens as f32 / total as f32;
+            for (sum, value) in mean.iter_mut().zip(vector) {
+                *sum += share * value;
+            }
+        }
+        if self.normalizes() && self.embedder.truncate_dim.is_none() {
+            normalize(self.isa, width, &mut mean);
+        }
+        mean
+    }
+
+    fn batch<'a>(&self, texts: impl Iterator<Item = &'a Encoding>) -> Batch {
         let has_segments = self.engine.encoder().embed.segments.is_some();
         let mut batch = Batch::new();
         for text in texts {
@@ -287,37 +410,25 @@ impl TextEncoder {
         batch
     }
 
-    /// As [`Self::embed`], before the normalisation that [`Self::normalizes`] tells of, and with all dimensions.
-    ///
-    /// # Errors
-    /// If a text is longer than the model takes.
-    pub fn pooled(&self, texts: &[&Encoding]) -> Result<Vec<f32>, Error> {
-        let batch = self.batch(texts);
-        let firsts = &batch.offsets[..batch.len()];
+    fn pooling(&self) -> &Pooling {
+        match self.embedder.modules.first() {
+            Some(Module::Pooling(pooling)) => pooling,
+            other => unreachable!("the first step is a pooling, not {other:?}"),
+        }
+    }
+
+    /// What follows the pooling, but for a normalisation at the end.
+    fn transformed(&self, mut vectors: Vec<f32>) -> Vec<f32> {
+        let mut width = self.engine.encoder().width * self.pooling().modes.len();
         let modules = &self.embedder.modules;
         let modules = &modules[..modules.len() - usize::from(self.normalizes())];
-        let only_first = modules.iter().all(|module| match module {
-            Module::Pooling(pooling) => pooling.modes == [PoolingMode::First],
-            Module::Dense(_) | Module::Normalize => true,
-        });
-        let mut vectors = Vec::new();
-        if only_first {
-            self.engine.run(&batch, Rows::Some(firsts), &mut vectors)?;
-        } else {
-            self.engine.run(&batch, Rows::All, &mut vectors)?;
-        }
-        let mut width = self.engine.encoder().width;
         let mut dense = self.dense.iter();
         for module in modules {
             match module {
-                Module::Pooling(_) if only_first => {}
-                Module::Pooling(pooling) => {
-                    vectors = self.pool(pooling, texts, &batch, &vectors);
-                    width *= pooling.modes.len();
-                }
+                Module::Pooling(_) => {}
                 Module::Dense(settings) => {
                     let map = dense.next().expect("opened with the folder");
-                    let mut out = vec![0.0; batch.len() * map.outputs()];
+                    let mut out = vec![0.0; vectors.len() / width * map.outputs()];
                     let residual = if settings.residual {
                         Residual::Add(&vectors)
                     } else {
@@ -329,25 +440,30 @@ impl TextEncoder {
                 Module::Normalize => normalize(self.isa, width, &mut vectors),
             }
         }
-        Ok(vectors)
+        vectors
     }
 
-    fn pool(
-        &self,
-        pooling: &Pooling,
-        texts: &[&Encoding],
-        batch: &Batch,
-        vectors: &[f32],
-    ) -> Vec<f32> {
+    /// That normalisation, and fewer dimensions where the folder wants fewer.
+    fn finish(&self, mut vectors: Vec<f32>) -> Vec<f32> {
+        let width = self.all_dimensions();
+        if self.normalizes() {
+            normalize(self.isa, width, &mut vectors);
+        }
+        let kept = self.dimensions();
+        if kept < width {
+            let rows = vectors.chunks_exact(width);
+            vectors = rows.flat_map(|row| &row[..kept]).copied().collect();
+        }
+        vectors
+    }
+
+    /// Token vectors into one for each sequence.
+    fn pool(&self, offsets: &[u32], skip: &[u32], vectors: &[f32]) -> Vec<f32> {
         let width = self.engine.encoder().width;
-        let stride = width * pooling.modes.len();
-        let skip: Vec<u32> = if pooling.include_prompt {
-            Vec::new()
-        } else {
-            texts.iter().map(|text| text.prompt as u32).collect()
-        };
-        let mut out = vec![0.0; batch.len() * stride];
-        for (index, mode) in pooling.modes.iter().enumerate() {
+        let modes = &self.pooling().modes;
+        let stride = width * modes.len();
+        let mut out = vec![0.0; (offsets.len() - 1) * stride];
+        for (index, mode) in modes.iter().enumerate() {
             let how = match mode {
                 PoolingMode::First => Pool::First,
                 PoolingMode::Max => Pool::Max,
@@ -357,9 +473,8 @@ impl TextEncoder {
                 PoolingMode::Last => Pool::Last,
             };
             let column = index * width;
-            let (isa, offsets) = (self.isa, &batch.offsets);
             pool::pool(
-                isa, how, width, vectors, offsets, &skip, &mut out, stride, column,
+                self.isa, how, width, vectors, offsets, skip, &mut out, stride, column,
             );
         }
         out

@@ -22,6 +22,30 @@ pub struct Encoder {
     pub head: Option<Head>,
 }
 
+impl Encoder {
+    /// Multiplications and additions that the token vectors of a sequence of `len` tokens take: those of linear maps, of
+    /// scores and of their sums over values, and of convolutions. Everything else is little, or as products with positions
+    /// are, of few families.
+    pub fn operations(&self, len: usize) -> u64 {
+        let embed = &self.embed;
+        let projection = embed.projection.map_or(0, |_| embed.width * self.width);
+        let layer = |layer: &Layer| {
+            let (attention, ffn) = (&layer.attention, &layer.ffn);
+            let inner = attention.heads * attention.head_width;
+            let maps = if ffn.gated { 3 } else { 2 };
+            let convolution = layer.convolution.map_or(0, |convolution| {
+                convolution.kernel * self.width * self.width / convolution.groups
+            });
+            let a_token = 4 * inner * self.width + maps * ffn.width * self.width + convolution;
+            let window = attention.window.unwrap_or(len);
+            let seen = (0..len).map(|at| len.min(at + window + 1) - at.saturating_sub(window));
+            len * a_token + 2 * inner * seen.sum::<usize>()
+        };
+        let layers: usize = self.layers.iter().map(layer).sum();
+        2 * (len * projection + layers) as u64
+    }
+}
+
 /// Tokens into vectors: the sum of tables, then norm and projection.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Embed {

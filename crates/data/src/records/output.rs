@@ -31,7 +31,8 @@ pub enum Target {
         folder: PathBuf,
         /// How the shards are written.
         format: FileFormat,
-        /// Rows of each shard but the last.
+        /// Rows of each shard but the last. A shard ends between records: where a record has several rows, with the one that
+        /// fills it.
         rows: u64,
     },
 }
@@ -167,6 +168,8 @@ struct Manifest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Shard {
+    /// How many of the input's records it holds, all of each.
+    records: u64,
     rows: u64,
     bytes: u64,
 }
@@ -176,7 +179,14 @@ struct Shard {
 pub struct Output {
     fields: Vec<Field>,
     place: Place,
-    open: Option<(Table, u64)>,
+    open: Option<Begun>,
+}
+
+/// A file that is being written, and what is in it so far.
+struct Begun {
+    table: Table,
+    records: u64,
+    rows: u64,
 }
 
 enum Place {
@@ -208,7 +218,7 @@ impl Output {
         }
         match target {
             Target::File { path, format } => {
-                let open = Some((create(path, *format, &fields)?, 0));
+                let open = Some(Begun::new(create(path, *format, &fields)?));
                 let (path, format) = (path.clone(), *format);
                 Ok(Self {
                     fields,
@@ -256,14 +266,14 @@ impl Output {
         Ok(Self {
             fields,
             place: Place::Stream,
-            open: Some((Table::stream(out), 0)),
+            open: Some(Begun::new(Table::stream(out))),
         })
     }
 
-    /// Rows in finished shards: as many records are to be skipped ([`Input::read`]).
-    pub fn done_rows(&self) -> u64 {
+    /// Records in finished shards: as many are to be skipped ([`Input::read`]).
+    pub fn done_records(&self) -> u64 {
         match &self.place {
-            Place::Shards { manifest, .. } => manifest.shards.iter().map(|shard| shard.rows).sum(),
+            Place::Shards { manifest, .. } => manifest.shards.iter().map(|s| s.records).sum(),
             Place::Stream | Place::File { .. } => 0,
         }
     }
@@ -273,38 +283,53 @@ impl Output {
         matches!(&self.place, Place::Shards { manifest, .. } if manifest.complete)
     }
 
-    /// Appends rows, one column for each field.
+    /// Appends records of one row each, one column for each field.
     ///
     /// # Errors
     /// What the system said.
     /// # Panics
     /// If columns are not of the fields' kinds or not equally long, or the job was complete.
     pub fn write(&mut self, columns: &[Column]) -> Result<(), Error> {
+        let rows = columns.first().map_or(0, |c| c.rows(&self.fields[0]));
+        self.write_records(columns, &vec![1; rows])
+    }
+
+    /// Appends records of as many rows as `rows_of` says of each, one column for each field.
+    ///
+    /// # Errors
+    /// What the system said.
+    /// # Panics
+    /// As [`Self::write`], and if the records have other rows altogether than the columns.
+    pub fn write_records(&mut self, columns: &[Column], rows_of: &[usize]) -> Result<(), Error> {
         assert!(!self.is_complete(), "a complete job has no more rows");
         assert_eq!(columns.len(), self.fields.len(), "one column a field");
-        let rows = columns.first().map_or(0, |c| c.rows(&self.fields[0]));
+        let rows: usize = rows_of.iter().sum();
         for (column, field) in columns.iter().zip(&self.fields) {
             assert_eq!(column.rows(field), rows, "rows of column {}", field.name);
         }
         let Place::Shards { manifest, .. } = &self.place else {
-            return self.append(columns, rows);
+            return self.append(columns, rows_of.len(), rows);
         };
         let shard_rows = manifest.shard_rows;
-        let mut start = 0;
-        while start < rows {
-            let in_shard = self.open.as_ref().map_or(0, |(_, rows)| *rows);
-            let room = usize::try_from(shard_rows - in_shard).unwrap_or(usize::MAX);
-            let end = start + room.min(rows - start);
+        let (mut first, mut start) = (0, 0);
+        while first < rows_of.len() {
+            let mut in_shard = self.open.as_ref().map_or(0, |begun| begun.rows);
+            let (mut last, mut end) = (first, start);
+            while last < rows_of.len() && in_shard < shard_rows {
+                in_shard += rows_of[last] as u64;
+                end += rows_of[last];
+                last += 1;
+            }
             let part: Vec<Column> = columns
                 .iter()
                 .zip(&self.fields)
                 .map(|(column, field)| column.slice(field, start, end))
                 .collect();
-            self.append(&part, end - start)?;
-            if end - start == room {
+            self.append(&part, last - first, end - start)?;
+            if in_shard >= shard_rows {
                 self.finish_shard(false)?;
             }
-            start = end;
+            (first, start) = (last, end);
         }
         Ok(())
     }
@@ -319,8 +344,8 @@ impl Output {
             Place::Shards { .. } => self.finish_shard(true),
             Place::Stream | Place::File { .. } => {
                 let path = self.path();
-                let (table, _) = self.open.take().expect("a file stays open to its end");
-                table.finish().map_err(io_error(&path))?;
+                let begun = self.open.take().expect("a file stays open to its end");
+                begun.table.finish().map_err(io_error(&path))?;
                 match self.place {
                     Place::File { path, .. } => publish(&path),
                     Place::Stream | Place::Shards { .. } => Ok(()),
@@ -342,18 +367,20 @@ impl Output {
         }
     }
 
-    fn append(&mut self, columns: &[Column], rows: usize) -> Result<(), Error> {
+    fn append(&mut self, columns: &[Column], records: usize, rows: usize) -> Result<(), Error> {
         let path = self.path();
         if self.open.is_none()
             && let Place::File { format, .. } | Place::Shards { format, .. } = &self.place
         {
-            self.open = Some((create(&path, *format, &self.fields)?, 0));
+            self.open = Some(Begun::new(create(&path, *format, &self.fields)?));
         }
-        let (table, written) = self.open.as_mut().expect("opened above, or a stream");
-        table
+        let begun = self.open.as_mut().expect("opened above, or a stream");
+        begun
+            .table
             .write(&self.fields, columns, rows)
             .map_err(io_error(&path))?;
-        *written += rows as u64;
+        begun.records += records as u64;
+        begun.rows += rows as u64;
         Ok(())
     }
 
@@ -367,14 +394,27 @@ impl Output {
         else {
             unreachable!("only shards are finished one by one")
         };
-        if let Some((table, rows)) = open {
-            table.finish().map_err(io_error(&path))?;
+        if let Some(begun) = open {
+            begun.table.finish().map_err(io_error(&path))?;
             publish(&path)?;
-            let bytes = fs::metadata(&path).map_err(io_error(&path))?.len();
-            manifest.shards.push(Shard { rows, bytes });
+            manifest.shards.push(Shard {
+                records: begun.records,
+                rows: begun.rows,
+                bytes: fs::metadata(&path).map_err(io_error(&path))?.len(),
+            });
         }
         manifest.complete = last;
         save(folder, manifest)
+    }
+}
+
+impl Begun {
+    fn new(table: Table) -> Self {
+        Self {
+            table,
+            records: 0,
+            rows: 0,
+        }
     }
 }
 

@@ -40,6 +40,13 @@ pub struct Prompt {
     tokens: usize,
 }
 
+impl Prompt {
+    /// Its length in tokens.
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+}
+
 /// A text, or two.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Input<'a> {
@@ -163,6 +170,16 @@ impl Tokenizer {
     /// Longest input in tokens, special ones included, that the folder names.
     pub fn max_len(&self) -> Option<usize> {
         self.settings.max_len
+    }
+
+    /// How words are cut into tokens, by the name of the method.
+    pub fn kind(&self) -> &'static str {
+        match self.inner.get_model() {
+            ModelWrapper::WordPiece(_) => "WordPiece",
+            ModelWrapper::BPE(_) => "byte-pair encoding",
+            ModelWrapper::WordLevel(_) => "whole words",
+            ModelWrapper::Unigram(_) => "Unigram",
+        }
     }
 
     /// Number of tokens known.

@@ -11,5 +11,6 @@ pub mod linear;
 pub mod matmul;
 pub mod norm;
 pub mod packed;
+pub mod peak;
 pub mod rank;
 pub(crate) mod split;

@@ -10,13 +10,13 @@ mod plan;
 
 use std::sync::Mutex;
 
-use cloze_kernels::Isa;
 use cloze_spec::Encoder;
 
 use crate::cpu::arena::Arena;
 use crate::cpu::plan::Plan;
 use crate::{Batch, Engine, Error, Rows, check};
 
+pub use cloze_kernels::Isa;
 pub use cloze_kernels::op::packed::Storage;
 pub use plan::Parameters;
 pub(crate) use plan::activation_of;

@@ -174,6 +174,16 @@ impl Weights {
         self.tensors.values().map(|tensor| tensor.bytes.len()).sum()
     }
 
+    /// Bytes of all values, by their type's name.
+    pub fn kinds(&self) -> BTreeMap<String, usize> {
+        let mut kinds = BTreeMap::new();
+        for tensor in self.tensors.values() {
+            let name = format!("{:?}", tensor.kind).to_lowercase();
+            *kinds.entry(name).or_default() += tensor.bytes.len();
+        }
+        kinds
+    }
+
     /// Values of `rows` of the first dimension of a tensor, into `out`.
     ///
     /// # Errors

@@ -8,6 +8,7 @@
 mod family;
 mod head;
 mod keys;
+mod listing;
 mod names;
 mod sentence;
 #[cfg(test)]
@@ -27,8 +28,13 @@ use crate::{Error, Faults};
 use family::Family;
 use keys::{Keys, LENGTH};
 
+pub use listing::Listing;
+
 /// Name of the file of settings.
 const CONFIG: &str = "config.json";
+
+/// Names of weights that are whole; the safer format first.
+const STEMS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
 
 /// Files that a tokenizer may be in.
 const TOKENIZER: [&str; 12] = [
@@ -215,7 +221,6 @@ pub fn is_pointer(bytes: &[u8]) -> bool {
 
 /// The files with the weights; safe ones first, whole ones first.
 fn weights(home: &Path) -> Result<Vec<PathBuf>, Error> {
-    const STEMS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
     const OTHERS: [(&str, &str); 5] = [
         ("tf_model.h5", "load the folder with from_tf=True"),
         ("flax_model.msgpack", "load the folder with from_flax=True"),
@@ -233,7 +238,7 @@ fn weights(home: &Path) -> Result<Vec<PathBuf>, Error> {
         }
         let index = home.join(format!("{stem}.index.json"));
         if let Some(map) = keys::read_object(&index)? {
-            return shards(home, &index, &map);
+            return all_of(home, &index, &shards(&index, &map)?);
         }
     }
     let other = OTHERS.iter().find(|(name, _)| home.join(name).is_file());
@@ -250,8 +255,28 @@ fn weights(home: &Path) -> Result<Vec<PathBuf>, Error> {
     })
 }
 
-/// The files that an index names.
-fn shards(home: &Path, index: &Path, map: &Map<String, Value>) -> Result<Vec<PathBuf>, Error> {
+/// The files of an index, which must all be in the folder.
+fn all_of(home: &Path, index: &Path, files: &BTreeSet<PathBuf>) -> Result<Vec<PathBuf>, Error> {
+    let is_missing = |name: &&PathBuf| !home.join(name).is_file();
+    let missing: Vec<_> = files.iter().filter(is_missing).collect();
+    if missing.is_empty() {
+        return Ok(files.iter().map(|name| home.join(name)).collect());
+    }
+    let names = missing.iter().take(8).map(|name| name.display().to_string());
+    Err(Error::Config {
+        path: index.to_owned(),
+        message: format!(
+            "weight_map: expected {} files in this folder, found it without {} of them ({}{}); fetch them too",
+            files.len(),
+            missing.len(),
+            names.collect::<Vec<_>>().join(", "),
+            if missing.len() > 8 { ", …" } else { "" }
+        ),
+    })
+}
+
+/// The files that an index names, beside it.
+fn shards(index: &Path, map: &Map<String, Value>) -> Result<BTreeSet<PathBuf>, Error> {
     let fail = |message| Error::Config {
         path: index.to_owned(),
         message,
@@ -270,29 +295,14 @@ fn shards(home: &Path, index: &Path, map: &Map<String, Value>) -> Result<Vec<Pat
                 "weight_map: {tensor:?}: expected a file of this folder, found {found}"
             )));
         };
-        files.insert(name);
+        files.insert(name.to_owned());
     }
     if files.is_empty() {
         return Err(fail(
             "weight_map: expected at least one file, found none".to_owned(),
         ));
     }
-    let is_missing = |name: &&&Path| !home.join(name).is_file();
-    let missing: Vec<_> = files.iter().filter(is_missing).collect();
-    if !missing.is_empty() {
-        let names = missing
-            .iter()
-            .take(8)
-            .map(|name| name.display().to_string());
-        return Err(fail(format!(
-            "weight_map: expected {} files in this folder, found it without {} of them ({}{}); fetch them too",
-            files.len(),
-            missing.len(),
-            names.collect::<Vec<_>>().join(", "),
-            if missing.len() > 8 { ", …" } else { "" }
-        )));
-    }
-    Ok(files.into_iter().map(|name| home.join(name)).collect())
+    Ok(files)
 }
 
 /// Whether a path within a folder stays there.

@@ -15,9 +15,9 @@ use crate::{Error, Faults};
 /// Name of the list of steps.
 pub(super) const MODULES: &str = "modules.json";
 /// Name of what belongs to the whole folder.
-const FURTHER: &str = "config_sentence_transformers.json";
+pub(super) const FURTHER: &str = "config_sentence_transformers.json";
 /// Names of the encoder's own settings; the later ones are of the first releases.
-const ENCODER: [&str; 7] = [
+pub(super) const ENCODER: [&str; 7] = [
     "sentence_bert_config.json",
     "sentence_roberta_config.json",
     "sentence_distilbert_config.json",
@@ -118,6 +118,12 @@ impl Modules {
                 )))
             }
         }
+    }
+
+    /// The folders of all modules, the encoder's first.
+    pub(super) fn folders(self) -> Vec<PathBuf> {
+        let steps = self.steps.into_iter().map(|(_, folder)| folder);
+        std::iter::once(self.encoder).chain(steps).collect()
     }
 
     /// The steps after the encoder, if the first of them is a pooling.

@@ -1009,3 +1009,78 @@ fn our_own_folders_are_not_taken_for_others() {
     assert!(!Folder::is_at(&ours.0));
     assert!(Folder::is_at(&scratch(&fixture("bert").config).0));
 }
+
+/// What is chosen of a repository with these files, read at the same place.
+fn listing(scratch: &Scratch, has: &[&str]) -> Listing {
+    let listing = Listing::new(&|file| has.contains(&file), &mut |file| {
+        Ok::<_, Error>(scratch.0.join(file))
+    });
+    listing.unwrap()
+}
+
+#[test]
+fn of_a_repository_only_what_makes_the_model_is_wanted() {
+    let scratch = Scratch::new(&[
+        (
+            "modules.json",
+            r#"[{"type": "models.Transformer", "path": "0_Transformer"}, {"type": "models.Pooling", "path": "1_Pooling"},
+                {"type": "models.Dense", "path": "2_Dense"}, {"type": "models.Normalize", "path": "3_Normalize"}]"#,
+        ),
+        (
+            "0_Transformer/model.safetensors.index.json",
+            r#"{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors", "c": "model-1.safetensors"}}"#,
+        ),
+    ]);
+    let all = [
+        "modules.json",
+        "README.md",
+        "0_Transformer/config.json",
+        "0_Transformer/tokenizer.json",
+        "0_Transformer/sentence_bert_config.json",
+        "0_Transformer/model.safetensors.index.json",
+        "0_Transformer/model-1.safetensors",
+        "0_Transformer/model-2.safetensors",
+        "0_Transformer/pytorch_model.bin",
+        "0_Transformer/onnx/model.onnx",
+        "1_Pooling/config.json",
+        "2_Dense/config.json",
+        "2_Dense/pytorch_model.bin",
+    ];
+    let found = listing(&scratch, &all);
+    assert!(found.has_modules && found.has_tokenizer);
+    assert_eq!(found.missing, [""; 0]);
+    let unwanted = [1, 8, 9].map(|place| all[place]);
+    let mut wanted: Vec<&str> = found.files.iter().map(String::as_str).collect();
+    assert!(wanted[wanted.len() - 1].ends_with("2_Dense/pytorch_model.bin"));
+    wanted.sort_unstable();
+    let mut expected: Vec<&str> = all.into_iter().filter(|f| !unwanted.contains(f)).collect();
+    expected.sort_unstable();
+    assert_eq!(wanted, expected);
+
+    let torn: Vec<&str> = all
+        .into_iter()
+        .filter(|file| !file.contains("-2."))
+        .collect();
+    let missing = listing(&scratch, &torn).missing;
+    assert_eq!(missing, ["0_Transformer/model-2.safetensors"]);
+    let bare = listing(&scratch, &["vocab.txt", "tf_model.h5"]);
+    assert_eq!(
+        bare.missing,
+        ["config.json", "model.safetensors or pytorch_model.bin"]
+    );
+    assert!(bare.has_tokenizer && !bare.has_modules);
+}
+
+#[test]
+fn operations_are_those_of_maps_and_of_tokens_that_see_each_other() {
+    let mut encoder = fixture("bert").try_resolve().unwrap().encoder;
+    let (len, width, ffn) = (7, encoder.width, encoder.layers[0].ffn.width);
+    let maps = 2 * len * (4 * width * width + 2 * width * ffn);
+    let layer = (maps + 4 * len * len * width) as u64;
+    assert_eq!(encoder.operations(len), encoder.layers.len() as u64 * layer);
+    // One token to each side: two at the ends, three elsewhere.
+    encoder.layers.truncate(1);
+    encoder.layers[0].attention.window = Some(1);
+    let seen = 2 * 2 + 3 * (len - 2);
+    assert_eq!(encoder.operations(len), (maps + 4 * seen * width) as u64);
+}

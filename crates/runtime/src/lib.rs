@@ -12,6 +12,7 @@ mod engine;
 mod error;
 pub mod golden;
 pub mod model;
+pub mod predict;
 pub mod weights;
 
 pub use batch::Batch;

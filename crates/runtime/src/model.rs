@@ -49,6 +49,16 @@ impl Checkpoint {
         })
     }
 
+    /// The encoder on the CPU engine, and what the folder says.
+    ///
+    /// # Errors
+    /// As [`CpuEngine::new`].
+    pub fn into_engine(self, options: Options) -> Result<(Folder, CpuEngine), Error> {
+        let encoder = self.encoder.clone();
+        let engine = CpuEngine::new(encoder, options, &mut |wanted, out| self.read(wanted, out))?;
+        Ok((self.folder, engine))
+    }
+
     /// The values of one of the encoder's parameters into `out`.
     ///
     /// # Errors
@@ -79,63 +89,36 @@ impl Checkpoint {
 /// # Errors
 /// As [`Checkpoint::open`] and [`CpuEngine::new`].
 pub fn open(path: &Path, options: Options) -> Result<(Folder, CpuEngine), Error> {
-    let checkpoint = Checkpoint::open(path)?;
-    let engine = CpuEngine::new(checkpoint.encoder.clone(), options, &mut |wanted, out| {
-        checkpoint.read(wanted, out)
-    })?;
-    Ok((checkpoint.folder, engine))
+    Checkpoint::open(path)?.into_engine(options)
 }
 
-/// Makes embeddings of texts: tokenizer, encoder, and what a sentence-transformers folder puts behind it.
-pub struct TextEncoder {
+/// A folder's tokenizer and encoder: texts up to token vectors.
+pub struct TextModel {
     tokenizer: Tokenizer,
     engine: CpuEngine,
-    embedder: Embedder,
-    dense: Vec<PackedLinear>,
     max_len: usize,
     isa: Isa,
 }
 
-impl TextEncoder {
-    /// Opens a folder; one without settings for embeddings takes the mean of the token vectors.
+impl TextModel {
+    /// Puts a folder's encoder behind its tokenizer, and tells what the folder says.
     ///
     /// # Errors
-    /// As [`open`], and if there is no tokenizer.
-    pub fn open(path: &Path, options: Options) -> Result<Self, Error> {
-        let (folder, engine) = open(path, options)?;
-        let embedder = folder.embedder.unwrap_or_else(|| Embedder {
-            modules: vec![Module::Pooling(Pooling {
-                modes: vec![PoolingMode::Mean],
-                include_prompt: true,
-            })],
-            ..Embedder::default()
-        });
-        let isa = options.isa.unwrap_or_else(Isa::detect);
-        let dense = embedder.modules.iter().filter_map(|module| match module {
-            Module::Dense(dense) => Some(read_dense(isa, path, dense)),
-            Module::Pooling(_) | Module::Normalize => None,
-        });
+    /// As [`CpuEngine::new`], and if there is no tokenizer.
+    pub fn new(checkpoint: Checkpoint, options: Options) -> Result<(Folder, Self), Error> {
+        let folder = &checkpoint.folder;
         let home = folder.tokenizer.first().and_then(|file| file.parent());
-        let tokenizer = Tokenizer::open(home.unwrap_or(path))?.with_strip(true);
-        let tokenizer = if embedder.lowercase {
-            tokenizer.with_lowercase(true)
-        } else {
-            tokenizer
-        };
-        let limits = [
-            embedder.max_len,
-            folder.tokenizer_max_len,
-            tokenizer.max_len(),
-        ];
+        let tokenizer = Tokenizer::open(home.unwrap_or(&folder.path))?;
+        let (folder, engine) = checkpoint.into_engine(options)?;
+        let limits = [folder.tokenizer_max_len, tokenizer.max_len()];
         let longest = engine.encoder().max_len;
-        Ok(Self {
+        let model = Self {
             max_len: limits.into_iter().flatten().fold(longest, usize::min),
-            dense: dense.collect::<Result<_, _>>()?,
+            isa: options.isa.unwrap_or_else(Isa::detect),
             tokenizer,
             engine,
-            embedder,
-            isa,
-        })
+        };
+        Ok((folder, model))
     }
 
     /// The tokenizer.
@@ -148,6 +131,105 @@ impl TextEncoder {
         &self.engine
     }
 
+    /// Longest input in tokens, special ones included.
+    pub fn max_len(&self) -> usize {
+        self.max_len
+    }
+
+    /// The instruction set.
+    pub(crate) fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// The tokens of a text or pair, in as many windows as `long` makes of it. Windows overlap by three quarters of their
+    /// own tokens at most.
+    ///
+    /// # Errors
+    /// If it is too long and may not be cut, or the tokenizer cannot take it.
+    pub fn windows(&self, input: Input<'_>, long: Long) -> Result<Vec<Encoding>, Error> {
+        let long = match long {
+            Long::Truncate(_) | Long::Error => long,
+            Long::Chunk {
+                overlap,
+                whole_words,
+            } => {
+                let specials = self.tokenizer.specials(input.second.is_some())?;
+                let repeated = match input.second {
+                    Some(_) => self.tokenizer.encode_whole(input.first)?.first.len(),
+                    None => 0,
+                };
+                let room = self.max_len.saturating_sub(specials + repeated);
+                Long::Chunk {
+                    overlap: overlap.min(room - room.div_ceil(4)),
+                    whole_words,
+                }
+            }
+        };
+        let max_len = self.max_len;
+        Ok(self.tokenizer.encode(input, Limit { max_len, long })?)
+    }
+
+    /// Tokenised texts as a batch, with segments if the encoder has them.
+    pub fn batch(&self, texts: &[&Encoding]) -> Batch {
+        let has_segments = self.engine.encoder().embed.segments.is_some();
+        let mut batch = Batch::new();
+        for text in texts {
+            let segments: &[u32] = if has_segments { &text.segments } else { &[] };
+            batch.push(&text.ids, segments);
+        }
+        batch
+    }
+}
+
+/// Makes embeddings of texts: tokenizer, encoder, and what a sentence-transformers folder puts behind it.
+pub struct TextEncoder {
+    model: TextModel,
+    embedder: Embedder,
+    dense: Vec<PackedLinear>,
+}
+
+impl TextEncoder {
+    /// Opens a folder; one without settings for embeddings takes the mean of the token vectors.
+    ///
+    /// # Errors
+    /// As [`open`], and if there is no tokenizer.
+    pub fn open(path: &Path, options: Options) -> Result<Self, Error> {
+        let (folder, mut model) = TextModel::new(Checkpoint::open(path)?, options)?;
+        let embedder = folder.embedder.unwrap_or_else(|| Embedder {
+            modules: vec![Module::Pooling(Pooling {
+                modes: vec![PoolingMode::Mean],
+                include_prompt: true,
+            })],
+            ..Embedder::default()
+        });
+        let isa = model.isa;
+        let dense = embedder.modules.iter().filter_map(|module| match module {
+            Module::Dense(dense) => Some(read_dense(isa, path, dense)),
+            Module::Pooling(_) | Module::Normalize => None,
+        });
+        let dense = dense.collect::<Result<_, _>>()?;
+        model.tokenizer = model.tokenizer.with_strip(true);
+        if embedder.lowercase {
+            model.tokenizer = model.tokenizer.with_lowercase(true);
+        }
+        model.max_len = embedder.max_len.unwrap_or(usize::MAX).min(model.max_len);
+        Ok(Self {
+            model,
+            embedder,
+            dense,
+        })
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.model.tokenizer
+    }
+
+    /// What runs.
+    pub fn engine(&self) -> &CpuEngine {
+        &self.model.engine
+    }
+
     /// What follows the encoder.
     pub fn embedder(&self) -> &Embedder {
         &self.embedder
@@ -155,12 +237,12 @@ impl TextEncoder {
 
     /// Longest input in tokens, special ones included.
     pub fn max_len(&self) -> usize {
-        self.max_len
+        self.model.max_len
     }
 
     /// Dimensions of an embedding.
     pub fn dimensions(&self) -> usize {
-        let mut width = self.engine.encoder().width;
+        let mut width = self.engine().encoder().width;
         for module in &self.embedder.modules {
             match module {
                 Module::Pooling(pooling) => width *= pooling.modes.len(),
@@ -205,7 +287,7 @@ impl TextEncoder {
                         known.join(", ")
                     )));
                 };
-                Some(self.tokenizer.prompt(text)?)
+                Some(self.model.tokenizer.prompt(text)?)
             }
         };
         let input = Input {
@@ -214,10 +296,10 @@ impl TextEncoder {
             second: None,
         };
         let limit = Limit {
-            max_len: self.max_len,
+            max_len: self.model.max_len,
             long,
         };
-        Ok(self.tokenizer.encode(input, limit)?)
+        Ok(self.model.tokenizer.encode(input, limit)?)
     }
 
     /// The embeddings of tokenised texts, one after the other: `[B, E]`.
@@ -225,16 +307,8 @@ impl TextEncoder {
     /// # Errors
     /// If a text is longer than the model takes.
     pub fn embed(&self, texts: &[&Encoding]) -> Result<Vec<f32>, Error> {
-        let encoder = self.engine.encoder();
-        let mut batch = Batch::new();
-        for text in texts {
-            let segments: &[u32] = if encoder.embed.segments.is_some() {
-                &text.segments
-            } else {
-                &[]
-            };
-            batch.push(&text.ids, segments);
-        }
+        let encoder = self.engine().encoder();
+        let batch = self.model.batch(texts);
         let firsts = &batch.offsets[..batch.len()];
         let only_first = self.embedder.modules.iter().all(|module| match module {
             Module::Pooling(pooling) => pooling.modes == [PoolingMode::First],
@@ -242,9 +316,10 @@ impl TextEncoder {
         });
         let mut vectors = Vec::new();
         if only_first {
-            self.engine.run(&batch, Rows::Some(firsts), &mut vectors)?;
+            self.engine()
+                .run(&batch, Rows::Some(firsts), &mut vectors)?;
         } else {
-            self.engine.run(&batch, Rows::All, &mut vectors)?;
+            self.engine().run(&batch, Rows::All, &mut vectors)?;
         }
         let mut width = encoder.width;
         let mut dense = self.dense.iter();
@@ -266,7 +341,7 @@ impl TextEncoder {
                     map.forward(&vectors, residual, &mut out);
                     (vectors, width) = (out, settings.outputs);
                 }
-                Module::Normalize => normalize(self.isa, width, &mut vectors),
+                Module::Normalize => normalize(self.model.isa, width, &mut vectors),
             }
         }
         let kept = self.dimensions();
@@ -284,7 +359,7 @@ impl TextEncoder {
         batch: &Batch,
         vectors: &[f32],
     ) -> Vec<f32> {
-        let width = self.engine.encoder().width;
+        let width = self.engine().encoder().width;
         let stride = width * pooling.modes.len();
         let skip: Vec<u32> = if pooling.include_prompt {
             Vec::new()
@@ -302,7 +377,7 @@ impl TextEncoder {
                 PoolingMode::Last => Pool::Last,
             };
             let column = index * width;
-            let (isa, offsets) = (self.isa, &batch.offsets);
+            let (isa, offsets) = (self.model.isa, &batch.offsets);
             pool::pool(
                 isa, how, width, vectors, offsets, &skip, &mut out, stride, column,
             );

@@ -31,7 +31,7 @@ pub enum Command {
     Train(Train),
     /// Measure a model, with baselines beside it, on held-out interactions
     Eval(Eval),
-    /// Recommend the next items for histories, of users known or new
+    /// Recommend the next items for histories; fill masks, label texts or find answers with a pretrained encoder
     Predict(Predict),
     /// Turn texts into vectors with a pretrained encoder, from its Hugging Face folder
     Embed(Embed),
@@ -253,22 +253,55 @@ Examples:
   cat history.jsonl | cloze predict model - --exclude-seen
 
 A line of history.jsonl is {\"user\": \"12347\", \"items\": [\"85123A\", \"22423\"]}, oldest item first.
-Items that the model does not know are left out of the history and reported.")]
+Items that the model does not know are left out of the history and reported.
+
+Examples of pretrained encoders; what one predicts, its folder says:
+  cloze predict bert-base-uncased --input-text \"Paris is the [MASK] of France.\"
+  cloze predict bert-base-uncased prompts.txt --candidates good,bad -o filled.csv
+  cloze predict sentiment reviews.csv --text body --id url --top 1 -o labels.parquet
+  cloze predict reranker pairs.jsonl --text query --pair passage -o scores.parquet
+  cloze predict nli --input-text \"A man sleeps.\" --input-pair \"A man is awake.\" --activation softmax
+  cloze predict ner articles.parquet --text body --aggregation average -o entities/
+  cloze predict squad --question \"Who wrote it?\" --context \"It was written by Ada Lovelace in 1843.\"
+  cloze predict squad questions.jsonl --top 3 --no-answer -o answers.jsonl
+
+JSON Lines have a line for each text, with a list of fills, labels, entities, tokens or answers. Tables (.csv, .parquet) have
+a row for each of these, and in `row` which text it is of, from 0. A model with one label gives `score` alone.
+A text with several masks has `filled`, with the best token in each, beside the first token only.")]
 pub struct Predict {
-    /// Model folder
+    /// Model folder: of items, as `cloze train` writes it; or of a text encoder, as transformers and sentence-transformers do
     pub model: PathBuf,
-    /// Histories: JSON Lines with `user` and `items`, or a log of interactions; `-` for standard input
-    #[arg(required_unless_present = "items", conflicts_with = "items")]
+    /// Histories: JSON Lines with `user` and `items`, or a log of interactions; or texts: JSON Lines, CSV, TSV, Parquet or
+    /// plain lines, gzip or zstd read through; `-` for standard input
+    #[arg(
+        required_unless_present_any = ["items", "input_text"],
+        conflicts_with_all = ["items", "input_text"]
+    )]
     pub input: Option<PathBuf>,
+    /// Where to: .parquet, .csv or .jsonl; of texts also a folder, or a path that ends in /, for shards that an interrupted
+    /// job goes on with; without it, a table (for --items and --input-text) or JSON Lines on standard output
+    #[arg(short, long, value_name = "FILE|DIR/")]
+    pub output: Option<PathBuf>,
+    /// Recommendations for a history (by default 10), tokens for a mask (5), labels of a text (all), answers (1)
+    #[arg(long, value_name = "COUNT")]
+    pub top: Option<usize>,
+    #[command(flatten)]
+    pub histories: Histories,
+    #[command(flatten)]
+    pub texts: Texts,
+    #[command(flatten, next_help_heading = "Engine")]
+    pub compute: Compute,
+    #[command(flatten)]
+    pub by_name: ByName,
+}
+
+/// What a model of items is asked.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Histories")]
+pub struct Histories {
     /// One history on the command line: items separated by commas, oldest first
     #[arg(long, value_name = "ITEM,ITEM,…")]
     pub items: Option<String>,
-    /// Where to: .parquet, .csv or .jsonl; without it, a table (for --items) or JSON Lines on standard output
-    #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
-    /// Recommendations for each history
-    #[arg(long, value_name = "COUNT", default_value_t = 10)]
-    pub top: usize,
     /// Leave the history's own items out
     #[arg(long, overrides_with = "include_seen")]
     pub exclude_seen: bool,
@@ -290,10 +323,148 @@ pub struct Predict {
     /// Column of the time, if the input is a log
     #[arg(long, value_name = "COLUMN")]
     pub time: Option<String>,
-    #[command(flatten)]
-    pub compute: Compute,
-    #[command(flatten)]
-    pub by_name: ByName,
+}
+
+impl Histories {
+    /// The options that were given.
+    pub fn given(&self) -> Vec<&'static str> {
+        named([
+            ("--items", self.items.is_some()),
+            ("--exclude-seen", self.exclude_seen),
+            ("--include-seen", self.include_seen),
+            ("--allow", self.allow.is_some()),
+            ("--deny", self.deny.is_some()),
+            ("--user", self.user.is_some()),
+            ("--item", self.item.is_some()),
+            ("--time", self.time.is_some()),
+        ])
+    }
+}
+
+/// What a text encoder is asked.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Texts")]
+pub struct Texts {
+    /// One text on the command line
+    #[arg(long, value_name = "TEXT", visible_alias = "question")]
+    pub input_text: Option<String>,
+    /// The second text of a pair on the command line
+    #[arg(
+        long,
+        value_name = "TEXT",
+        visible_alias = "context",
+        requires = "input_text"
+    )]
+    pub input_pair: Option<String>,
+    /// Column of the texts; by default `text`, or `question`
+    #[arg(long, value_name = "COLUMN")]
+    pub text: Option<String>,
+    /// Column of second texts, such as hypotheses or passages; of contexts by default `context`
+    #[arg(long, value_name = "COLUMN")]
+    pub pair: Option<String>,
+    /// Column of an id, carried to the output
+    #[arg(long, value_name = "COLUMN")]
+    pub id: Option<String>,
+    /// Count rows that can't be used instead of stopping at the first
+    #[arg(long)]
+    pub skip_bad_rows: bool,
+    /// Score these words for a mask, and no others; each must be one token
+    #[arg(long, value_name = "WORD,WORD,…", value_delimiter = ',')]
+    pub candidates: Vec<String>,
+    /// What makes scores of labels; by default what the folder says
+    #[arg(long, value_enum)]
+    pub activation: Option<Activation>,
+    /// The model's numbers as scores: the same as --activation none
+    #[arg(long, conflicts_with = "activation")]
+    pub raw_scores: bool,
+    /// How tokens agree on the label of their word, and neighbours become one entity [default: simple]
+    #[arg(long, value_enum)]
+    pub aggregation: Option<Aggregation>,
+    /// Let "not in the context" be an answer
+    #[arg(long)]
+    pub no_answer: bool,
+    /// Most tokens of an answer [default: 15]
+    #[arg(long, value_name = "TOKENS")]
+    pub max_answer_tokens: Option<usize>,
+    /// What becomes of texts longer than the model takes [default: chunk, or truncate where whole texts are labelled]
+    #[arg(long, value_enum)]
+    pub long: Option<LongText>,
+    /// Tokens that neighbouring windows of a long text share, less where windows are short [default: 32, of contexts 128]
+    #[arg(long, value_name = "TOKENS")]
+    pub overlap: Option<usize>,
+    /// Texts of a shard
+    #[arg(long, value_name = "TEXTS")]
+    pub shard_rows: Option<u64>,
+    /// Tokens that are run together [default: 8192]
+    #[arg(long, value_name = "TOKENS")]
+    pub batch_tokens: Option<usize>,
+    /// How weights are kept in memory; int8 is the fastest, and rounds [default: f32]
+    #[arg(long, value_enum)]
+    pub weights: Option<WeightType>,
+}
+
+impl Texts {
+    /// The options that were given.
+    pub fn given(&self) -> Vec<&'static str> {
+        named([
+            ("--input-text", self.input_text.is_some()),
+            ("--input-pair", self.input_pair.is_some()),
+            ("--text", self.text.is_some()),
+            ("--pair", self.pair.is_some()),
+            ("--id", self.id.is_some()),
+            ("--skip-bad-rows", self.skip_bad_rows),
+            ("--candidates", !self.candidates.is_empty()),
+            ("--activation", self.activation.is_some()),
+            ("--raw-scores", self.raw_scores),
+            ("--aggregation", self.aggregation.is_some()),
+            ("--no-answer", self.no_answer),
+            ("--max-answer-tokens", self.max_answer_tokens.is_some()),
+            ("--long", self.long.is_some()),
+            ("--overlap", self.overlap.is_some()),
+            ("--shard-rows", self.shard_rows.is_some()),
+            ("--batch-tokens", self.batch_tokens.is_some()),
+            ("--weights", self.weights.is_some()),
+        ])
+    }
+}
+
+fn named<const N: usize>(options: [(&'static str, bool); N]) -> Vec<&'static str> {
+    let given = options.into_iter().filter(|(_, given)| *given);
+    given.map(|(name, _)| name).collect()
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Activation {
+    /// Shares that sum to 1
+    Softmax,
+    /// Each label by itself, from 0 to 1
+    Sigmoid,
+    /// The model's numbers
+    None,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Aggregation {
+    /// Each token keeps its own label
+    Simple,
+    /// A word has the label of its first token
+    First,
+    /// A word has the label that its tokens favour together
+    Average,
+    /// A word has the label of its surest token
+    Max,
+    /// No entities: every token with its label
+    None,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LongText {
+    /// Cut them, and say how many
+    Truncate,
+    /// Stop
+    Error,
+    /// Go through all of them in windows that overlap
+    Chunk,
 }
 
 #[derive(Debug, Args)]
@@ -738,7 +909,8 @@ pub struct ReportTokenizer {
 pub struct Verify {
     /// A model folder, or a name on the Hugging Face hub
     pub model: PathBuf,
-    /// Reference outputs, as tools/golden/README.md describes them
+    /// Reference outputs, as tools/golden/README.md describes them; where it has texts, the tokenizer, embeddings and scores
+    /// are compared too
     #[arg(long, value_name = "FILE")]
     pub golden: PathBuf,
     /// Largest difference allowed, per root mean square of the reference

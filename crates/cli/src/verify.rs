@@ -2,7 +2,8 @@ use std::io::Write;
 
 use cloze_runtime::cpu::Options;
 use cloze_runtime::golden::Golden;
-use cloze_runtime::model;
+use cloze_runtime::model::{self, TextEncoder};
+use cloze_runtime::predict::{Predict, Predictor};
 
 use crate::arguments::Verify;
 use crate::table;
@@ -12,9 +13,25 @@ pub fn run(args: &Verify) -> anyhow::Result<()> {
         storage: args.weights.storage(),
         ..Options::default()
     };
-    let (_, engine) = model::open(&args.model, options)?;
     let golden = Golden::read(&args.golden)?;
-    let differences = golden.compare(&engine)?;
+    let differences = if !golden.embeddings.is_empty() && !golden.texts.is_empty() {
+        let model = TextEncoder::open(&args.model, options)?;
+        let mut differences = golden.compare(model.engine())?;
+        differences.push(golden.compare_embeddings(&model)?);
+        differences
+    } else if !golden.scores.is_empty() && !golden.texts.is_empty() {
+        let Predictor::Classifier(model) = Predictor::open(&args.model, options)? else {
+            anyhow::bail!(
+                "{}: expected a model that labels texts, as the reference has scores",
+                args.model.display()
+            );
+        };
+        let mut differences = golden.compare(model.model().engine())?;
+        differences.push(golden.compare_scores(&model)?);
+        differences
+    } else {
+        golden.compare(&model::open(&args.model, options)?.1)?
+    };
     let rows: Vec<Vec<String>> = differences
         .iter()
         .map(|found| {

@@ -279,6 +279,89 @@ fn json_lines_hold_short_numbers() {
     assert_eq!(found, expected);
 }
 
+/// Three rows with two, none and one entry.
+fn lists() -> (Vec<Field>, Vec<Column>) {
+    let entry = vec![
+        Field::new("label", Kind::Text),
+        Field::new("score", Kind::Float),
+    ];
+    let fields = vec![
+        Field::new("row", Kind::Integer),
+        Field::new("labels", Kind::List(entry)),
+    ];
+    let labels = ["a", "b, c", "d"].map(|label| Some(label.to_owned()));
+    let lists = Column::Lists {
+        offsets: vec![0, 2, 2, 3],
+        entries: vec![
+            Column::Text(labels.to_vec()),
+            Column::Float(vec![Some(0.5), None, Some(0.1)]),
+        ],
+    };
+    let rows = Column::Integer(vec![Some(0), Some(1), Some(2)]);
+    (fields, vec![rows, lists])
+}
+
+#[test]
+fn lists_are_objects_in_json_and_rows_in_tables() {
+    let folder = folder();
+    let written = |name: &str| {
+        let (fields, columns) = lists();
+        save(folder.path(), name, fields, &columns)
+    };
+    let json = std::fs::read_to_string(written("a.jsonl")).unwrap();
+    let json: Vec<serde_json::Value> = json
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let expected = [
+        serde_json::json!({"row": 0, "labels": [{"label": "a", "score": 0.5}, {"label": "b, c", "score": null}]}),
+        serde_json::json!({"row": 1, "labels": []}),
+        serde_json::json!({"row": 2, "labels": [{"label": "d", "score": 0.1}]}),
+    ];
+    assert_eq!(json, expected);
+    let csv = std::fs::read_to_string(written("a.csv")).unwrap();
+    assert_eq!(csv, "row,label,score\n0,a,0.5\n0,\"b, c\",\n2,d,0.1\n");
+    let batch = rows(&written("a.parquet"));
+    let numbers = batch["row"].as_primitive::<arrow_array::types::Int64Type>();
+    assert_eq!(numbers.values()[..], [0, 0, 2]);
+    assert_eq!(batch["label"].as_string::<i32>().value(2), "d");
+    assert!(batch["score"].is_null(1));
+}
+
+#[test]
+fn shards_count_the_rows_that_have_lists() {
+    let folder = folder();
+    let (fields, columns) = lists();
+    let target = Target::new(&folder.path().join("a/"), Some(FileFormat::Csv), Some(2)).unwrap();
+    let (_, job) = job(folder.path());
+    let mut output = Output::open(&target, fields.clone(), &job).unwrap();
+    output.write(&columns).unwrap();
+    drop(output);
+    let output = Output::open(&target, fields, &job).unwrap();
+    assert_eq!(output.done_rows(), 2);
+    let first = std::fs::read_to_string(folder.path().join("a/part-00000.csv")).unwrap();
+    assert_eq!(first, "row,label,score\n0,a,0.5\n0,\"b, c\",\n");
+}
+
+#[test]
+fn what_a_format_cannot_hold_is_refused() {
+    let folder = folder();
+    let refused = |name: &str, fields: Vec<Field>| {
+        let target = Target::new(&folder.path().join(name), None, None).unwrap();
+        let opened = Output::open(&target, fields, &job(folder.path()).1);
+        opened.err().unwrap().to_string()
+    };
+    let (list, _) = lists();
+    let twice = [&list[1..], &list[1..]].concat();
+    assert!(refused("a.csv", twice.clone()).contains("one column of lists"));
+    assert!(refused("a.jsonl", twice).contains("two columns are named \"labels\""));
+    let same = [&list[..], &[Field::new("score", Kind::Float)]].concat();
+    assert!(refused("a.parquet", same).contains("two columns are named \"score\""));
+    let nested = vec![Field::new("outer", Kind::List(list))];
+    assert!(refused("a.jsonl", nested).contains("in the list \"outer\""));
+    assert!(refused("a.csv", fields(Encoding::F32)).contains("vectors in \"vector\""));
+}
+
 #[test]
 fn npy_is_aligned_and_knows_its_rows() {
     let folder = folder();

@@ -177,6 +177,47 @@ fn labelled_stretches_are_those_of_the_pipeline() {
 }
 
 #[test]
+fn windows_know_where_in_the_text_they_start() {
+    let tokenizer = open("bert");
+    let all = whole(&tokenizer, "the old mill stood near the river");
+    for input in [
+        Input::from("the old mill stood near the river"),
+        Input::from(("the", "the old mill stood near the river")),
+    ] {
+        let windows = tokenizer.encode(input, chunks(7, 1, false)).unwrap();
+        assert!(windows.len() > 1 && windows[0].start == 0);
+        for window in windows {
+            let tokens = &all.ids[all.body()][window.start..][..window.body().len()];
+            assert_eq!(window.ids[window.body()], *tokens);
+        }
+    }
+}
+
+#[test]
+fn a_word_is_one_token_as_it_stands_in_a_text() {
+    let tokenizer = open("bert");
+    let mill = tokenizer.single("Mill").unwrap();
+    assert_eq!(mill, tokenizer.id("mill"));
+    assert_eq!(tokenizer.single("the mill").unwrap(), None);
+    let mut ids = 0..tokenizer.vocabulary_len() as u32;
+    let continuing = ids.find(|&id| tokenizer.token(id).unwrap().starts_with("##"));
+    let (letters, begins) = tokenizer.written(continuing.unwrap()).unwrap();
+    assert!(!begins && !letters.contains('#'), "{letters}");
+    assert_eq!(
+        tokenizer.written(mill.unwrap()).unwrap(),
+        ("mill".to_owned(), true)
+    );
+
+    // Here a token of its own stands for the word without the blank.
+    let bytes = open("roberta");
+    let [after_blank, bare] = ["Ġold", "old"].map(|token| bytes.id(token).unwrap());
+    assert_eq!(bytes.single("old").unwrap(), Some(after_blank));
+    let old = "old".to_owned();
+    assert_eq!(bytes.written(after_blank).unwrap(), (old.clone(), true));
+    assert_eq!(bytes.written(bare).unwrap(), (old, false));
+}
+
+#[test]
 fn what_is_cut_is_counted_and_can_be_refused() {
     let tokenizer = open("bert");
     let text = "the old mill stood near the river";

@@ -1,4 +1,5 @@
 use cloze_spec::Encoder;
+use cloze_spec::encoder::Pool;
 
 use crate::{Batch, Error};
 
@@ -71,4 +72,32 @@ pub fn check(encoder: &Encoder, batch: &Batch) -> Result<(), Error> {
         ));
     }
     Ok(())
+}
+
+/// The vectors that stand for the sequences of a batch in a head that pools.
+///
+/// # Shapes
+/// `[B, D]`
+/// # Errors
+/// As [`Engine::run`].
+pub(crate) fn sequence_vectors(engine: &dyn Engine, batch: &Batch) -> Result<Vec<f32>, Error> {
+    let encoder = engine.encoder();
+    let width = encoder.width;
+    let mut vectors = Vec::new();
+    if encoder.head.as_ref().and_then(|head| head.pool) != Some(Pool::Mean) {
+        let starts = Rows::Some(&batch.offsets[..batch.len()]);
+        engine.run(batch, starts, &mut vectors)?;
+        return Ok(vectors);
+    }
+    engine.run(batch, Rows::All, &mut vectors)?;
+    let mean = |index| {
+        let tokens = batch.range(index);
+        let count = tokens.len() as f32;
+        let rows = &vectors[tokens.start * width..tokens.end * width];
+        (0..width).map(move |channel| {
+            let sum: f32 = rows.iter().skip(channel).step_by(width).sum();
+            sum / count
+        })
+    };
+    Ok((0..batch.len()).flat_map(mean).collect())
 }

@@ -42,6 +42,17 @@ pub enum Error {
         /// What was expected, what was found, and what to do.
         message: String,
     },
+    /// A text or a setting is not one that the model's task takes.
+    #[error("{0}")]
+    Input(String),
+    /// A folder's model predicts nothing.
+    #[error("{}: expected a model that fills masks, labels texts or tokens, or answers questions, found {found}; its vectors are made by embed", path.display())]
+    NoPrediction {
+        /// The folder.
+        path: PathBuf,
+        /// What its encoder ends with.
+        found: String,
+    },
     /// A batch holds what the model has no room for.
     #[error("{0}")]
     Batch(String),

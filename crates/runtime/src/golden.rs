@@ -7,10 +7,13 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
-use cloze_spec::encoder::Pool;
+use cloze_data::text::{Encoding, Input, Long, Shorten};
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
+use crate::engine::sequence_vectors;
+use crate::model::TextEncoder;
+use crate::predict::{Classifier, Predict};
 use crate::weights::safetensors::header;
 use crate::{Batch, Engine, Error, Rows};
 
@@ -52,7 +55,7 @@ pub enum Text {
 /// How far one stage is from its reference.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Difference {
-    /// Which: `embedding`, `layer 0`, …, `output`, `head`.
+    /// Which: `embedding`, `layer 0`, …, `output`, `head`, `embeddings`, `scores`.
     pub stage: String,
     /// Largest absolute difference, per root mean square of the reference.
     pub largest: f32,
@@ -145,33 +148,83 @@ impl Golden {
         Ok(differences)
     }
 
+    /// How far the embeddings of the file's texts are from those of `model`, which must have the file's tokens for them.
+    ///
+    /// # Errors
+    /// If a text has other tokens, or embeddings another width.
+    pub fn compare_embeddings(&self, model: &TextEncoder) -> Result<Difference, Error> {
+        let encode = |index: usize, text: &Text| match text {
+            Text::One(text) => {
+                let prompt = self.prompts.get(index).and_then(Option::as_deref);
+                model.encode(text, prompt)
+            }
+            Text::Pair(..) => Err(Error::Batch(format!(
+                "text {index}: an embedding is of one text, the reference has a pair"
+            ))),
+        };
+        let windows = self.encode(encode)?;
+        let windows: Vec<&Encoding> = windows.iter().collect();
+        compare("embeddings", &model.embed(&windows)?, &self.embeddings)
+    }
+
+    /// How far the scores of the file's texts are from those of `model`, which must have the file's tokens for them.
+    ///
+    /// # Errors
+    /// If a text has other tokens, or there are more or fewer labels.
+    pub fn compare_scores(&self, model: &Classifier) -> Result<Difference, Error> {
+        let long = Long::Truncate(Shorten::LongestFirst);
+        let windows = self.encode(|_, text| {
+            let input = match text {
+                Text::One(text) => Input::from(&**text),
+                Text::Pair(first, second) => Input::from((&**first, &**second)),
+            };
+            Ok(model.encode(input, long)?.remove(0))
+        })?;
+        let windows: Vec<&Encoding> = windows.iter().collect();
+        let logits = model.run(&windows)?;
+        let scores: Vec<f32> = logits.iter().flat_map(|row| model.scores(row)).collect();
+        compare("scores", &scores, &self.scores)
+    }
+
+    /// The tokens of the file's texts, which must be those of the file.
+    fn encode(
+        &self,
+        encode: impl Fn(usize, &Text) -> Result<Encoding, Error>,
+    ) -> Result<Vec<Encoding>, Error> {
+        if self.texts.len() != self.batch.len() {
+            return Err(Error::Batch(format!(
+                "the reference has {} texts for {} sequences",
+                self.texts.len(),
+                self.batch.len()
+            )));
+        }
+        let encoded = self.texts.iter().enumerate().map(|(index, text)| {
+            let found = encode(index, text)?;
+            let wanted = &self.batch.tokens[self.batch.range(index)];
+            if found.ids != wanted {
+                let found = &found.ids;
+                return Err(Error::Batch(format!(
+                    "text {index}: the tokenizer gives {found:?}, the reference has {wanted:?}"
+                )));
+            }
+            Ok(found)
+        });
+        encoded.collect()
+    }
+
     /// The vectors that the engine's head is asked about.
     fn head_inputs(&self, engine: &dyn Engine) -> Result<Vec<f32>, Error> {
-        let width = engine.encoder().width;
-        let pool = engine.encoder().head.as_ref().and_then(|head| head.pool);
-        let starts: Vec<u32>;
-        let rows = match pool {
-            Some(Pool::First) => {
-                starts = self.batch.offsets[..self.batch.len()].to_vec();
-                Rows::Some(&starts)
-            }
-            None if !self.logit_rows.is_empty() => Rows::Some(&self.logit_rows),
-            Some(Pool::Mean) | None => Rows::All,
+        let head = engine.encoder().head.as_ref();
+        if head.is_some_and(|head| head.pool.is_some()) {
+            return sequence_vectors(engine, &self.batch);
+        }
+        let rows = if self.logit_rows.is_empty() {
+            Rows::All
+        } else {
+            Rows::Some(&self.logit_rows)
         };
         let mut vectors = Vec::new();
         engine.run(&self.batch, rows, &mut vectors)?;
-        if pool == Some(Pool::Mean) {
-            let mean = |index| {
-                let tokens = self.batch.range(index);
-                let count = tokens.len() as f32;
-                let rows = &vectors[tokens.start * width..tokens.end * width];
-                (0..width).map(move |channel| {
-                    let sum: f32 = rows.iter().skip(channel).step_by(width).sum();
-                    sum / count
-                })
-            };
-            vectors = (0..self.batch.len()).flat_map(mean).collect();
-        }
         Ok(vectors)
     }
 }

@@ -14,6 +14,7 @@ pub mod golden;
 pub mod hub;
 pub mod model;
 mod peak;
+pub mod predict;
 pub mod weights;
 
 pub use batch::Batch;

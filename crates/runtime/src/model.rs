@@ -54,6 +54,15 @@ impl Checkpoint {
         self.weights.kinds()
     }
 
+    /// The encoder on the CPU engine, and what the folder says.
+    ///
+    /// # Errors
+    /// As [`CpuEngine::new`].
+    pub fn into_engine(self, options: Options) -> Result<(Folder, CpuEngine), Error> {
+        let engine = CpuEngine::new(self.encoder.clone(), options, &self)?;
+        Ok((self.folder, engine))
+    }
+
     /// The values of one of the encoder's parameters into `out`.
     ///
     /// # Errors
@@ -98,61 +107,36 @@ impl Parameters for Checkpoint {
 /// # Errors
 /// As [`Checkpoint::open`] and [`CpuEngine::new`].
 pub fn open(path: &Path, options: Options) -> Result<(Folder, CpuEngine), Error> {
-    let checkpoint = Checkpoint::open(path)?;
-    let engine = CpuEngine::new(checkpoint.encoder.clone(), options, &checkpoint)?;
-    Ok((checkpoint.folder, engine))
+    Checkpoint::open(path)?.into_engine(options)
 }
 
-/// Makes embeddings of texts: tokenizer, encoder, and what a sentence-transformers folder puts behind it.
-pub struct TextEncoder {
+/// A folder's tokenizer and encoder: texts up to token vectors.
+pub struct TextModel {
     tokenizer: Tokenizer,
     engine: CpuEngine,
-    embedder: Embedder,
-    dense: Vec<PackedLinear>,
     max_len: usize,
     isa: Isa,
 }
 
-impl TextEncoder {
-    /// Opens a folder; one without settings for embeddings takes the mean of the token vectors.
+impl TextModel {
+    /// Puts a folder's encoder behind its tokenizer, and tells what the folder says.
     ///
     /// # Errors
-    /// As [`open`], and if there is no tokenizer.
-    pub fn open(path: &Path, options: Options) -> Result<Self, Error> {
-        let (folder, engine) = open(path, options)?;
-        let embedder = folder.embedder.unwrap_or_else(|| Embedder {
-            modules: vec![Module::Pooling(Pooling {
-                modes: vec![PoolingMode::Mean],
-                include_prompt: true,
-            })],
-            ..Embedder::default()
-        });
-        let isa = options.isa.unwrap_or_else(Isa::detect);
-        let dense = embedder.modules.iter().filter_map(|module| match module {
-            Module::Dense(dense) => Some(read_dense(isa, path, dense)),
-            Module::Pooling(_) | Module::Normalize => None,
-        });
+    /// As [`CpuEngine::new`], and if there is no tokenizer.
+    pub fn new(checkpoint: Checkpoint, options: Options) -> Result<(Folder, Self), Error> {
+        let folder = &checkpoint.folder;
         let home = folder.tokenizer.first().and_then(|file| file.parent());
-        let tokenizer = Tokenizer::open(home.unwrap_or(path))?.with_strip(true);
-        let tokenizer = if embedder.lowercase {
-            tokenizer.with_lowercase(true)
-        } else {
-            tokenizer
-        };
-        let limits = [
-            embedder.max_len,
-            folder.tokenizer_max_len,
-            tokenizer.max_len(),
-        ];
+        let tokenizer = Tokenizer::open(home.unwrap_or(&folder.path))?;
+        let (folder, engine) = checkpoint.into_engine(options)?;
+        let limits = [folder.tokenizer_max_len, tokenizer.max_len()];
         let longest = engine.encoder().max_len;
-        Ok(Self {
+        let model = Self {
             max_len: limits.into_iter().flatten().fold(longest, usize::min),
-            dense: dense.collect::<Result<_, _>>()?,
+            isa: options.isa.unwrap_or_else(Isa::detect),
             tokenizer,
             engine,
-            embedder,
-            isa,
-        })
+        };
+        Ok((folder, model))
     }
 
     /// The tokenizer.
@@ -165,6 +149,105 @@ impl TextEncoder {
         &self.engine
     }
 
+    /// Longest input in tokens, special ones included.
+    pub fn max_len(&self) -> usize {
+        self.max_len
+    }
+
+    /// The instruction set.
+    pub(crate) fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// The tokens of a text or pair, in as many windows as `long` makes of it. Windows overlap by three quarters of their
+    /// own tokens at most.
+    ///
+    /// # Errors
+    /// If it is too long and may not be cut, or the tokenizer cannot take it.
+    pub fn windows(&self, input: Input<'_>, long: Long) -> Result<Vec<Encoding>, Error> {
+        let long = match long {
+            Long::Truncate(_) | Long::TruncateStart(_) | Long::Error => long,
+            Long::Chunk {
+                overlap,
+                whole_words,
+            } => {
+                let specials = self.tokenizer.specials(input.second.is_some())?;
+                let repeated = match input.second {
+                    Some(_) => self.tokenizer.encode_whole(input.first)?.first.len(),
+                    None => 0,
+                };
+                let room = self.max_len.saturating_sub(specials + repeated);
+                Long::Chunk {
+                    overlap: overlap.min(room - room.div_ceil(4)),
+                    whole_words,
+                }
+            }
+        };
+        let max_len = self.max_len;
+        Ok(self.tokenizer.encode(input, Limit { max_len, long })?)
+    }
+
+    /// Tokenised texts as a batch, with segments if the encoder has them.
+    pub fn batch(&self, texts: &[&Encoding]) -> Batch {
+        let has_segments = self.engine.encoder().embed.segments.is_some();
+        let mut batch = Batch::new();
+        for text in texts {
+            let segments: &[u32] = if has_segments { &text.segments } else { &[] };
+            batch.push(&text.ids, segments);
+        }
+        batch
+    }
+}
+
+/// Makes embeddings of texts: tokenizer, encoder, and what a sentence-transformers folder puts behind it.
+pub struct TextEncoder {
+    model: TextModel,
+    embedder: Embedder,
+    dense: Vec<PackedLinear>,
+}
+
+impl TextEncoder {
+    /// Opens a folder; one without settings for embeddings takes the mean of the token vectors.
+    ///
+    /// # Errors
+    /// As [`open`], and if there is no tokenizer.
+    pub fn open(path: &Path, options: Options) -> Result<Self, Error> {
+        let (folder, mut model) = TextModel::new(Checkpoint::open(path)?, options)?;
+        let embedder = folder.embedder.unwrap_or_else(|| Embedder {
+            modules: vec![Module::Pooling(Pooling {
+                modes: vec![PoolingMode::Mean],
+                include_prompt: true,
+            })],
+            ..Embedder::default()
+        });
+        let isa = model.isa;
+        let dense = embedder.modules.iter().filter_map(|module| match module {
+            Module::Dense(dense) => Some(read_dense(isa, path, dense)),
+            Module::Pooling(_) | Module::Normalize => None,
+        });
+        let dense = dense.collect::<Result<_, _>>()?;
+        model.tokenizer = model.tokenizer.with_strip(true);
+        if embedder.lowercase {
+            model.tokenizer = model.tokenizer.with_lowercase(true);
+        }
+        model.max_len = embedder.max_len.unwrap_or(usize::MAX).min(model.max_len);
+        Ok(Self {
+            model,
+            embedder,
+            dense,
+        })
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.model.tokenizer
+    }
+
+    /// What runs.
+    pub fn engine(&self) -> &CpuEngine {
+        &self.model.engine
+    }
+
     /// What follows the encoder.
     pub fn embedder(&self) -> &Embedder {
         &self.embedder
@@ -172,7 +255,7 @@ impl TextEncoder {
 
     /// Longest input in tokens, special ones included.
     pub fn max_len(&self) -> usize {
-        self.max_len
+        self.model.max_len
     }
 
     /// Dimensions of an embedding.
@@ -183,7 +266,7 @@ impl TextEncoder {
 
     /// Dimensions before the folder's `truncate_dim`.
     fn all_dimensions(&self) -> usize {
-        let mut width = self.engine.encoder().width;
+        let mut width = self.engine().encoder().width;
         for module in &self.embedder.modules {
             match module {
                 Module::Pooling(pooling) => width *= pooling.modes.len(),
@@ -215,7 +298,7 @@ impl TextEncoder {
         long: Long,
     ) -> Result<Vec<Encoding>, Error> {
         let prompt = self.prompt(prompt)?;
-        self.cut(text, prompt.as_ref(), self.max_len, long)
+        self.cut(text, prompt.as_ref(), self.model.max_len, long)
     }
 
     /// A text's tokens in windows of at most `size` of them, special ones and the prompt's not counted; of as many as fit
@@ -231,14 +314,15 @@ impl TextEncoder {
         overlap: usize,
     ) -> Result<Vec<Encoding>, Error> {
         let prompt = self.prompt(prompt)?;
-        let around = self.tokenizer.specials(false)? + prompt.as_ref().map_or(0, Prompt::tokens);
-        let max_len = size.map_or(self.max_len, |size| size.saturating_add(around));
-        if max_len > self.max_len {
+        let around =
+            self.model.tokenizer.specials(false)? + prompt.as_ref().map_or(0, Prompt::tokens);
+        let max_len = size.map_or(self.model.max_len, |size| size.saturating_add(around));
+        if max_len > self.model.max_len {
             return Err(Error::Batch(format!(
                 "expected chunks of at most {} tokens (the model takes {}, {around} of them for special tokens and prompt), \
                  found {}",
-                self.max_len.saturating_sub(around),
-                self.max_len,
+                self.model.max_len.saturating_sub(around),
+                self.model.max_len,
                 max_len - around
             )));
         }
@@ -261,7 +345,10 @@ impl TextEncoder {
             first: text,
             second: None,
         };
-        Ok(self.tokenizer.encode(input, Limit { max_len, long })?)
+        Ok(self
+            .model
+            .tokenizer
+            .encode(input, Limit { max_len, long })?)
     }
 
     fn prompt(&self, name: Option<&str>) -> Result<Option<Prompt>, Error> {
@@ -276,7 +363,7 @@ impl TextEncoder {
                 known.join(", ")
             )));
         };
-        Ok(Some(self.tokenizer.prompt(text)?))
+        Ok(Some(self.model.tokenizer.prompt(text)?))
     }
 
     /// The embeddings of tokenised texts, one after the other: `[B, E]`.
@@ -292,13 +379,14 @@ impl TextEncoder {
     /// # Errors
     /// If a text is longer than the model takes.
     pub fn pooled(&self, texts: &[&Encoding]) -> Result<Vec<f32>, Error> {
-        let batch = self.batch(texts.iter().copied());
+        let batch = self.model.batch(texts);
         let firsts = &batch.offsets[..batch.len()];
         let mut vectors = Vec::new();
         if self.pooling().modes == [PoolingMode::First] {
-            self.engine.run(&batch, Rows::Some(firsts), &mut vectors)?;
+            self.engine()
+                .run(&batch, Rows::Some(firsts), &mut vectors)?;
         } else {
-            self.engine.run(&batch, Rows::All, &mut vectors)?;
+            self.engine().run(&batch, Rows::All, &mut vectors)?;
             let skip: Vec<u32> = if self.pooling().include_prompt {
                 Vec::new()
             } else {
@@ -319,7 +407,7 @@ impl TextEncoder {
     /// # Panics
     /// If there are no whole vectors of `width`.
     pub fn normalize(&self, width: usize, vectors: &mut [f32]) {
-        normalize(self.isa, width, vectors);
+        normalize(self.model.isa, width, vectors);
     }
 
     /// The vectors of every token of tokenised texts, one after the other: `[N, D]`.
@@ -327,9 +415,9 @@ impl TextEncoder {
     /// # Errors
     /// If a text is longer than the model takes.
     pub fn token_vectors(&self, texts: &[&Encoding]) -> Result<Vec<f32>, Error> {
-        let batch = self.batch(texts.iter().copied());
+        let batch = self.model.batch(texts);
         let mut vectors = Vec::new();
-        self.engine.run(&batch, Rows::All, &mut vectors)?;
+        self.engine().run(&batch, Rows::All, &mut vectors)?;
         Ok(vectors)
     }
 
@@ -343,10 +431,11 @@ impl TextEncoder {
     /// Günther et al., Late Chunking, arXiv:2409.04701.
     pub fn embed_parts(&self, texts: &[(&Encoding, &[Part])]) -> Result<Vec<f32>, Error> {
         self.check_parts()?;
-        let batch = self.batch(texts.iter().map(|(text, _)| *text));
+        let encodings: Vec<&Encoding> = texts.iter().map(|(text, _)| *text).collect();
+        let batch = self.model.batch(&encodings);
         let mut vectors = Vec::new();
-        self.engine.run(&batch, Rows::All, &mut vectors)?;
-        let width = self.engine.encoder().width;
+        self.engine().run(&batch, Rows::All, &mut vectors)?;
+        let width = self.engine().encoder().width;
         let (mut gathered, mut offsets) = (Vec::new(), vec![0]);
         for (index, (text, parts)) in texts.iter().enumerate() {
             let first = batch.range(index).start;
@@ -395,19 +484,9 @@ impl TextEncoder {
             }
         }
         if self.normalizes() && self.embedder.truncate_dim.is_none() {
-            normalize(self.isa, width, &mut mean);
+            normalize(self.model.isa, width, &mut mean);
         }
         mean
-    }
-
-    fn batch<'a>(&self, texts: impl Iterator<Item = &'a Encoding>) -> Batch {
-        let has_segments = self.engine.encoder().embed.segments.is_some();
-        let mut batch = Batch::new();
-        for text in texts {
-            let segments: &[u32] = if has_segments { &text.segments } else { &[] };
-            batch.push(&text.ids, segments);
-        }
-        batch
     }
 
     fn pooling(&self) -> &Pooling {
@@ -419,7 +498,7 @@ impl TextEncoder {
 
     /// What follows the pooling, but for a normalisation at the end.
     fn transformed(&self, mut vectors: Vec<f32>) -> Vec<f32> {
-        let mut width = self.engine.encoder().width * self.pooling().modes.len();
+        let mut width = self.engine().encoder().width * self.pooling().modes.len();
         let modules = &self.embedder.modules;
         let modules = &modules[..modules.len() - usize::from(self.normalizes())];
         let mut dense = self.dense.iter();
@@ -437,7 +516,7 @@ impl TextEncoder {
                     map.forward(&vectors, residual, &mut out);
                     (vectors, width) = (out, settings.outputs);
                 }
-                Module::Normalize => normalize(self.isa, width, &mut vectors),
+                Module::Normalize => normalize(self.model.isa, width, &mut vectors),
             }
         }
         vectors
@@ -447,7 +526,7 @@ impl TextEncoder {
     fn finish(&self, mut vectors: Vec<f32>) -> Vec<f32> {
         let width = self.all_dimensions();
         if self.normalizes() {
-            normalize(self.isa, width, &mut vectors);
+            normalize(self.model.isa, width, &mut vectors);
         }
         let kept = self.dimensions();
         if kept < width {
@@ -459,7 +538,7 @@ impl TextEncoder {
 
     /// Token vectors into one for each sequence.
     fn pool(&self, offsets: &[u32], skip: &[u32], vectors: &[f32]) -> Vec<f32> {
-        let width = self.engine.encoder().width;
+        let width = self.engine().encoder().width;
         let modes = &self.pooling().modes;
         let stride = width * modes.len();
         let mut out = vec![0.0; (offsets.len() - 1) * stride];
@@ -474,7 +553,15 @@ impl TextEncoder {
             };
             let column = index * width;
             pool::pool(
-                self.isa, how, width, vectors, offsets, skip, &mut out, stride, column,
+                self.model.isa,
+                how,
+                width,
+                vectors,
+                offsets,
+                skip,
+                &mut out,
+                stride,
+                column,
             );
         }
         out

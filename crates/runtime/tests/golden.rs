@@ -8,6 +8,9 @@ use cloze_kernels::Isa;
 use cloze_runtime::cpu::{CpuEngine, Options};
 use cloze_runtime::golden::{Difference, Golden, Text};
 use cloze_runtime::model::{TextEncoder, open};
+use cloze_runtime::predict::Predictor;
+use cloze_spec::encoder::Activation;
+use cloze_spec::hugging_face::ScoreActivation;
 
 /// Largest difference of any value, per root mean square of its stage. The references are of float64, so what is measured
 /// is the engine's own rounding, 4e-6 at most; the authors' code in float32 is off by as much. Two kinds of GELU differ
@@ -123,6 +126,38 @@ fn sentence_folders_give_the_embeddings_of_sentence_transformers() {
         compared += 1;
     }
     assert!(compared >= 4, "{compared} folders with embeddings");
+}
+
+#[test]
+fn cross_encoders_give_the_scores_of_sentence_transformers() {
+    let mut compared = 0;
+    for folder in folders() {
+        let golden = Golden::read(&folder.join("golden.safetensors")).unwrap();
+        if golden.scores.is_empty() {
+            continue;
+        }
+        let open = || match Predictor::open(&folder, Options::default()).unwrap() {
+            Predictor::Classifier(model) => model,
+            _ => panic!("{folder:?} labels pairs"),
+        };
+        let found = golden.compare_scores(&open()).unwrap();
+        assert!(found.largest <= LARGEST, "{folder:?}: {found:?}");
+        let mut other = open();
+        other.activation = match other.activation {
+            ScoreActivation::Each(Activation::Identity) => ScoreActivation::Softmax,
+            _ => ScoreActivation::Each(Activation::Identity),
+        };
+        let found = golden.compare_scores(&other).unwrap();
+        assert!(found.largest > 0.01, "{folder:?}: another function shows");
+        let others = Golden {
+            texts: golden.texts.iter().rev().cloned().collect(),
+            ..golden
+        };
+        let error = others.compare_scores(&open()).unwrap_err();
+        assert!(error.to_string().contains("the tokenizer gives"), "{error}");
+        compared += 1;
+    }
+    assert!(compared >= 4, "{compared} folders with scores");
 }
 
 #[test]

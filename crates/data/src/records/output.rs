@@ -68,9 +68,10 @@ impl Target {
             (Some(format), _) => format,
             (None, Some("parquet")) => FileFormat::Parquet,
             (None, Some("jsonl" | "ndjson")) => FileFormat::Jsonl,
+            (None, Some("csv")) => FileFormat::Csv,
             (None, Some("npy")) => FileFormat::Npy,
             (None, _) => {
-                let message = "expected a name that ends in .parquet, .jsonl or .npy, or in / for a folder of shards; rename it or say the format";
+                let message = "expected a name that ends in .parquet, .csv, .jsonl or .npy, or in / for a folder of shards; rename it or say the format";
                 return Err(refused(path, message));
             }
         };

@@ -19,7 +19,7 @@ use super::encoding::{self, Encoding};
 use super::npy::Npy;
 
 /// What a column of results holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Text.
     Text,
@@ -34,6 +34,9 @@ pub enum Kind {
         /// How they are stored.
         encoding: Encoding,
     },
+    /// A list of entries in every row, with these columns of texts and numbers. JSON has a list of objects; tables have a
+    /// row for each entry, the other columns repeated, and no row for an empty list.
+    List(Vec<Field>),
 }
 
 /// A column's name and what it holds.
@@ -56,11 +59,15 @@ impl Field {
 
     /// The column in words that tell any two apart.
     pub(super) fn describe(&self) -> String {
-        let kind = match self.kind {
+        let kind = match &self.kind {
             Kind::Text => "text".to_owned(),
             Kind::Integer => "integer".to_owned(),
             Kind::Float => "float".to_owned(),
             Kind::Vector { width, encoding } => format!("vector of {width} {}", encoding.name()),
+            Kind::List(entry) => {
+                let entry: Vec<String> = entry.iter().map(Self::describe).collect();
+                format!("list of ({})", entry.join(", "))
+            }
         };
         format!("{}: {kind}", self.name)
     }
@@ -81,6 +88,13 @@ pub enum Column {
     Float(Vec<Option<f32>>),
     /// Of [`Kind::Vector`]: `[rows, width]`, not encoded yet.
     Vectors(Vec<f32>),
+    /// Of [`Kind::List`].
+    Lists {
+        /// Row `r` has the entries `offsets[r]..offsets[r + 1]`: from 0 up, one more than there are rows.
+        offsets: Vec<usize>,
+        /// The entries of all rows, one after the other.
+        entries: Vec<Column>,
+    },
 }
 
 impl Column {
@@ -89,7 +103,7 @@ impl Column {
     /// # Panics
     /// If it is not of the field's kind.
     pub(super) fn rows(&self, field: &Field) -> usize {
-        match (self, field.kind) {
+        match (self, &field.kind) {
             (Self::Text(values), Kind::Text) => values.len(),
             (Self::Integer(values), Kind::Integer) => values.len(),
             (Self::Float(values), Kind::Float) => values.len(),
@@ -97,20 +111,58 @@ impl Column {
                 assert_eq!(values.len() % width, 0, "whole vectors of {}", field.name);
                 values.len() / width
             }
+            (Self::Lists { offsets, entries }, Kind::List(entry)) => {
+                assert_eq!(entries.len(), entry.len(), "columns of {}", field.name);
+                for (column, part) in entries.iter().zip(entry) {
+                    let (found, end) = (column.rows(part), offsets[offsets.len() - 1]);
+                    assert_eq!(found, end, "{} of {}", part.name, field.name);
+                }
+                offsets.len() - 1
+            }
             _ => panic!("column {} is not of the kind {:?}", field.name, field.kind),
         }
     }
 
     /// Rows `start..end`.
     pub(super) fn slice(&self, field: &Field, start: usize, end: usize) -> Self {
-        match (self, field.kind) {
+        match (self, &field.kind) {
             (Self::Text(values), _) => Self::Text(values[start..end].to_vec()),
             (Self::Integer(values), _) => Self::Integer(values[start..end].to_vec()),
             (Self::Float(values), _) => Self::Float(values[start..end].to_vec()),
             (Self::Vectors(values), Kind::Vector { width, .. }) => {
                 Self::Vectors(values[start * width..end * width].to_vec())
             }
-            (Self::Vectors(_), _) => unreachable!("kinds are checked before columns are cut"),
+            (Self::Lists { offsets, entries }, Kind::List(entry)) => {
+                let (first, last) = (offsets[start], offsets[end]);
+                let columns = entries.iter().zip(entry);
+                Self::Lists {
+                    offsets: offsets[start..=end].iter().map(|at| at - first).collect(),
+                    entries: columns.map(|(c, f)| c.slice(f, first, last)).collect(),
+                }
+            }
+            (Self::Vectors(_) | Self::Lists { .. }, _) => {
+                unreachable!("kinds are checked before columns are cut")
+            }
+        }
+    }
+
+    /// Each row as often as the lists at `offsets` have entries.
+    fn repeated(&self, field: &Field, offsets: &[usize]) -> Self {
+        fn repeat<T: Clone>(values: &[T], width: usize, offsets: &[usize]) -> Vec<T> {
+            let rows = values.chunks_exact(width).zip(offsets.windows(2));
+            rows.flat_map(|(row, ends)| (ends[0]..ends[1]).flat_map(move |_| row.iter().cloned()))
+                .collect()
+        }
+        match (self, &field.kind) {
+            (Self::Text(values), _) => Self::Text(repeat(values, 1, offsets)),
+            (Self::Integer(values), _) => Self::Integer(repeat(values, 1, offsets)),
+            (Self::Float(values), _) => Self::Float(repeat(values, 1, offsets)),
+            (Self::Vectors(values), Kind::Vector { width, .. }) => {
+                Self::Vectors(repeat(values, *width, offsets))
+            }
+            (Self::Vectors(_) | Self::Lists { .. }, _) => {
+                unreachable!("{CHECKED}")
+            }
         }
     }
 }
@@ -120,6 +172,8 @@ impl Column {
 pub enum FileFormat {
     /// Apache Parquet, compressed by zstd; vectors are lists of fixed size.
     Parquet,
+    /// Separated by commas, with a header; what is missing or not finite is empty.
+    Csv,
     /// One JSON object per line.
     Jsonl,
     /// `NumPy`'s array file; for one column of vectors in `f32`, `f16` or `binary` and nothing beside it.
@@ -131,17 +185,53 @@ impl FileFormat {
     pub fn extension(self) -> &'static str {
         match self {
             Self::Parquet => "parquet",
+            Self::Csv => "csv",
             Self::Jsonl => "jsonl",
             Self::Npy => "npy",
         }
     }
 
+    /// Whether it has lists, rather than a row for each of their entries.
+    pub fn has_lists(self) -> bool {
+        self == Self::Jsonl
+    }
+
     /// What keeps `fields` from being written in this format, if anything does.
     pub(super) fn objection(self, fields: &[Field]) -> Option<String> {
+        let flat;
+        let fields = if self.has_lists() {
+            fields
+        } else {
+            let is_list = |field: &&Field| matches!(field.kind, Kind::List(_));
+            if fields.iter().filter(is_list).count() > 1 {
+                return Some("expected one column of lists, found several".to_owned());
+            }
+            flat = flat_fields(fields);
+            &flat
+        };
         let mut names: Vec<String> = Vec::new();
         for field in fields {
             names.push(field.name.clone());
-            match field.kind {
+            match &field.kind {
+                Kind::Vector { .. } if self == Self::Csv => {
+                    return Some(format!(
+                        "expected texts and numbers for .csv, found vectors in {:?}; write .parquet or .jsonl",
+                        field.name
+                    ));
+                }
+                Kind::List(entry) => {
+                    let is_nested =
+                        |f: &&Field| matches!(f.kind, Kind::List(_) | Kind::Vector { .. });
+                    if let Some(nested) = entry.iter().find(is_nested) {
+                        let (outer, inner) = (&field.name, nested.describe());
+                        return Some(format!(
+                            "expected texts and numbers in the list {outer:?}, found {inner}"
+                        ));
+                    }
+                    if let Some(objection) = self.objection(entry) {
+                        return Some(objection);
+                    }
+                }
                 Kind::Vector { width: 0, .. } => {
                     return Some(format!(
                         "expected vectors in {:?}, found width 0",
@@ -152,7 +242,7 @@ impl FileFormat {
                     encoding: Encoding::Int8,
                     ..
                 } => names.push(field.scale_name()),
-                _ => {}
+                Kind::Vector { .. } | Kind::Text | Kind::Integer | Kind::Float => {}
             }
         }
         names.sort_unstable();
@@ -168,6 +258,33 @@ impl FileFormat {
         }
         None
     }
+}
+
+/// The columns of tables: those of a list's entries in its place.
+fn flat_fields(fields: &[Field]) -> Vec<Field> {
+    let parts = fields.iter().flat_map(|field| match &field.kind {
+        Kind::List(entry) => entry.as_slice(),
+        Kind::Text | Kind::Integer | Kind::Float | Kind::Vector { .. } => {
+            std::slice::from_ref(field)
+        }
+    });
+    parts.cloned().collect()
+}
+
+/// The columns of [`flat_fields`], and how many rows they have; none if there is no list.
+fn flat_columns(fields: &[Field], columns: &[Column]) -> Option<(Vec<Column>, usize)> {
+    let offsets = columns.iter().find_map(|column| match column {
+        Column::Lists { offsets, .. } => Some(offsets),
+        Column::Text(_) | Column::Integer(_) | Column::Float(_) | Column::Vectors(_) => None,
+    })?;
+    let flat = fields.iter().zip(columns);
+    let flat = flat.flat_map(|(field, column)| match column {
+        Column::Lists { entries, .. } => entries.clone(),
+        Column::Text(_) | Column::Integer(_) | Column::Float(_) | Column::Vectors(_) => {
+            vec![column.repeated(field, offsets)]
+        }
+    });
+    Some((flat.collect(), offsets[offsets.len() - 1]))
 }
 
 /// `NumPy`'s name of what is stored, the encoding, and the width given and stored.
@@ -193,6 +310,7 @@ fn npy_kind(fields: &[Field]) -> Option<(&'static str, Encoding, usize)> {
 /// A file of results being written.
 pub(super) enum Table {
     Parquet(Box<ArrowWriter<File>>, Arc<Schema>),
+    Csv(Box<csv::Writer<File>>),
     Jsonl(BufWriter<Box<dyn Write + Send>>, Option<File>),
     Npy(Npy<BufWriter<File>>, Encoding, usize),
 }
@@ -202,12 +320,17 @@ impl Table {
     pub fn new(file: File, format: FileFormat, fields: &[Field]) -> io::Result<Self> {
         match format {
             FileFormat::Parquet => {
-                let schema = Arc::new(schema(fields));
+                let schema = Arc::new(schema(&flat_fields(fields)));
                 let properties = WriterProperties::builder()
                     .set_compression(Compression::ZSTD(ZstdLevel::default()))
                     .build();
                 let writer = ArrowWriter::try_new(file, Arc::clone(&schema), Some(properties))?;
                 Ok(Self::Parquet(Box::new(writer), schema))
+            }
+            FileFormat::Csv => {
+                let mut writer = csv::Writer::from_writer(file);
+                writer.write_record(flat_fields(fields).iter().map(|field| &field.name))?;
+                Ok(Self::Csv(Box::new(writer)))
             }
             FileFormat::Jsonl => {
                 let same = file.try_clone()?;
@@ -230,6 +353,11 @@ impl Table {
 
     /// Appends rows.
     pub fn write(&mut self, fields: &[Field], columns: &[Column], rows: usize) -> io::Result<()> {
+        if let Self::Parquet(..) | Self::Csv(_) = self
+            && let Some((columns, rows)) = flat_columns(fields, columns)
+        {
+            return self.write(&flat_fields(fields), &columns, rows);
+        }
         match self {
             Self::Parquet(writer, schema) => {
                 let arrays = fields.iter().zip(columns).flat_map(arrays).collect();
@@ -242,6 +370,10 @@ impl Table {
                 }
                 Ok(())
             }
+            Self::Csv(out) => (0..rows).try_for_each(|row| {
+                let cells = columns.iter().map(|column| csv_cell(column, row));
+                Ok(out.write_record(cells)?)
+            }),
             Self::Jsonl(out, _) => (0..rows).try_for_each(|row| {
                 let mut object = serde_json::Map::new();
                 for (field, column) in fields.iter().zip(columns) {
@@ -276,6 +408,11 @@ impl Table {
     pub fn finish(self) -> io::Result<()> {
         let file = match self {
             Self::Parquet(writer, _) => Some(writer.into_inner()?),
+            Self::Csv(writer) => Some(
+                writer
+                    .into_inner()
+                    .map_err(csv::IntoInnerError::into_error)?,
+            ),
             Self::Jsonl(mut out, file) => {
                 out.flush()?;
                 file
@@ -295,7 +432,7 @@ fn item(data_type: DataType) -> Arc<ArrowField> {
 fn schema(fields: &[Field]) -> Schema {
     let mut columns = Vec::new();
     for field in fields {
-        let (data_type, nullable) = match field.kind {
+        let (data_type, nullable) = match &field.kind {
             Kind::Text => (DataType::Utf8, true),
             Kind::Integer => (DataType::Int64, true),
             Kind::Float => (DataType::Float32, true),
@@ -306,9 +443,10 @@ fn schema(fields: &[Field]) -> Schema {
                     Encoding::Int8 => DataType::Int8,
                     Encoding::Binary => DataType::UInt8,
                 };
-                let stored = encoding.stored_width(width) as i32;
+                let stored = encoding.stored_width(*width) as i32;
                 (DataType::FixedSizeList(item(number), stored), false)
             }
+            Kind::List(_) => unreachable!("tables have the entries' columns"),
         };
         columns.push(ArrowField::new(&field.name, data_type, nullable));
         if let Kind::Vector {
@@ -340,11 +478,11 @@ fn list<T: ArrowPrimitiveType>(
 }
 
 fn arrays((field, column): (&Field, &Column)) -> Vec<ArrayRef> {
-    match (column, field.kind) {
+    match (column, &field.kind) {
         (Column::Text(values), _) => vec![Arc::new(StringArray::from_iter(values))],
         (Column::Integer(values), _) => vec![Arc::new(Int64Array::from(values.clone()))],
         (Column::Float(values), _) => vec![Arc::new(Float32Array::from(values.clone()))],
-        (Column::Vectors(values), Kind::Vector { width, encoding }) => {
+        (Column::Vectors(values), &Kind::Vector { width, encoding }) => {
             let stored = encoding.stored_width(width);
             match encoding {
                 Encoding::F32 => vec![list::<Float32Type>(values.iter().copied(), stored)],
@@ -369,7 +507,21 @@ fn arrays((field, column): (&Field, &Column)) -> Vec<ArrayRef> {
                 }
             }
         }
-        (Column::Vectors(_), _) => unreachable!("kinds are checked before rows are written"),
+        (Column::Vectors(_) | Column::Lists { .. }, _) => unreachable!("{CHECKED}"),
+    }
+}
+
+const CHECKED: &str = "kinds are checked before rows are written";
+
+fn csv_cell(column: &Column, row: usize) -> String {
+    match column {
+        Column::Text(values) => values[row].clone().unwrap_or_default(),
+        Column::Integer(values) => values[row].map_or_else(String::new, |x| x.to_string()),
+        Column::Float(values) => {
+            let value = values[row].filter(|x| x.is_finite());
+            value.map_or_else(String::new, |x| x.to_string())
+        }
+        Column::Vectors(_) | Column::Lists { .. } => unreachable!("{CHECKED}"),
     }
 }
 
@@ -379,11 +531,11 @@ fn put_json(
     row: usize,
     object: &mut serde_json::Map<String, Value>,
 ) {
-    let value = match (column, field.kind) {
+    let value = match (column, &field.kind) {
         (Column::Text(values), _) => Value::from(values[row].as_deref()),
         (Column::Integer(values), _) => Value::from(values[row]),
         (Column::Float(values), _) => values[row].map_or(Value::Null, number),
-        (Column::Vectors(values), Kind::Vector { width, encoding }) => {
+        (Column::Vectors(values), &Kind::Vector { width, encoding }) => {
             let vector = &values[row * width..(row + 1) * width];
             match encoding {
                 Encoding::F32 => vector.iter().copied().map(number).collect(),
@@ -403,7 +555,17 @@ fn put_json(
                 }
             }
         }
-        (Column::Vectors(_), _) => unreachable!("kinds are checked before rows are written"),
+        (Column::Lists { offsets, entries }, Kind::List(entry)) => {
+            let object = |at| {
+                let mut object = serde_json::Map::new();
+                for (field, column) in entry.iter().zip(entries) {
+                    put_json(field, column, at, &mut object);
+                }
+                Value::Object(object)
+            };
+            (offsets[row]..offsets[row + 1]).map(object).collect()
+        }
+        (Column::Vectors(_) | Column::Lists { .. }, _) => unreachable!("{CHECKED}"),
     };
     object.insert(field.name.clone(), value);
 }

@@ -132,7 +132,8 @@ fn window(
         .map(|(start, end)| (starts[start] * ends[end], start, end))
         .collect();
     spans.sort_by(|a, b| b.0.total_cmp(&a.0));
-    spans.truncate(settings.count);
+    // Several may grow to the same words.
+    spans.truncate(settings.count.saturating_mul(2).saturating_add(10));
     (spans, nothing)
 }
 

@@ -22,6 +22,9 @@ pub struct Encoding {
     pub second: Option<Range<usize>>,
     /// How many tokens at the start belong to the prompt and the special ones before it; 0 without a prompt.
     pub prompt: usize,
+    /// How many tokens of the text come before [`Self::body`]'s first: those of earlier windows, and what was cut off
+    /// the start.
+    pub start: usize,
     /// How many tokens of the text, or of both, were left out to make this fit and are in no other window.
     pub cut: usize,
 }

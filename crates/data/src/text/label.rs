@@ -153,7 +153,7 @@ impl Tokenizer {
         if self.unknown() == Some(id) {
             return false;
         }
-        if self.has_continuing_prefix() {
+        if self.continuing_prefix().is_some() {
             let spelled = self.token(id).map_or(0, |token| token.chars().count());
             return spelled != end.saturating_sub(start) as usize;
         }

@@ -212,16 +212,48 @@ impl Tokenizer {
         self.role("unk_token", ["[UNK]", "<unk>"])
     }
 
-    /// Whether tokens that continue a word are spelled with a prefix.
-    pub(super) fn has_continuing_prefix(&self) -> bool {
-        match self.inner.get_model() {
-            ModelWrapper::WordPiece(model) => !model.continuing_subword_prefix.is_empty(),
-            ModelWrapper::BPE(model) => {
-                let prefix = model.get_continuing_subword_prefix();
-                prefix.as_ref().is_some_and(|prefix| !prefix.is_empty())
-            }
-            ModelWrapper::WordLevel(_) | ModelWrapper::Unigram(_) => false,
+    /// What tokens that continue a word are spelled with, if it is not empty.
+    pub(super) fn continuing_prefix(&self) -> Option<&str> {
+        let prefix = match self.inner.get_model() {
+            ModelWrapper::WordPiece(model) => Some(&*model.continuing_subword_prefix),
+            ModelWrapper::BPE(model) => model.get_continuing_subword_prefix().as_deref(),
+            ModelWrapper::WordLevel(_) | ModelWrapper::Unigram(_) => None,
+        };
+        prefix.filter(|prefix| !prefix.is_empty())
+    }
+
+    /// How token `id` is written within a text: its characters without a blank around them, and whether it begins a word.
+    ///
+    /// # Errors
+    /// As [`Self::decode`].
+    pub fn written(&self, id: u32) -> Result<(String, bool), Error> {
+        let spelled = self.token(id).unwrap_or_default();
+        if let Some(prefix) = self.continuing_prefix()
+            && let Some(rest) = spelled.strip_prefix(prefix)
+        {
+            return Ok((rest.to_owned(), false));
         }
+        // A blank, as byte-pair encoding and sentence pieces spell it; other tokenizers see words, not blanks.
+        let mut marks = ["Ġ", "▁"].into_iter();
+        let mark = marks.find(|mark| self.id(mark).is_some());
+        let begins = mark.is_none_or(|mark| spelled.starts_with(mark));
+        Ok((self.decode(&[id], false)?.trim().to_owned(), begins))
+    }
+
+    /// The one token that `word` is: after a blank, without one, or spelled as in the vocabulary, whichever is one token
+    /// first; none if it is several or unknown.
+    ///
+    /// # Errors
+    /// If the tokenizer cannot take it.
+    pub fn single(&self, word: &str) -> Result<Option<u32>, Error> {
+        for text in [&format!(" {word}"), word] {
+            if let [id] = self.pieces(None, text)?.ids[..]
+                && self.unknown() != Some(id)
+            {
+                return Ok(Some(id));
+            }
+        }
+        Ok(self.id(word))
     }
 
     /// The text that `ids` stand for, without special tokens if `plain`.
@@ -296,7 +328,12 @@ impl Tokenizer {
                     }
                 });
                 let cut = lens[0] + lens[1] - kept[0] - kept[1];
-                Ok(vec![join(frame, &first, second.as_ref(), ranges, cut)])
+                let start = match &second {
+                    Some(_) => ranges[1].start,
+                    None => ranges[0].start.saturating_sub(first.prompt),
+                };
+                let joined = join(frame, &first, second.as_ref(), ranges, cut);
+                Ok(vec![Encoding { start, ..joined }])
             }
             Long::Chunk {
                 overlap,
@@ -323,16 +360,29 @@ impl Tokenizer {
                 let windows = windows(long, size, overlap, whole_words).into_iter();
                 Ok(windows
                     .map(|window| {
-                        if let Some(second) = &second {
-                            return join(frame, &first, Some(second), [0..lens[0], window], 0);
-                        }
-                        let prompt = first.prompt;
-                        let text = prompt + window.start..prompt + window.end;
-                        frame.around((&first, [0..prompt, text]), None, 0)
+                        let start = window.start;
+                        let joined = if let Some(second) = &second {
+                            join(frame, &first, Some(second), [0..lens[0], window], 0)
+                        } else {
+                            let prompt = first.prompt;
+                            let text = prompt + window.start..prompt + window.end;
+                            frame.around((&first, [0..prompt, text]), None, 0)
+                        };
+                        Encoding { start, ..joined }
                     })
                     .collect())
             }
         }
+    }
+
+    /// The tokens of a text of any length.
+    ///
+    /// # Errors
+    /// If the tokenizer cannot take it.
+    pub fn encode_whole(&self, text: &str) -> Result<Encoding, Error> {
+        let pieces = self.pieces(None, text)?;
+        let all = 0..pieces.ids.len();
+        Ok(join(&self.single, &pieces, None, [all, 0..0], 0))
     }
 
     /// [`Self::encode`] of each of `inputs`, in order, on the threads of the current pool of rayon.

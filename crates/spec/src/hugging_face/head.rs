@@ -262,15 +262,22 @@ fn span_outputs(keys: &Keys) {
 /// Names of the outputs: `id2label`, else as many as `num_labels` or the weights have, else two.
 fn labels(keys: &Keys, family: Family, kind: Kind, tensors: Option<&Tensors>) -> Vec<String> {
     let numbered = |count: usize| (0..count).map(|label| format!("LABEL_{label}")).collect();
+    let stated = keys.optional_count("num_labels", &ROWS);
+    let found = || {
+        let tensors = tensors?;
+        let names = head_names(family, kind)?;
+        names.outputs(tensors, &Prefix::find(family, tensors))
+    };
     let Some(table) = keys.object("id2label") else {
-        let stated = keys.optional_count("num_labels", &ROWS);
-        let found = || {
-            let tensors = tensors?;
-            let names = head_names(family, kind)?;
-            names.outputs(tensors, &Prefix::find(family, tensors))
-        };
         return numbered(stated.or_else(found).unwrap_or(2).min(1 << 20));
     };
+    // Early releases saved the default names of two labels beside the count that was in force.
+    if let Some(count) = stated
+        && count != table.entries().count()
+        && found() == Some(count)
+    {
+        return numbered(count);
+    }
     let mut labels: Vec<Option<String>> = vec![None; table.entries().count()];
     for (id, label) in table.entries() {
         let place = id.parse::<usize>().ok().and_then(|id| labels.get_mut(id));
@@ -303,8 +310,9 @@ fn problem(keys: &Keys, labels: usize) -> Problem {
         ("multi_label_classification", Problem::MultiLabel),
         ("regression", Problem::Regression),
     ];
+    // What readers of these folders do; the package itself writes "regression" once it has trained one.
     let default = if labels == 1 {
-        Problem::Regression
+        Problem::MultiLabel
     } else {
         Problem::SingleLabel
     };

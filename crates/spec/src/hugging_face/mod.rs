@@ -262,7 +262,10 @@ fn all_of(home: &Path, index: &Path, files: &BTreeSet<PathBuf>) -> Result<Vec<Pa
     if missing.is_empty() {
         return Ok(files.iter().map(|name| home.join(name)).collect());
     }
-    let names = missing.iter().take(8).map(|name| name.display().to_string());
+    let names = missing
+        .iter()
+        .take(8)
+        .map(|name| name.display().to_string());
     Err(Error::Config {
         path: index.to_owned(),
         message: format!(

@@ -402,6 +402,32 @@ fn the_first_settings_of_bert_have_the_head_of_their_weights() {
 }
 
 #[test]
+fn labels_are_as_many_as_the_weights_have() {
+    let labels = |fixture: &Fixture| match fixture.encoder().head.unwrap().task {
+        Task::Sequence(sequence) => (sequence.labels, sequence.problem),
+        other => panic!("expected labels of a sequence, found {other:?}"),
+    };
+    // Three outputs, beside the default names of two.
+    let two = serde_json::json!({"0": "LABEL_0", "1": "LABEL_1"});
+    let early = fixture("bert-v5")
+        .set("id2label", two)
+        .set("num_labels", 3.into());
+    let (names, problem) = labels(&early);
+    assert_eq!(names, ["LABEL_0", "LABEL_1", "LABEL_2"]);
+    assert_eq!(problem, Problem::SingleLabel);
+    assert!(
+        early
+            .set("num_labels", 4.into())
+            .fault()
+            .contains("classifier")
+    );
+    // One output is a number only if the settings say so.
+    let one = fixture("camembert-v5");
+    assert_eq!(labels(&one).1, Problem::Regression);
+    assert_eq!(labels(&one.without("problem_type")).1, Problem::MultiLabel);
+}
+
+#[test]
 fn a_class_whose_head_the_weights_lack_is_a_body() {
     let mut body = fixture("mpnet-mlm");
     body.tensors.retain(|name, _| !name.starts_with("lm_head"));

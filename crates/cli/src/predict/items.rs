@@ -20,30 +20,29 @@ const CHUNK: usize = 4096;
 
 pub fn run(args: &Predict) -> anyhow::Result<()> {
     let place = args.compute.place()?;
-    if args.top == 0 {
-        bail!("--top 0: expected at least 1");
-    }
+    let histories = &args.histories;
     let recommender = Recommender::open(&args.model, &place.device())?;
     let vocabulary = &recommender.vocabulary;
     let request = Request {
-        top: args.top,
-        exclude_seen: !args.include_seen && (args.exclude_seen || recommender.config.exclude_seen),
-        allow: args
+        top: args.top.unwrap_or(10),
+        exclude_seen: !histories.include_seen
+            && (histories.exclude_seen || recommender.config.exclude_seen),
+        allow: histories
             .allow
             .as_deref()
             .map(|path| read_items(path, vocabulary))
             .transpose()?,
-        deny: args
+        deny: histories
             .deny
             .as_deref()
             .map(|path| read_items(path, vocabulary))
             .transpose()?
             .unwrap_or_default(),
     };
-    match (&args.items, &args.input) {
+    match (&histories.items, &args.input) {
         (Some(items), _) => one(&recommender, &request, items, args.output.as_deref()),
         (None, Some(input)) => many(&recommender, &request, input, args),
-        (None, None) => unreachable!("the command line asks for one of both"),
+        (None, None) => bail!("expected a file of histories, or --items; found neither"),
     }
 }
 
@@ -136,10 +135,17 @@ fn many(
     args: &Predict,
 ) -> anyhow::Result<()> {
     let vocabulary = &recommender.vocabulary;
+    let named = &args.histories;
     let columns = Columns {
-        user: args.user.clone().unwrap_or_else(|| Columns::default().user),
-        item: args.item.clone().unwrap_or_else(|| Columns::default().item),
-        time: args.time.clone(),
+        user: named
+            .user
+            .clone()
+            .unwrap_or_else(|| Columns::default().user),
+        item: named
+            .item
+            .clone()
+            .unwrap_or_else(|| Columns::default().item),
+        time: named.time.clone(),
     };
     let mut histories = read_histories(input, vocabulary, &Format::Auto, &columns, BadRows::Fail)?;
     let mut writer = match &args.output {

@@ -1,5 +1,6 @@
 //! The command line, as a table.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -139,20 +140,24 @@ pub struct Compute {
     pub device: Device,
     /// Threads to compute with; by default one a core
     #[arg(long, value_name = "COUNT")]
-    pub threads: Option<usize>,
+    pub threads: Option<NonZeroUsize>,
 }
 
 impl Compute {
     /// Sets the number of threads for the whole process, and says where to compute.
     pub fn place(&self) -> anyhow::Result<cloze_train::Place> {
-        if let Some(count) = self.threads {
-            anyhow::ensure!(count > 0, "--threads 0: expected at least 1");
-            rayon::ThreadPoolBuilder::new()
-                .num_threads(count)
-                .build_global()?;
-        }
+        set_threads(self.threads)?;
         Ok(self.device.place())
     }
+}
+
+/// Sets the number of threads for the whole process.
+pub fn set_threads(threads: Option<NonZeroUsize>) -> anyhow::Result<()> {
+    if let Some(threads) = threads {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.get());
+        pool.build_global().context("--threads")?;
+    }
+    Ok(())
 }
 
 #[derive(Debug, Args)]
@@ -504,7 +509,7 @@ pub struct Embed {
     pub long: LongInput,
     /// Tokens of a chunk at most, special ones not counted; by default as many as the model takes
     #[arg(long, value_name = "TOKENS", required_if_eq("long", "late"))]
-    pub chunk_tokens: Option<std::num::NonZeroUsize>,
+    pub chunk_tokens: Option<NonZeroUsize>,
     /// What is written of chunks; by default each
     #[arg(long, value_enum)]
     pub chunks: Option<Chunks>,
@@ -555,8 +560,8 @@ described in /api-doc/openapi.json. The first model answers where a request name
 than the server does: `x-request-timeout: 500`, in milliseconds. SIGTERM and Ctrl-C answer what is under way first.
 A flag goes before its environment variable, and that before the default.")]
 pub struct Serve {
-    /// Model folders, each perhaps with a name of its own
-    #[arg(required = true, value_name = "[NAME=]FOLDER")]
+    /// Model folders, or models by name on the hub; each perhaps with a name for clients
+    #[arg(required = true, value_name = "[NAME=]MODEL")]
     pub models: Vec<String>,
     /// Address to listen on; 0.0.0.0 for all of the machine's
     #[arg(long, default_value = "127.0.0.1", env = "CLOZE_HOSTNAME")]
@@ -650,6 +655,8 @@ pub struct Serve {
     pub json_output: bool,
     #[command(flatten)]
     pub engine: CpuEngine,
+    #[command(flatten)]
+    pub by_name: ByName,
 }
 
 /// How encoders run.
@@ -658,21 +665,10 @@ pub struct Serve {
 pub struct CpuEngine {
     /// Threads; by default one for each core
     #[arg(long)]
-    pub threads: Option<std::num::NonZeroUsize>,
+    pub threads: Option<NonZeroUsize>,
     /// How weights are kept in memory; int8 is the fastest, and rounds
     #[arg(long, value_enum, default_value = "f32")]
     pub weights: WeightType,
-}
-
-impl CpuEngine {
-    /// Sets the number of threads for the whole process.
-    pub fn start(&self) -> anyhow::Result<()> {
-        if let Some(threads) = self.threads {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.get());
-            pool.build_global().context("--threads")?;
-        }
-        Ok(())
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -714,10 +710,7 @@ pub enum WeightType {
 impl CpuEngine {
     /// Sets the number of threads for the whole process, and says how to run.
     pub fn options(&self) -> anyhow::Result<cloze_runtime::cpu::Options> {
-        if let Some(threads) = self.threads {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.get());
-            pool.build_global().context("--threads")?;
-        }
+        set_threads(self.threads)?;
         Ok(cloze_runtime::cpu::Options {
             storage: self.weights.storage(),
             ..Default::default()
@@ -821,7 +814,7 @@ pub struct TrainTokenizer {
     pub extend: Option<PathBuf>,
     /// Threads; by default one for each core
     #[arg(long)]
-    pub threads: Option<std::num::NonZeroUsize>,
+    pub threads: Option<NonZeroUsize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -902,7 +895,7 @@ pub struct ReportTokenizer {
     pub json: bool,
     /// Threads; by default one for each core
     #[arg(long)]
-    pub threads: Option<std::num::NonZeroUsize>,
+    pub threads: Option<NonZeroUsize>,
 }
 
 #[derive(Debug, Args)]

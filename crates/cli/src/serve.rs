@@ -3,35 +3,32 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
-use cloze_runtime::cpu::Options;
 use cloze_serve::{Keys, Limits, Listener, Model, Server, Settings};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
 use crate::arguments::Serve;
+use crate::hub;
 
 /// How often the file of keys is looked at.
 const KEYS_EVERY: Duration = Duration::from_secs(5);
 
 pub fn run(args: &Serve) -> anyhow::Result<()> {
     log(args)?;
-    args.engine.start()?;
     let keys = Keys::default();
     read_keys(args, &keys)?;
     let limits = limits(args);
-    let options = Options {
-        storage: args.engine.weights.storage(),
-        ..Options::default()
-    };
+    let options = args.engine.options()?;
     let models: Vec<Model> = args
         .models
         .iter()
         .map(|model| {
             let (name, folder) = named(model);
+            let folder = hub::folder(folder, &args.by_name)?;
             tracing::info!(model = name, "loading");
-            Model::open(name.to_owned(), folder, options, limits)
+            Ok(Model::open(name.to_owned(), &folder, options, limits)?)
         })
-        .collect::<Result<_, _>>()?;
+        .collect::<anyhow::Result<_>>()?;
     let recorder = recorder()?;
     let printer = recorder.clone();
     let settings = Settings {

@@ -1,5 +1,4 @@
 use std::io::{IsTerminal, Write};
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -12,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::arguments::{
     ArabicLetter, ReportTokenizer, ShowTokenizer, Tokenizer as Arguments, TokenizerCommand,
-    TokenizerLanguage, TokenizerModel, TrainTokenizer,
+    TokenizerLanguage, TokenizerModel, TrainTokenizer, set_threads,
 };
 use crate::table;
 
@@ -423,14 +422,6 @@ fn skipped(report: Option<&ReadReport>) {
     {
         eprintln!("{} bad rows skipped", report.skipped);
     }
-}
-
-fn set_threads(threads: Option<NonZeroUsize>) -> anyhow::Result<()> {
-    if let Some(threads) = threads {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.get());
-        pool.build_global().context("--threads")?;
-    }
-    Ok(())
 }
 
 /// How far the files have been read.

@@ -794,12 +794,10 @@ pub struct TrainTokenizer {
     /// Leave case as it is; so it is if nothing is said
     #[arg(long)]
     pub keep_case: bool,
-    /// Take accents off letters, as BERT does with what it lower-cases
-    #[arg(long, overrides_with = "keep_accents")]
-    pub strip_accents: bool,
-    /// Leave accents
-    #[arg(long)]
-    pub keep_accents: bool,
+    /// Whether letters keep their accents; by default as in BERT, which takes them off what it lower-cases, save where a
+    /// language is named
+    #[arg(long, value_enum)]
+    pub accents: Option<Accents>,
     /// A special token besides the usual ones; repeat for more
     #[arg(long = "special", value_name = "TOKEN")]
     pub specials: Vec<String>,
@@ -808,8 +806,8 @@ pub struct TrainTokenizer {
     pub max_length: usize,
     /// Keep the tokens of the tokenizer in this folder, and their ids, and learn more
     #[arg(long, value_name = "FOLDER", conflicts_with_all = [
-        "model", "limit_alphabet", "language", "unify", "lowercase", "keep_case", "strip_accents", "keep_accents",
-        "specials", "max_length",
+        "model", "limit_alphabet", "language", "unify", "lowercase", "keep_case", "accents", "specials",
+        "max_length",
     ])]
     pub extend: Option<PathBuf>,
     /// Threads; by default one for each core
@@ -825,7 +823,7 @@ pub enum TokenizerModel {
     /// Merged pairs of bytes, as in GPT-2 and RoBERTa; spells everything
     #[value(alias = "bpe")]
     BytePairs,
-    /// The most probable pieces, as in SentencePiece and ALBERT
+    /// The most probable pieces, as in ALBERT and XLM-R
     Unigram,
 }
 
@@ -845,6 +843,12 @@ pub enum TokenizerLanguage {
     Japanese,
     /// Every character is a word
     JapaneseCharacters,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Accents {
+    Keep,
+    Strip,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -10,8 +10,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::arguments::{
-    ArabicLetter, ReportTokenizer, ShowTokenizer, Tokenizer as Arguments, TokenizerCommand,
-    TokenizerLanguage, TokenizerModel, TrainTokenizer, set_threads,
+    Accents, ArabicLetter, ReportTokenizer, ShowTokenizer, Tokenizer as Arguments,
+    TokenizerCommand, TokenizerLanguage, TokenizerModel, TrainTokenizer, set_threads,
 };
 use crate::table;
 
@@ -43,8 +43,12 @@ fn train(args: &TrainTokenizer) -> anyhow::Result<()> {
         None => Trainer::new(settings(args, least)?)?,
     };
     let counts = count(&trainer, &sources, args)?;
-    let bar = spinner("learning {spinner} {pos} tokens  {elapsed}");
-    let trained = trainer.train(&counts, &mut |pieces| bar.set_position(pieces as u64));
+    let bar = spinner("learning {spinner} {msg}  {elapsed}");
+    let trained = trainer.train(&counts, &mut |tokens| {
+        if tokens % 100 == 0 {
+            bar.set_message(format!("{tokens} tokens"));
+        }
+    });
     bar.finish_and_clear();
     let trained = trained?;
     trained.write(&args.output)?;
@@ -108,11 +112,7 @@ fn settings(args: &TrainTokenizer, min_frequency: u64) -> anyhow::Result<Setting
         alphabet_len: args.limit_alphabet,
         language,
         lowercase: args.lowercase,
-        strip_accents: match (args.strip_accents, args.keep_accents) {
-            (true, _) => Some(true),
-            (false, true) => Some(false),
-            (false, false) => None,
-        },
+        strip_accents: args.accents.map(|accents| accents == Accents::Strip),
         specials: args.specials.clone(),
         max_len: args.max_length,
     })
@@ -291,6 +291,15 @@ fn visible(text: &str) -> String {
     text.chars().map(escaped).collect()
 }
 
+/// The start of a word: without blanks between words, a word may be a page.
+fn shortened(word: &str) -> String {
+    const CHARS: usize = 40;
+    match word.char_indices().nth(CHARS) {
+        Some((end, _)) => visible(&word[..end]) + "…",
+        None => visible(word),
+    }
+}
+
 fn report(args: &ReportTokenizer) -> anyhow::Result<()> {
     set_threads(args.threads)?;
     let folders = || std::iter::once(&args.folder).chain(&args.others);
@@ -347,7 +356,7 @@ fn report(args: &ReportTokenizer) -> anyhow::Result<()> {
     for ((.., report), name) in all.iter().zip(&names) {
         let words: Vec<String> = report
             .longest()
-            .map(|(word, tokens)| format!("{} ({tokens})", visible(word)))
+            .map(|(word, tokens)| format!("{} ({tokens})", shortened(word)))
             .collect();
         writeln!(
             out,

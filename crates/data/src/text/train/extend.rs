@@ -8,7 +8,7 @@ use tokenizers::{Model as _, ModelWrapper, Tokenizer};
 
 use super::folder::Configs;
 use super::pairs::{self, Merge, Pieces, Until};
-use super::{Trained, tokenizers_from};
+use super::{Trained, shape, tokenizers_from};
 use crate::Error;
 use crate::text::folder;
 use crate::text::tokenizer::guard;
@@ -212,7 +212,7 @@ fn with_pieces(
             all.push(json!([spelling, score]));
         }
     } else {
-        model["vocab"] = super::ids(spellings);
+        model["vocab"] = shape::ids(spellings);
         if let Some(all) = model.get_mut("merges").and_then(Value::as_array_mut) {
             let spelled = |id: u32| &*spellings[id as usize];
             all.extend(

@@ -102,11 +102,9 @@ impl Language {
                     all.push(replace_all(&among_capitals, two));
                 }
                 for (cyrillic, latin) in SERBIAN {
-                    let mut capital: String = latin.to_uppercase();
-                    if latin.chars().count() > 1 {
-                        capital = latin.chars().take(1).flat_map(char::to_uppercase).collect();
-                        capital.extend(latin.chars().skip(1));
-                    }
+                    let mut letters = latin.chars();
+                    let first = letters.next().into_iter().flat_map(char::to_uppercase);
+                    let capital: String = first.chain(letters).collect();
                     all.push(replace(&cyrillic.to_uppercase(), &capital));
                     all.push(replace(cyrillic, latin));
                 }

@@ -14,7 +14,7 @@ use std::fmt;
 use std::path::Path;
 
 use rayon::prelude::*;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{
     NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer,
@@ -37,7 +37,7 @@ pub enum Model {
     WordPiece,
     /// Pairs of bytes are merged in the order they were learnt, as GPT-2 and RoBERTa have it. Spells every text.
     BytePairs,
-    /// The most probable pieces, as SentencePiece and ALBERT have it; a blank before a word belongs to it.
+    /// The most probable pieces, as `SentencePiece` and ALBERT have it; a blank before a word belongs to it.
     Unigram,
 }
 
@@ -110,6 +110,9 @@ impl Counts {
 
     /// Adds the counts of `other`, as if its texts had been seen `times` times.
     pub fn add(&mut self, other: Self, times: u64) {
+        if times == 0 {
+            return;
+        }
         self.texts = self.texts.saturating_add(other.texts.saturating_mul(times));
         for (word, count) in other.words {
             let sum = self.words.entry(word).or_default();
@@ -141,8 +144,8 @@ impl Trainer {
         check(&settings)?;
         let specials = shape::specials(&settings);
         let model = match settings.model {
-            Model::WordPiece => shape::word_pieces(ids(&specials), settings.model.unknown()),
-            Model::BytePairs => shape::byte_pairs(ids(&specials), &[]),
+            Model::WordPiece => shape::word_pieces(&specials, settings.model.unknown()),
+            Model::BytePairs => shape::byte_pairs(&specials, &[]),
             Model::Unigram => {
                 let pieces: Vec<_> = specials
                     .iter()
@@ -161,8 +164,8 @@ impl Trainer {
     /// merging its pieces in the new words gives, as long as a character or pair stands there `min_frequency` times.
     /// Tokens that it has keep their ids, and new ones get the next ids.
     ///
-    /// Pairs of bytes that are merged so are merged after all others, so a text without new tokens stays as it was. Word
-    /// pieces are found longest first, so a new one may take the place of shorter old ones.
+    /// Pairs of bytes learnt so are merged after all others: what was one token stays one. Word pieces are found longest
+    /// first, so a new one may take the place of shorter old ones.
     ///
     /// # Errors
     /// If the folder has no tokenizer, or one that cannot be extended.
@@ -361,13 +364,13 @@ fn train(
             let merges = pairs::learn(&mut pieces, words, prefix, until, tell);
             let spellings = pieces.spellings();
             if settings.model == Model::WordPiece {
-                shape::word_pieces(ids(spellings), settings.model.unknown())
+                shape::word_pieces(spellings, settings.model.unknown())
             } else {
                 let spelled = |id: u32| &*spellings[id as usize];
                 let merges = merges
                     .iter()
                     .map(|merge| [merge.pair.0, merge.pair.1].map(spelled));
-                shape::byte_pairs(ids(spellings), &merges.collect::<Vec<_>>())
+                shape::byte_pairs(spellings, &merges.collect::<Vec<_>>())
             }
         }
         Model::Unigram => {
@@ -422,16 +425,6 @@ fn alphabet(words: &HashMap<String, u64>, most: Option<usize>) -> Vec<char> {
     let mut letters: Vec<char> = letters.into_iter().map(|(letter, _)| letter).collect();
     letters.sort_unstable();
     letters
-}
-
-/// An object of `spellings` and their places; those that are empty are left out.
-fn ids<T: AsRef<str>>(spellings: &[T]) -> Value {
-    let used = spellings
-        .iter()
-        .enumerate()
-        .filter(|(_, spelling)| !spelling.as_ref().is_empty());
-    let entries = used.map(|(id, spelling)| (spelling.as_ref().to_owned(), json!(id)));
-    Value::Object(entries.collect::<Map<_, _>>())
 }
 
 fn parse(value: &Value) -> Result<tokenizers::Tokenizer, Error> {

@@ -192,9 +192,9 @@ mod tests {
             };
             let spelled = [pair.0, pair.1].map(|id| pieces.spellings()[id as usize].clone());
             let id = pieces.add(&spelled.concat());
-            words
-                .iter_mut()
-                .for_each(|(word, _)| replace(word, pair, id));
+            for (word, _) in &mut words {
+                replace(word, pair, id);
+            }
             merges.push(Merge { pair, id, count });
         }
         merges

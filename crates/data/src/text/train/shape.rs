@@ -80,17 +80,17 @@ pub const MAX_WORD_CHARS: usize = 100;
 pub const CONTINUES: &str = "##";
 
 /// The model with these pieces in the order of their ids.
-pub fn word_pieces(ids: Value, unknown: &str) -> Value {
+pub fn word_pieces<T: AsRef<str>>(pieces: &[T], unknown: &str) -> Value {
     json!({
         "type": "WordPiece",
         "unk_token": unknown,
         "continuing_subword_prefix": CONTINUES,
         "max_input_chars_per_word": MAX_WORD_CHARS,
-        "vocab": ids,
+        "vocab": ids(pieces),
     })
 }
 
-pub fn byte_pairs(ids: Value, merges: &[[&str; 2]]) -> Value {
+pub fn byte_pairs<T: AsRef<str>>(pieces: &[T], merges: &[[&str; 2]]) -> Value {
     json!({
         "type": "BPE",
         "dropout": null,
@@ -100,13 +100,20 @@ pub fn byte_pairs(ids: Value, merges: &[[&str; 2]]) -> Value {
         "fuse_unk": false,
         "byte_fallback": false,
         "ignore_merges": false,
-        "vocab": ids,
+        "vocab": ids(pieces),
         "merges": merges,
     })
 }
 
 pub fn unigram(pieces: &[(String, f64)], unknown: usize) -> Value {
     json!({ "type": "Unigram", "unk_id": unknown, "vocab": pieces, "byte_fallback": false })
+}
+
+/// An object of `pieces` and their places; those that are empty are left out.
+pub fn ids<T: AsRef<str>>(pieces: &[T]) -> Value {
+    let pieces = pieces.iter().map(|piece| piece.as_ref().to_owned());
+    let used = pieces.enumerate().filter(|(_, piece)| !piece.is_empty());
+    Value::Object(used.map(|(id, piece)| (piece, json!(id))).collect())
 }
 
 /// `tokenizer_config.json` and `special_tokens_map.json`.

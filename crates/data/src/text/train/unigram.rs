@@ -87,9 +87,9 @@ fn in_order(mut pieces: Vec<(String, f64)>, most: usize) -> Vec<(String, f64)> {
     });
     pieces.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     // As precise as SentencePiece writes them, and short enough that every reader makes the same number of them.
-    pieces
-        .iter_mut()
-        .for_each(|(_, score)| *score = (*score * 1e6).round() / 1e6);
+    for (_, score) in &mut pieces {
+        *score = (*score * 1e6).round() / 1e6;
+    }
     pieces
 }
 

@@ -2,7 +2,7 @@
 //!
 //! One file a metric. Each gives the numbers of a reference implementation, named in its file, on the same input; what
 //! differs stands there under `# Departures`. Sums over examples are kept apart from the score, so that examples can be
-//! drawn anew for [`bootstrap::interval`].
+//! drawn anew for [`bootstrap::intervals`].
 
 pub mod answer;
 pub mod bleu;

@@ -1,6 +1,7 @@
 use std::io::Write;
 use std::path::Path;
 
+use anyhow::Context;
 use cloze_data::text::Tokenizer;
 use cloze_runtime::cpu::Isa;
 use cloze_runtime::hub::is_name;
@@ -24,10 +25,6 @@ pub fn run(args: &Inspect) -> anyhow::Result<()> {
     let mut out = std::io::stdout();
     if folder.is_dir() && Folder::is_at(folder) {
         return encoder(&args.what, folder, args.parameters);
-    }
-    if !folder.exists() && !recipes::is_built_in(&args.what) && is_name(&args.what) {
-        let folder = hub::folder(folder, &args.by_name)?;
-        return encoder(&args.what, &folder, args.parameters);
     }
     let (model, items) = if folder.is_dir() {
         let config = Config::read(folder)?;
@@ -55,7 +52,13 @@ pub fn run(args: &Inspect) -> anyhow::Result<()> {
         }
         (config.model, config.items)
     } else {
-        let recipe = recipes::resolve(&args.what, &[])?;
+        let recipe = match recipes::resolve(&args.what, &[]) {
+            Err(error) if !folder.exists() && is_name(&args.what) => {
+                let folder = hub::folder(folder, &args.by_name).context(error)?;
+                return encoder(&args.what, &folder, args.parameters);
+            }
+            other => other?,
+        };
         if let Some(paper) = &recipe.paper {
             writeln!(out, "paper         {} ({})", paper.title, paper.venue)?;
         }
@@ -109,7 +112,7 @@ fn encoder(name: &str, folder: &Path, list: bool) -> anyhow::Result<()> {
             "tokenizer",
             tokenizer
                 .as_ref()
-                .map_or_else(ToString::to_string, vocabulary),
+                .map_or_else(|error| format!("none to read: {error}"), vocabulary),
         ),
         ("parameters", sizes(&checkpoint, &parameters)),
     ]);
@@ -149,7 +152,10 @@ fn encoder(name: &str, folder: &Path, list: bool) -> anyhow::Result<()> {
         ("memory", storages(encoder, &parameters)),
         (
             "next",
-            format!("cloze embed {name} TEXTS, cloze bench {name}"),
+            format!(
+                "cloze {} {name} TEXTS",
+                if judges { "predict" } else { "embed" }
+            ),
         ),
     ]);
     let mut out = std::io::stdout();

@@ -42,11 +42,6 @@ fn built_in(name: &str) -> Option<Source> {
     })
 }
 
-/// Whether a recipe has this name.
-pub fn is_built_in(name: &str) -> bool {
-    built_in(name).is_some()
-}
-
 /// The recipe of this name, or in this file, with `overrides` put over it.
 pub fn resolve(name: &str, overrides: &[String]) -> anyhow::Result<Recipe> {
     let source = match built_in(name) {

@@ -128,6 +128,8 @@ pub enum Place {
     Line(u64),
     /// A row, counted from 1.
     Row(u64),
+    /// A question, counted from 1.
+    Question(u64),
 }
 
 impl fmt::Display for Place {
@@ -135,6 +137,7 @@ impl fmt::Display for Place {
         match self {
             Place::Line(line) => write!(f, "line {line}"),
             Place::Row(row) => write!(f, "row {row}"),
+            Place::Question(question) => write!(f, "question {question}"),
         }
     }
 }

@@ -1,9 +1,10 @@
 //! Purchase logs, texts and other sequences into packed batches: sources, vocabularies, tokens, splits, masking, sampling.
 //!
 //! This room reads files and decides what a model sees. It never computes with tensors, prints, or reads the clock.
-//! Start at [`dataset::prepare`], which goes from files to a split data set, or at [`text::Tokenizer`], which goes from
-//! text to tokens.
+//! Start at [`dataset::prepare`], which goes from files to a split data set, at [`text::Tokenizer`], which goes from
+//! text to tokens, or at [`annotation`], which reads texts with labels and answers.
 
+pub mod annotation;
 pub mod batch;
 pub mod cases;
 pub mod dataset;

@@ -70,6 +70,16 @@ pub fn corpus(parser: Parser) -> Vec<Vec<u8>> {
             let new = r#"{"added_tokens_decoder": {"0": {"content": "[PAD]", "special": true}, "2": {"content": "[CLS]", "lstrip": false, "normalized": false, "rstrip": false, "single_word": false, "special": true}, "11": {"content": "teapot", "special": false}}, "model_max_length": 1e30, "truncation_side": "left", "tokenizer_class": "DistilBertTokenizerFast"}"#;
             return vec![old.into(), new.into()];
         }
+        Parser::Conll => vec![
+            "-DOCSTART- -X- O O\n\nEU NNP I-NP B-ORG\nrejects VBZ I-VP O\n\nPeter NNP I-NP B-PER\nBlackburn NNP I-NP I-PER\n",
+            "# text = a\ttea\r\n1\ta\tO\r\n2\tgreen tea\tS-X\r\n\t\r\n1\tt\u{e4}\tB-X\r\n2\tu\tE-X\r\n",
+            "a I-X\nb I-X\nc B-X\n\n\nd O",
+            "one\ntwo\n\nthree\n",
+        ],
+        Parser::Squad => vec![
+            r#"{"version":"1.1","data":[{"title":"T","paragraphs":[{"context":"A cup\u00e9 of t\u00e4a","qas":[{"id":"q1","question":"What would anybody who has had enough of coffee, wine and water for a day or two ask for in a house where the fire is lit, the rain is at the window, and a kettle stands on the table beside a plate of biscuits?","answers":[{"text":"cup\u00e9","answer_start":2},{"answer_start":"10","text":"t\u00e4a"}]}]}]}]}"#,
+            "\u{feff}{\"data\": [{\"paragraphs\": [{\"context\": \"tea\", \"qas\": [{\"id\": 7, \"question\": \"?\", \"answers\": [], \"is_impossible\": true}, {\"id\": 8.5, \"question\": \"\", \"is_impossible\": false, \"answers\": [{\"text\": \"tea\", \"answer_start\": 0}]}]}]}]}",
+        ],
         Parser::Parquet => return tables(["user", "item", "time"]),
         Parser::ItemsParquet => return vocabularies(),
     };

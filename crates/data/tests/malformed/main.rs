@@ -100,3 +100,13 @@ fn no_damaged_byte_pairs_panic() {
 fn no_damaged_tokenizer_settings_panic() {
     throw_damaged_files_at(Parser::TokenizerConfig);
 }
+
+#[test]
+fn no_damaged_sentence_panics() {
+    throw_damaged_files_at(Parser::Conll);
+}
+
+#[test]
+fn no_damaged_question_panics() {
+    throw_damaged_files_at(Parser::Squad);
+}

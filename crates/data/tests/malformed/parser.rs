@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use cloze_data::annotation::{Conll, Scheme, Squad};
 use cloze_data::records::{self, Input};
 use cloze_data::source::{self, BadRows, time};
 use cloze_data::text::{Limit, Long, Tokenizer};
@@ -39,13 +40,17 @@ pub enum Parser {
     BytePairs,
     /// Settings of tokenizers.
     TokenizerConfig,
+    /// Words with tags.
+    Conll,
+    /// Questions with answers.
+    Squad,
 }
 
 /// What stands between files that are damaged together.
 pub const CUT: &str = "\n====\n";
 
 /// All of them.
-pub const PARSERS: [Parser; 14] = [
+pub const PARSERS: [Parser; 16] = [
     Parser::Csv,
     Parser::Jsonl,
     Parser::Parquet,
@@ -60,6 +65,8 @@ pub const PARSERS: [Parser; 14] = [
     Parser::WordPieces,
     Parser::BytePairs,
     Parser::TokenizerConfig,
+    Parser::Conll,
+    Parser::Squad,
 ];
 
 impl Parser {
@@ -80,6 +87,8 @@ impl Parser {
             Parser::WordPieces => "word_pieces",
             Parser::BytePairs => "byte_pairs",
             Parser::TokenizerConfig => "tokenizer_config",
+            Parser::Conll => "conll",
+            Parser::Squad => "squad",
         }
     }
 
@@ -118,6 +127,8 @@ impl Parser {
                 let files = [("vocab.txt", words), ("tokenizer_config.json", bytes)];
                 return open_tokenizer(&files, folder);
             }
+            Parser::Conll => return read_sentences(bytes, folder),
+            Parser::Squad => return read_questions(bytes, folder),
             Parser::Times => {
                 return str::from_utf8(bytes).is_ok_and(|text| time::parse(text).is_some());
             }
@@ -247,6 +258,51 @@ fn read_texts(format: &records::Format, bytes: &[u8], folder: &Path) -> bool {
                 .all(|text| text.id.is_some() && text.texts.len() == 1)
         );
         Some(texts)
+    });
+    if strict.is_some() {
+        assert_eq!(strict, lenient, "without bad rows nothing is to be skipped");
+    }
+    strict.is_some()
+}
+
+fn read_sentences(bytes: &[u8], folder: &Path) -> bool {
+    let path = write(folder, "words.conll", bytes);
+    let [strict, lenient] = [BadRows::Fail, BadRows::Skip].map(|bad_rows| {
+        let conll = Conll {
+            bad_rows,
+            ..Conll::new(&path)
+        };
+        let mut reading = conll.read().ok()?;
+        let sentences: Vec<_> = reading.by_ref().collect::<Result<_, _>>().ok()?;
+        let report = reading.report();
+        assert_eq!(sentences.len() as u64, report.rows - report.skipped);
+        for sentence in &sentences {
+            assert!(!sentence.words.is_empty());
+            // Asserts that the stretches are in order and within the sentence.
+            Scheme::Bioes.tags(sentence.words.len(), &sentence.spans);
+        }
+        Some(sentences)
+    });
+    if strict.is_some() {
+        assert_eq!(strict, lenient, "without bad rows nothing is to be skipped");
+    }
+    strict.is_some()
+}
+
+fn read_questions(bytes: &[u8], folder: &Path) -> bool {
+    let path = write(folder, "squad.json", bytes);
+    let [strict, lenient] = [BadRows::Fail, BadRows::Skip].map(|bad_rows| {
+        let path = path.clone();
+        let (questions, report) = Squad { path, bad_rows }.read().ok()?;
+        assert_eq!(questions.len() as u64, report.rows - report.skipped);
+        for question in &questions {
+            for answer in &question.answers {
+                let chars = answer.chars.start as usize..answer.chars.end as usize;
+                let there = question.context.chars().skip(chars.start).take(chars.len());
+                assert!(there.eq(answer.text.chars()));
+            }
+        }
+        Some(questions)
     });
     if strict.is_some() {
         assert_eq!(strict, lenient, "without bad rows nothing is to be skipped");

@@ -61,7 +61,7 @@ fn main() -> ExitCode {
         // The reader of our output went away (`cloze recipes | head`): not our failure.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", told(&error));
             ExitCode::FAILURE
         }
     }
@@ -71,6 +71,19 @@ fn main() -> ExitCode {
 fn find(model: &mut PathBuf, by_name: &ByName) -> anyhow::Result<()> {
     *model = hub::folder(model, by_name)?;
     Ok(())
+}
+
+/// An error and its causes, save those that it tells itself.
+fn told(error: &anyhow::Error) -> String {
+    let mut told = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if told.is_empty() {
+            told = cause;
+        } else if !told.contains(&cause) {
+            told = format!("{told}: {cause}");
+        }
+    }
+    told
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -154,11 +154,11 @@ fn the_scheme_is_told_from_the_whole_file() {
 
 #[test]
 fn faults_of_a_conll_file_say_where_and_what_was_found() {
+    type Change<'a> = &'a dyn Fn(&mut Conll);
     let iob2 = |conll: &mut Conll| conll.scheme = Some(Scheme::Iob2);
     let iob1 = |conll: &mut Conll| conll.scheme = Some(Scheme::Iob1);
     let bioes = |conll: &mut Conll| conll.scheme = Some(Scheme::Bioes);
     let as_is = |_: &mut Conll| {};
-    type Change<'a> = &'a dyn Fn(&mut Conll);
     let cases: [(&str, Change, &str); 14] = [
         (
             "",
@@ -276,8 +276,7 @@ fn one(asked: &serde_json::Value) -> serde_json::Value {
 
 #[test]
 fn answers_stand_where_squad_says_in_characters() {
-    let two =
-        json!([{ "text": "für", "answer_start": 6 }, { "text": "\u{1f375}", "answer_start": "4" }]);
+    let two = json!([{ "text": "für", "answer_start": 6 }, { "text": " \u{1f375}\n", "answer_start": "4" }]);
     let found = squad(&one(&json!({ "id": 7, "question": "?", "answers": two })));
     assert_eq!(found.unwrap(), ["T 7 für|\u{1f375}"]);
     let none = one(
@@ -328,7 +327,7 @@ fn faults_of_a_squad_file_say_where_and_what_was_found() {
         ),
         (
             asked(json!([{ "text": "", "answer_start": 0 }])),
-            "of at least one character, found \"\"",
+            "expected an answer to question \"q\", found \"\"",
         ),
         (
             asked(json!([])),

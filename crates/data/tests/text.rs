@@ -544,6 +544,7 @@ fn fault(files: &[(&str, &str)]) -> String {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn faults_of_a_folder_say_where_and_what_to_do() {
     let bert = fs::read_to_string(golden("bert/vocab.txt")).unwrap();
     let json = fs::read_to_string(golden("json/tokenizer.json")).unwrap();

@@ -571,10 +571,12 @@ impl TextEncoder {
 fn read_dense(isa: Isa, home: &Path, dense: &Dense) -> Result<PackedLinear, Error> {
     let folder = home.join(&dense.folder);
     let files = ["model.safetensors", "pytorch_model.bin"].map(|name| folder.join(name));
-    let file = files
-        .iter()
-        .find(|file| file.is_file())
-        .unwrap_or(&files[0]);
+    let Some(file) = files.iter().find(|file| file.is_file()) else {
+        return Err(Error::Weights {
+            path: folder,
+            message: "expected model.safetensors or pytorch_model.bin, found neither".to_owned(),
+        });
+    };
     let weights = Weights::open(std::slice::from_ref(file))?;
     let shapes = weights.shapes();
     let mut wanted = vec![("linear.weight", vec![dense.outputs, dense.inputs])];

@@ -1,5 +1,5 @@
-//! Files of the shared tasks of CoNLL and what is written like them: a word a line, its columns apart by tabs or blanks, a
-//! blank line after each sentence.
+//! Files of the shared tasks of `CoNLL` and what is written like them: a word a line, its columns apart by tabs or
+//! blanks, a blank line after each sentence.
 
 use std::path::{Path, PathBuf};
 

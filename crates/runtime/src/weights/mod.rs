@@ -317,7 +317,7 @@ fn foreign(bytes: &[u8]) -> Option<&'static str> {
         ),
         (
             b"\x80",
-            "is a pickle that torch.save did not write; load it in Python and save its tensors as safetensors",
+            "is a pickle, but not as torch.save writes it unless told otherwise; load it in Python and save its tensors as safetensors",
         ),
     ];
     if bytes.is_empty() {

@@ -51,7 +51,6 @@ fn check(cases: &[(&str, Vec<u8>, &str)]) {
             found.contains(expected),
             "expected {expected:?}, found {found}"
         );
-        println!("{found}\n");
     }
 }
 
@@ -157,12 +156,12 @@ fn files_of_other_kinds_are_told_apart() {
         (
             "pytorch_model.bin",
             b"\x80\x04\x95\x00\x00".to_vec(),
-            "torch.save did not write",
+            "not as torch.save writes it",
         ),
         (
             "pytorch_model.bin",
             b"\x80\x02}q\x00.".to_vec(),
-            "torch.save did not write",
+            "not as torch.save writes it",
         ),
         ("pytorch_model.bin", tar, "before 0.2"),
     ]);

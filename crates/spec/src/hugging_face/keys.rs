@@ -92,7 +92,7 @@ pub(super) fn read(path: &Path) -> Result<Option<Value>, Error> {
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     match serde_json::from_slice(text) {
         Ok(value) => Ok(Some(value)),
-        Err(error) => Err(fail(error.to_string())),
+        Err(error) => Err(fail(format!("is no JSON: {error}"))),
     }
 }
 

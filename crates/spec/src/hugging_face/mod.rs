@@ -126,13 +126,18 @@ impl Folder {
     /// # Errors
     /// If a file is missing or is no JSON of its shape; of values that cannot stand or are not supported, all at once.
     pub fn read(path: &Path) -> Result<Self, Error> {
+        if !path.is_dir() {
+            let found = if path.exists() { "a file" } else { "nothing" };
+            return Err(Error::Config {
+                path: path.to_owned(),
+                message: format!("expected a model folder, found {found}"),
+            });
+        }
         let faults = RefCell::new(Faults::default());
         let modules = sentence::Modules::read(path, &faults)?;
-        let home = path.join(
-            modules
-                .as_ref()
-                .map_or(Path::new(""), |modules| modules.encoder.as_path()),
-        );
+        let inner = modules.as_ref().map(|modules| modules.encoder.as_path());
+        let inner = inner.filter(|inner| !inner.as_os_str().is_empty());
+        let home = inner.map_or_else(|| path.to_owned(), |inner| path.join(inner));
         let file = home.join(CONFIG);
         let Some(config) = keys::read_object(&file)? else {
             return Err(Error::Config {

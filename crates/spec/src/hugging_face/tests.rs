@@ -776,10 +776,16 @@ fn hostile_values_of_any_key_end_in_a_fault_that_names_a_key_or_in_a_sane_encode
 fn files_that_are_no_settings_end_in_errors_with_their_path() {
     let deep = "[".repeat(100_000);
     for (content, expected) in [
-        ("", "config.json: EOF"),
+        ("", "config.json: is no JSON: EOF"),
         ("[1]", "config.json: expected an object, found [1]"),
-        ("{\"hidden_size\": NaN}", "config.json: expected value"),
-        (deep.as_str(), "config.json: recursion limit exceeded"),
+        (
+            "{\"hidden_size\": NaN}",
+            "config.json: is no JSON: expected value",
+        ),
+        (
+            deep.as_str(),
+            "config.json: is no JSON: recursion limit exceeded",
+        ),
         (
             "{}",
             "config.json: model_type: expected the name of a family, found nothing",
@@ -788,7 +794,13 @@ fn files_that_are_no_settings_end_in_errors_with_their_path() {
         let fault = Scratch::new(&[("config.json", content), ("model.safetensors", "")]).fault();
         assert!(fault.contains(expected), "{expected}\nis not in\n{fault}");
     }
-    let fault = Scratch::new(&[("README.md", "")]).fault();
+    let scratch = Scratch::new(&[("README.md", "")]);
+    for (name, found) in [("README.md", "a file"), ("absent", "nothing")] {
+        let fault = Folder::read(&scratch.0.join(name)).unwrap_err().to_string();
+        let expected = format!("{name}: expected a model folder, found {found}");
+        assert!(fault.ends_with(&expected), "{fault}");
+    }
+    let fault = scratch.fault();
     assert!(fault.contains("config.json: expected the model's settings, found no such file"));
 }
 

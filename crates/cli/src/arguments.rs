@@ -270,8 +270,8 @@ Examples of pretrained encoders; what one predicts, its folder says:
   cloze predict squad --question \"Who wrote it?\" --context \"It was written by Ada Lovelace in 1843.\"
   cloze predict squad questions.jsonl --top 3 --no-answer -o answers.jsonl
 
-JSON Lines have a line for each text, with a list of fills, labels, entities, tokens or answers. Tables (.csv, .parquet) have
-a row for each of these, and in `row` which text it is of, from 0. A model with one label gives `score` alone.
+JSON Lines have a line for each text, with a list of fills, labels, entities, tokens or answers. Tables (.csv, .parquet) \
+have a row for each of these, and in `row` which text it is of, from 0. A model with one label gives `score` alone. \
 A text with several masks has `filled`, with the best token in each, beside the first token only.")]
 pub struct Predict {
     /// Model folder: of items, as `cloze train` writes it; or of a text encoder, as transformers and sentence-transformers do

@@ -140,6 +140,23 @@ fn texts_and_pairs_are_labelled_as_by_the_pipeline() {
     }
 }
 
+#[test]
+fn what_another_model_says_shows() {
+    let mut model = classifier("pipelines/labels-many");
+    model.activation = ScoreActivation::Softmax;
+    for case in cases::<TextCase>("pipelines/labels") {
+        if case.function.is_some() || case.pair.is_some() {
+            continue;
+        }
+        let found = one(&model, case.text.as_str().into(), CUT);
+        let far = found.iter().any(|label| {
+            let wanted = case.labels.iter().find(|(name, _)| *name == label.label);
+            (f64::from(label.score) - wanted.unwrap().1).abs() > 1000.0 * SCORE
+        });
+        assert!(far, "{:?}", case.text);
+    }
+}
+
 #[derive(Deserialize)]
 struct TokenCase {
     text: String,

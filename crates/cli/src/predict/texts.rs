@@ -80,37 +80,28 @@ pub fn run(args: &Predict) -> anyhow::Result<()> {
     }
 }
 
+// Options that not every task takes.
+const OF_MASKS: &[&str] = &["--candidates"];
+const OF_LABELS: &[&str] = &["--activation", "--raw-scores", "--pair", "--input-pair"];
+const OF_TOKENS: &[&str] = &["--aggregation"];
+const OF_ANSWERS: &[&str] = &[
+    "--no-answer",
+    "--max-answer-tokens",
+    "--pair",
+    "--input-pair",
+];
+
 /// Refuses options of other tasks.
 fn check(predictor: &Predictor, args: &Predict) -> anyhow::Result<()> {
-    let (does, own): (_, &[&str]) = match predictor {
-        Predictor::FillMask(_) => ("fills masks", &["--candidates"]),
-        Predictor::Classifier(_) => (
-            "labels texts",
-            &["--activation", "--raw-scores", "--pair", "--input-pair"],
-        ),
-        Predictor::TokenClassifier(_) => ("labels tokens", &["--aggregation"]),
-        Predictor::Answerer(_) => (
-            "answers questions",
-            &[
-                "--no-answer",
-                "--max-answer-tokens",
-                "--pair",
-                "--input-pair",
-            ],
-        ),
+    let (does, own) = match predictor {
+        Predictor::FillMask(_) => ("fills masks", OF_MASKS),
+        Predictor::Classifier(_) => ("labels texts", OF_LABELS),
+        Predictor::TokenClassifier(_) => ("labels tokens", OF_TOKENS),
+        Predictor::Answerer(_) => ("answers questions", OF_ANSWERS),
     };
-    let of_some = [
-        "--candidates",
-        "--activation",
-        "--raw-scores",
-        "--pair",
-        "--input-pair",
-        "--aggregation",
-        "--no-answer",
-        "--max-answer-tokens",
-    ];
+    let of_tasks = [OF_MASKS, OF_LABELS, OF_TOKENS, OF_ANSWERS].concat();
     let mut wrong = args.texts.given();
-    wrong.retain(|option| of_some.contains(option) && !own.contains(option));
+    wrong.retain(|option| of_tasks.contains(option) && !own.contains(option));
     if args.top.is_some() && matches!(predictor, Predictor::TokenClassifier(_)) {
         wrong.push("--top");
     }
@@ -232,10 +223,10 @@ impl<'a, T: Report> Work<'a, T> {
                 writeln!(out, "nothing found")?;
             }
         }
+        self.warn_of_cuts();
         if let Some(lacks) = self.task.lacks().filter(|_| self.empty > 0) {
             bail!("--input-text: the text has {lacks}");
         }
-        self.warn();
         Ok(())
     }
 
@@ -288,7 +279,13 @@ impl<'a, T: Report> Work<'a, T> {
         if let Some(report) = records.report() {
             source::warn_of_skipped(report);
         }
-        self.warn();
+        self.warn_of_cuts();
+        if let Some(lacks) = self.task.lacks().filter(|_| self.empty > 0) {
+            eprintln!(
+                "warning: {} of {} texts have {lacks}",
+                self.empty, self.count
+            );
+        }
         if let Some(path) = &self.args.output {
             eprintln!("{} texts, predictions in {}", self.count, path.display());
         }
@@ -365,8 +362,7 @@ impl<'a, T: Report> Work<'a, T> {
         fields
     }
 
-    /// Tells of texts that were cut or gave nothing.
-    fn warn(&self) {
+    fn warn_of_cuts(&self) {
         if self.cut > 0 {
             let most = self.task.model().max_len();
             let advice = match self.long {
@@ -376,12 +372,6 @@ impl<'a, T: Report> Work<'a, T> {
             eprintln!(
                 "warning: {} of {} texts were longer than {most} tokens and were cut{advice}",
                 self.cut, self.count
-            );
-        }
-        if let Some(lacks) = self.task.lacks().filter(|_| self.empty > 0) {
-            eprintln!(
-                "warning: {} of {} texts have {lacks}",
-                self.empty, self.count
             );
         }
     }

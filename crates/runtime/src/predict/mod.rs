@@ -73,16 +73,6 @@ impl Predictor {
             Task::Span => Self::Answerer(Answerer::new(model)),
         })
     }
-
-    /// Tokenizer and encoder.
-    pub fn model(&self) -> &TextModel {
-        match self {
-            Self::FillMask(task) => task.model(),
-            Self::Classifier(task) => task.model(),
-            Self::TokenClassifier(task) => task.model(),
-            Self::Answerer(task) => task.model(),
-        }
-    }
 }
 
 /// The way from texts to predictions, in steps, so that a caller can run windows of similar length together.

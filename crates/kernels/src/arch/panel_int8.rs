@@ -359,6 +359,7 @@ mod tests {
     use super::*;
 
     /// Every way to multiply of this machine, with its tile.
+    #[allow(unused_mut, reason = "only x86-64 has more than these")]
     fn ways() -> Vec<(Dot, usize, usize)> {
         let mut ways = vec![
             (Dot::new(2, plain::<8>), 4, 8),

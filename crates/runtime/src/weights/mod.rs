@@ -286,8 +286,9 @@ fn map(path: &Path) -> Result<Mapped, Error> {
         unsafe_code,
         reason = "mapping is how weights are read without copying"
     )]
-    // SAFETY: the map is only read. Should another program cut the file short meanwhile, the system ends this process, as it
-    // does for every program that maps files; what is read is checked, so changed bytes give other numbers and nothing worse.
+    // SAFETY: the map is only read, for as long as an engine uses a table in it. Should another program cut the file short
+    // meanwhile, the system ends this process, as it does for every program that maps files; what is read is checked, so changed
+    // bytes give other numbers and nothing worse.
     let map = unsafe { Mmap::map(&file) }.map_err(io)?;
     Ok(Mapped {
         path: path.to_owned(),

@@ -338,7 +338,7 @@ fn shards_count_the_rows_that_have_lists() {
     output.write(&columns).unwrap();
     drop(output);
     let output = Output::open(&target, fields, &job).unwrap();
-    assert_eq!(output.done_rows(), 2);
+    assert_eq!(output.done_records(), 2);
     let first = std::fs::read_to_string(folder.path().join("a/part-00000.csv")).unwrap();
     assert_eq!(first, "row,label,score\n0,a,0.5\n0,\"b, c\",\n");
 }

@@ -254,9 +254,9 @@ impl<'a, T: Report> Work<'a, T> {
             eprintln!("every text was done before; nothing to do");
             return Ok(());
         }
-        self.count = output.done_rows() as usize;
+        self.count = output.done_records() as usize;
         let mut window = length::Window::new(self.batch_tokens * WINDOW_BATCHES, WINDOW_TEXTS);
-        let mut records = input.read(output.done_rows());
+        let mut records = input.read(output.done_records());
         let mut read = self.count;
         for chunk in &mut records {
             let encode = |record: Record| {
@@ -367,7 +367,7 @@ impl<'a, T: Report> Work<'a, T> {
             let most = self.task.model().max_len();
             let advice = match self.long {
                 Long::Truncate(_) if self.has_windows => "; --long chunk goes through all of them",
-                Long::Truncate(_) | Long::Error | Long::Chunk { .. } => "",
+                Long::Truncate(_) | Long::TruncateStart(_) | Long::Error | Long::Chunk { .. } => "",
             };
             eprintln!(
                 "warning: {} of {} texts were longer than {most} tokens and were cut{advice}",

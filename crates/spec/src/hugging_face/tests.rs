@@ -409,7 +409,7 @@ fn labels_are_as_many_as_the_weights_have() {
     };
     // Three outputs, beside the default names of two.
     let two = serde_json::json!({"0": "LABEL_0", "1": "LABEL_1"});
-    let early = fixture("bert-v5")
+    let early = fixture("gte-5")
         .set("id2label", two)
         .set("num_labels", 3.into());
     let (names, problem) = labels(&early);
@@ -422,9 +422,13 @@ fn labels_are_as_many_as_the_weights_have() {
             .contains("classifier")
     );
     // One output is a number only if the settings say so.
-    let one = fixture("camembert-v5");
-    assert_eq!(labels(&one).1, Problem::Regression);
-    assert_eq!(labels(&one.without("problem_type")).1, Problem::MultiLabel);
+    let mut one = fixture("gte-5").set("id2label", serde_json::json!({"0": "LABEL_0"}));
+    one.tensors
+        .insert("classifier.weight".to_owned(), vec![1, 24]);
+    one.tensors.insert("classifier.bias".to_owned(), vec![1]);
+    assert_eq!(labels(&one).1, Problem::MultiLabel);
+    let number = one.set("problem_type", "regression".into());
+    assert_eq!(labels(&number).1, Problem::Regression);
 }
 
 #[test]

@@ -102,7 +102,7 @@ proptest! {
         let (by_token, by_place, by_kind) = (table(1, 11), table(2, 32), table(3, 2));
         let gain = numbers(4, width);
         // All signs, and exponents about zero, whichever of the two kinds it is: these end at infinity, which weights lack.
-        let halves: Vec<u16> = (0..11 * width as u32).map(|i| (i * 40_503 & 0xbfff) as u16).collect();
+        let halves: Vec<u16> = (0..11 * width as u32).map(|i| ((i * 40_503) & 0xbfff) as u16).collect();
         let tables = Embed {
             width,
             tokens: [Table::F32(&by_token), Table::Bf16(&halves), Table::F16(&halves)][kept],

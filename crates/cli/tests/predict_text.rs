@@ -271,7 +271,7 @@ fn options_of_other_models_are_one_error() {
         "{message}"
     );
     let message = run("absent", &["prompts.txt", "--top", "3"]);
-    assert!(message.contains("expected a model folder"), "{message}");
+    assert!(message.contains("absent: no such folder"), "{message}");
     let message = run("pipelines/labels", &["lines.txt", "--top", "0"]);
     assert!(message.contains("--top 0"), "{message}");
     let message = run("pipelines/labels", &["lines.txt", "-o", "labels.npy"]);

@@ -93,7 +93,10 @@ impl Hub {
             message,
         };
         if !is_name(name) {
-            return Err(fail("no such folder".to_owned()));
+            return Err(fail(
+                "no such folder; name a model folder, or a model of the hub as OWNER/NAME"
+                    .to_owned(),
+            ));
         }
         let fine = |part: &str| !part.is_empty() && !part.starts_with('.');
         if revision.contains('\\') || !revision.split('/').all(fine) {

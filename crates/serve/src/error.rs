@@ -37,7 +37,7 @@ pub enum Fault {
 pub struct ErrorBody {
     /// What was expected, what was found, what to do.
     error: String,
-    /// One of Empty, Validation, Tokenizer, Backend, Overloaded, Unhealthy, Timeout, NotFound.
+    /// One of `Empty`, `Validation`, `Tokenizer`, `Backend`, `Overloaded`, `Unhealthy`, `Timeout`, `NotFound`.
     error_type: &'static str,
 }
 

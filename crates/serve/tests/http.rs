@@ -1,5 +1,11 @@
 //! The routes over a small model, without a network; then over a real socket what only a socket shows.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::too_many_lines,
+    reason = "a test may stop, and a table of faults is long"
+)]
+
 use std::path::Path;
 use std::time::Duration;
 

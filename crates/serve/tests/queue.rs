@@ -1,5 +1,7 @@
 //! The line before the encoder, with an encoder that does as it is told.
 
+#![expect(clippy::unwrap_used, reason = "a test may stop")]
+
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -22,7 +24,7 @@ fn text(id: u32, len: usize) -> Encoding {
 }
 
 fn later() -> Instant {
-    Instant::now() + Duration::from_secs(60)
+    Instant::now() + Duration::from_mins(1)
 }
 
 /// Gives each text its first id and length.
@@ -123,7 +125,9 @@ fn a_short_request_passes_the_rest_of_a_long_one_and_no_other() {
     for _ in 0..8 {
         gate.open.send(()).unwrap();
     }
-    places.into_iter().for_each(|place| drop(values(place)));
+    for place in places {
+        values(place);
+    }
     let order: Vec<u32> = gate.batches.lock().unwrap().concat();
     // The first texts of later requests before the second of the long one; then in turns.
     assert_eq!(order, [1, 11, 21, 2, 12, 3, 4]);
@@ -144,7 +148,9 @@ fn batches_keep_to_their_tokens_and_longer_texts_come_alone() {
     for _ in 0..8 {
         gate.open.send(()).unwrap();
     }
-    places.into_iter().for_each(|place| drop(values(place)));
+    for place in places {
+        values(place);
+    }
     let batches = gate.batches.lock().unwrap().clone();
     assert_eq!(
         batches,
@@ -162,14 +168,18 @@ fn what_does_not_fit_is_refused_whole_and_at_once() {
     assert!(matches!(refused, Err(Lost::Overloaded { .. })));
     assert_eq!(queue.under_way(), 300);
     gate.open.send(()).unwrap();
-    large.into_iter().for_each(|place| drop(values(place)));
+    for place in large {
+        values(place);
+    }
     assert_eq!(queue.under_way(), 0);
     let places = queue
         .submit(vec![text(2, 50), text(3, 50)], Wanted::Pooled, later())
         .unwrap();
     gate.open.send(()).unwrap();
     gate.open.send(()).unwrap();
-    places.into_iter().for_each(|place| drop(values(place)));
+    for place in places {
+        values(place);
+    }
 }
 
 #[test]
@@ -241,7 +251,7 @@ fn a_panic_costs_its_batch_and_no_other() {
     assert_eq!(ask(13), Err(Lost::Panicked));
     assert_eq!(ask(14), Err(Lost::Refused("refused".to_owned())));
     assert_eq!(ask(15), Ok(()));
-    assert!(queue.is_healthy(Duration::from_secs(60)));
+    assert!(queue.is_healthy(Duration::from_mins(1)));
     assert_eq!(queue.under_way(), 0);
 }
 
@@ -254,7 +264,7 @@ fn a_stuck_batch_shows_and_a_closed_queue_answers_what_is_in_line() {
     gate.wait_for(1);
     std::thread::sleep(Duration::from_millis(5));
     assert!(!queue.is_healthy(Duration::from_millis(1)));
-    assert!(queue.is_healthy(Duration::from_secs(60)));
+    assert!(queue.is_healthy(Duration::from_mins(1)));
     for _ in 0..3 {
         gate.open.send(()).unwrap();
     }

@@ -202,6 +202,10 @@ Examples:
 
 References that say they are version 2, or have a question without an answer, are judged by the rules
 of SQuAD v2: saying nothing is right where there is no answer.")]
+#[expect(
+    clippy::struct_field_names,
+    reason = "fields are options, named as users write them"
+)]
 pub struct Answers {
     #[command(flatten)]
     pub common: Common,
@@ -231,6 +235,10 @@ Examples:
   cloze score generation output.txt --references reference.txt --against baseline.txt --metrics bleu
 
 A column of references may hold lists. Empty lines count: line 7 belongs to line 7 of the references.")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of its own"
+)]
 pub struct Generation {
     #[command(flatten)]
     pub common: Common,

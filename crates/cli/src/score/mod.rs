@@ -29,6 +29,9 @@ use arguments::{Common, Kind, Score};
 /// Draws of a comparison where the command line says nothing of them.
 const DRAWS: u64 = 1000;
 
+/// Metrics over the examples at some indices.
+type Values = dyn Fn(&[usize]) -> Vec<f64> + Sync;
+
 /// The predictions of one system, judged.
 struct Judged {
     /// What is counted, such as `examples`.
@@ -37,7 +40,7 @@ struct Judged {
     /// The metrics.
     names: Vec<String>,
     /// Their values over the examples at these indices; NaN where undefined.
-    values: Box<dyn Fn(&[usize]) -> Vec<f64> + Sync>,
+    values: Box<Values>,
     /// Whether each example is right, where that can be said.
     is_correct: Option<Vec<bool>>,
     tables: Vec<Table>,

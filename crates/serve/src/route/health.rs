@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use super::State;
 
 /// A batch takes a second or so; one that takes this long will not end.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn status(is_well: bool) -> StatusCode {
     if is_well {

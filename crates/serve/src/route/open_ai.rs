@@ -46,6 +46,7 @@ pub struct Embeddings {
 }
 
 #[derive(Serialize, ToSchema)]
+#[expect(clippy::struct_field_names, reason = "the API's names")]
 struct Embedding {
     object: &'static str,
     embedding: Vector,

@@ -410,7 +410,11 @@ fn check_room(settings: &Settings, specials: &[&str], needed: usize) -> Result<(
     )))
 }
 
-/// The characters of `words` in order, at most `most` of them: those seen most often, of equals the lower.
+/// Stands for the blank before a word, which is none of the texts' own characters.
+const BLANK: char = '▁';
+
+/// The characters of `words` in order, at most `most` of them: those seen most often, of equals the lower. [`BLANK`] is
+/// always one and not counted.
 fn alphabet(words: &HashMap<String, u64>, most: Option<usize>) -> Vec<char> {
     let mut counts: HashMap<char, u64> = HashMap::new();
     for (word, count) in words {
@@ -419,10 +423,12 @@ fn alphabet(words: &HashMap<String, u64>, most: Option<usize>) -> Vec<char> {
             *sum = sum.saturating_add(*count);
         }
     }
+    let blank = counts.remove(&BLANK).map(|_| BLANK);
     let mut letters: Vec<(char, u64)> = counts.into_iter().collect();
     letters.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     letters.truncate(most.unwrap_or(usize::MAX));
-    let mut letters: Vec<char> = letters.into_iter().map(|(letter, _)| letter).collect();
+    let letters = letters.into_iter().map(|(letter, _)| letter);
+    let mut letters: Vec<char> = blank.into_iter().chain(letters).collect();
     letters.sort_unstable();
     letters
 }

@@ -298,5 +298,5 @@ fn byte_level() -> Value {
 }
 
 fn metaspace() -> Value {
-    json!({ "type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true })
+    json!({ "type": "Metaspace", "replacement": super::BLANK, "prepend_scheme": "always", "split": true })
 }

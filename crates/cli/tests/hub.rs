@@ -402,7 +402,14 @@ fn what_cannot_be_had_is_told_with_what_to_do() {
             &[],
             &["not in the cache", "home/hub", "cannot be reached"],
         ),
-        (at, "./org/tiny", &[], &["./org/tiny: no such folder\n"]),
+        (
+            at,
+            "./org/tiny",
+            &[],
+            &[
+                "./org/tiny: no such folder; name a model folder, or a model of the hub as OWNER/NAME\n",
+            ],
+        ),
     ];
     for (endpoint, name, variables, parts) in cases {
         let message = home.refused(endpoint, name, variables);

@@ -350,6 +350,10 @@ fn what_is_wrong_is_said_with_its_place() {
             "other.csv",
             "label,prediction\ncat,cat\ncat,cat\ndog,dog\ncat,cat\n",
         ),
+        (
+            "third.csv",
+            "label,prediction\ncat,cat\ndog,cow\ndog,dog\ncat,cat\n",
+        ),
         ("own.txt", "cat\ncat\n"),
         ("gold.txt", "cat\ndog\ndog\n"),
         (
@@ -393,6 +397,10 @@ fn what_is_wrong_is_said_with_its_place() {
         (
             &["classification", "both.csv", "--against", "other.csv"],
             "other.csv: line 3, column \"label\": expected \"dog\" as in both.csv, found \"cat\"",
+        ),
+        (
+            &["classification", "both.csv", "--against", "third.csv"],
+            "third.csv: expected the classes that both.csv has, found others",
         ),
         (
             &["classification", "hole.jsonl"],

@@ -12,6 +12,8 @@
 //! Snover et al., A Study of Translation Edit Rate, AMTA 2006; the limits and the order of preference are those of the
 //! program tercom, as sacrebleu 2.6 has them.
 
+use std::collections::HashMap;
+
 use super::text;
 
 /// Longest run that is moved.
@@ -50,13 +52,19 @@ impl Ter {
     /// If there is no reference.
     pub fn of(hypothesis: &str, references: &[&str], settings: Settings) -> Self {
         assert!(!references.is_empty(), "there is a reference");
-        let hypothesis = settings.prepare(hypothesis);
-        let hypothesis: Vec<&str> = text::words(&hypothesis).collect();
+        let mut numbers = HashMap::new();
+        let mut numbered = |line: &str| -> Vec<u32> {
+            let words = text::words(line).map(|word| {
+                let next = numbers.len() as u32;
+                *numbers.entry(word.to_owned()).or_insert(next)
+            });
+            words.collect()
+        };
+        let hypothesis = numbered(&settings.prepare(hypothesis));
         let (mut fewest, mut length) = (u64::MAX, 0);
         for reference in references {
             // sacrebleu does it twice with references; the second time parts an `'s` that stood before punctuation.
-            let reference = settings.prepare(&settings.prepare(reference));
-            let reference: Vec<&str> = text::words(&reference).collect();
+            let reference = numbered(&settings.prepare(&settings.prepare(reference)));
             fewest = fewest.min(edits(&hypothesis, &reference));
             length += reference.len();
         }
@@ -107,7 +115,7 @@ impl Settings {
     }
 }
 
-fn edits(hypothesis: &[&str], reference: &[&str]) -> u64 {
+fn edits(hypothesis: &[u32], reference: &[u32]) -> u64 {
     if reference.is_empty() {
         return hypothesis.len() as u64;
     }
@@ -133,56 +141,77 @@ enum Edit {
     Insert,
 }
 
-/// Distances between beginnings of the two texts, within the beam.
-struct Table {
-    width: usize,
-    /// `[words + 1, reference + 1]`.
-    cells: Vec<(u64, Edit)>,
-}
+/// The distance between beginnings of the two texts, and its last edit.
+type Cell = (u64, Edit);
 
-impl Table {
-    fn of(words: &[&str], reference: &[&str]) -> Self {
-        let width = reference.len() + 1;
-        // Far from overflow, far above any distance.
-        let unknown = (u64::MAX / 2, Edit::Keep);
-        let mut cells = vec![unknown; (words.len() + 1) * width];
-        for (column, cell) in cells[..width].iter_mut().enumerate() {
-            *cell = (column as u64, Edit::Insert);
-        }
-        let slope = reference.len() as f64 / words.len().max(1) as f64;
-        // Of texts of very different lengths neighbouring rows might have no column in common.
-        let beam = if slope / 2.0 > BEAM as f64 {
-            (slope / 2.0).ceil() as usize + BEAM
+/// A distance that was not computed: far from overflow, far above any other.
+const UNKNOWN: Cell = (u64::MAX / 2, Edit::Keep);
+
+/// Gives the rows of the table of distances, one for each number of words from none up, within the beam.
+fn rows(words: &[u32], reference: &[u32], mut each: impl FnMut(&[Cell])) {
+    let width = reference.len() + 1;
+    let mut before: Vec<Cell> = (0..width as u64)
+        .map(|count| (count, Edit::Insert))
+        .collect();
+    let mut own = vec![UNKNOWN; width];
+    let slope = reference.len() as f64 / words.len().max(1) as f64;
+    // Of texts of very different lengths neighbouring rows might have no column in common.
+    let beam = if slope / 2.0 > BEAM as f64 {
+        (slope / 2.0).ceil() as usize + BEAM
+    } else {
+        BEAM
+    };
+    each(&before);
+    for row in 1..=words.len() {
+        own.fill(UNKNOWN);
+        let diagonal = (row as f64 * slope).floor() as usize;
+        let end = if row == words.len() {
+            width
         } else {
-            BEAM
+            width.min(diagonal + beam)
         };
-        for row in 1..=words.len() {
-            let diagonal = (row as f64 * slope).floor() as usize;
-            let end = if row == words.len() {
-                width
+        for column in diagonal.saturating_sub(beam)..end {
+            if column == 0 {
+                own[0] = (before[0].0 + 1, Edit::Delete);
+                continue;
+            }
+            let aligned = if words[row - 1] == reference[column - 1] {
+                (before[column - 1].0, Edit::Keep)
             } else {
-                width.min(diagonal + beam)
+                (before[column - 1].0 + 1, Edit::Replace)
             };
-            let (before, own) = cells[(row - 1) * width..(row + 1) * width].split_at_mut(width);
-            for column in diagonal.saturating_sub(beam)..end {
-                if column == 0 {
-                    own[0] = (before[0].0 + 1, Edit::Delete);
-                    continue;
-                }
-                let aligned = if words[row - 1] == reference[column - 1] {
-                    (before[column - 1].0, Edit::Keep)
-                } else {
-                    (before[column - 1].0 + 1, Edit::Replace)
-                };
-                let deleted = (before[column].0 + 1, Edit::Delete);
-                let inserted = (own[column - 1].0 + 1, Edit::Insert);
-                for edit in [aligned, deleted, inserted] {
-                    if edit.0 < own[column].0 {
-                        own[column] = edit;
-                    }
+            let deleted = (before[column].0 + 1, Edit::Delete);
+            let inserted = (own[column - 1].0 + 1, Edit::Insert);
+            for edit in [aligned, deleted, inserted] {
+                if edit.0 < own[column].0 {
+                    own[column] = edit;
                 }
             }
         }
+        each(&own);
+        std::mem::swap(&mut before, &mut own);
+    }
+}
+
+/// The fewest edits without moves.
+fn distance(words: &[u32], reference: &[u32]) -> u64 {
+    let mut last = 0;
+    rows(words, reference, |row| last = row[reference.len()].0);
+    last
+}
+
+/// The whole table.
+struct Table {
+    width: usize,
+    /// `[words + 1, reference + 1]`.
+    cells: Vec<Cell>,
+}
+
+impl Table {
+    fn of(words: &[u32], reference: &[u32]) -> Self {
+        let width = reference.len() + 1;
+        let mut cells = Vec::with_capacity((words.len() + 1) * width);
+        rows(words, reference, |row| cells.extend_from_slice(row));
         Self { width, cells }
     }
 
@@ -205,16 +234,16 @@ impl Table {
     }
 }
 
-struct Move<'a> {
+struct Move {
     /// Edits that it saves.
     gain: i64,
     length: usize,
     start: usize,
     target: usize,
-    words: Vec<&'a str>,
+    words: Vec<u32>,
 }
 
-impl Move<'_> {
+impl Move {
     /// The most saved, then the longest run, then the earliest, then moved to the earliest place.
     fn rank(&self) -> (i64, usize, std::cmp::Reverse<(usize, usize)>) {
         (
@@ -225,12 +254,7 @@ impl Move<'_> {
     }
 }
 
-fn best_move<'a>(
-    words: &[&'a str],
-    reference: &[&str],
-    table: &Table,
-    tried: &mut usize,
-) -> Option<Move<'a>> {
+fn best_move(words: &[u32], reference: &[u32], table: &Table, tried: &mut usize) -> Option<Move> {
     // For each word of the reference the place in the hypothesis at or, where it is missing, after which it stands: one
     // more than the index, so that 0 is before all.
     let (mut place, mut is_wrong, mut is_missed) = (Vec::new(), Vec::new(), Vec::new());
@@ -263,7 +287,7 @@ fn best_move<'a>(
                 continue;
             }
             let words = moved(words, start, length, target);
-            let gain = table.distance() as i64 - Table::of(&words, reference).distance() as i64;
+            let gain = table.distance() as i64 - distance(&words, reference) as i64;
             *tried += 1;
             let next = Move {
                 gain,
@@ -284,7 +308,7 @@ fn best_move<'a>(
 }
 
 /// Runs that both texts have: where in each, and how many words.
-fn common_runs(words: &[&str], reference: &[&str]) -> Vec<(usize, usize, usize)> {
+fn common_runs(words: &[u32], reference: &[u32]) -> Vec<(usize, usize, usize)> {
     let mut runs = Vec::new();
     for start in 0..words.len() {
         for at in 0..reference.len() {
@@ -301,7 +325,7 @@ fn common_runs(words: &[&str], reference: &[&str]) -> Vec<(usize, usize, usize)>
     runs
 }
 
-fn moved<'a>(words: &[&'a str], start: usize, length: usize, target: usize) -> Vec<&'a str> {
+fn moved(words: &[u32], start: usize, length: usize, target: usize) -> Vec<u32> {
     let run = &words[start..start + length];
     let mut rest = [&words[..start], &words[start + length..]].concat();
     // A place within the run means as many words behind its start.

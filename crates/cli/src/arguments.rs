@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use cloze_runtime::cpu::Options;
 
 /// Bidirectional encoders over any sequence: learn by filling blanks, evaluate, recommend.
 #[derive(Debug, Parser)]
@@ -123,7 +124,7 @@ pub enum Device {
 }
 
 impl Device {
-    fn place(self) -> cloze_train::Place {
+    pub fn place(self) -> cloze_train::Place {
         match self {
             Self::Cpu => cloze_train::Place::Cpu,
             #[cfg(feature = "cuda")]
@@ -712,14 +713,23 @@ pub enum WeightType {
 }
 
 impl CpuEngine {
-    /// Sets the number of threads for the whole process, and says how to run.
-    pub fn options(&self) -> anyhow::Result<cloze_runtime::cpu::Options> {
-        set_threads(self.threads)?;
-        Ok(cloze_runtime::cpu::Options {
-            storage: self.weights.storage(),
-            ..Default::default()
-        })
+    /// Starts the threads of the whole process, and says how to run.
+    pub fn options(&self) -> anyhow::Result<Options> {
+        engine_options(self.threads, self.weights)
     }
+}
+
+/// As [`CpuEngine::options`].
+pub fn engine_options(
+    threads: Option<NonZeroUsize>,
+    weights: WeightType,
+) -> anyhow::Result<Options> {
+    let pool = cloze_runtime::cpu::thread_pool(threads.map(NonZeroUsize::get));
+    pool.build_global().context("--threads")?;
+    Ok(Options {
+        storage: weights.storage(),
+        ..Options::default()
+    })
 }
 
 impl WeightType {

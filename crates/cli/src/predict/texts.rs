@@ -9,15 +9,17 @@ use cloze_data::records::{
 };
 use cloze_data::source::BadRows;
 use cloze_data::text::{Agreement, Encoding, Input as Text, Long, Shorten};
-use cloze_runtime::cpu::Options;
 use cloze_runtime::predict::Predictor;
 use cloze_spec::encoder;
 use cloze_spec::hugging_face::ScoreActivation;
+use cloze_train::Place;
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 
 use super::report::{Cell, Report, columns};
-use crate::arguments::{Activation, Aggregation, LongText, Predict, Texts, WeightType};
+use crate::arguments::{
+    Activation, Aggregation, LongText, Predict, Texts, WeightType, engine_options,
+};
 use crate::{source, table};
 
 /// Tokens that are put in order of length together, as many batches.
@@ -26,12 +28,13 @@ const WINDOW_BATCHES: usize = 16;
 const WINDOW_TEXTS: usize = 16_384;
 
 pub fn run(args: &Predict) -> anyhow::Result<()> {
-    args.compute.place()?;
     let texts = &args.texts;
-    let options = Options {
-        storage: texts.weights.unwrap_or(WeightType::F32).storage(),
-        ..Options::default()
-    };
+    ensure!(
+        args.compute.device.place() == Place::Cpu,
+        "--device: text encoders predict on the CPU; leave it out"
+    );
+    let weights = texts.weights.unwrap_or(WeightType::F32);
+    let options = engine_options(args.compute.threads, weights)?;
     let mut predictor = Predictor::open(&args.model, options)?;
     check(&predictor, args)?;
     match &mut predictor {

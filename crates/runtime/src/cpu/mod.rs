@@ -61,8 +61,7 @@ impl CpuEngine {
         let pool = options
             .threads
             .map(|threads| {
-                rayon::ThreadPoolBuilder::new()
-                    .num_threads(threads)
+                thread_pool(Some(threads))
                     .build()
                     .map_err(|e| Error::Threads(e.to_string()))
             })
@@ -91,6 +90,25 @@ impl CpuEngine {
         lock().push(arena);
         result
     }
+}
+
+/// A pool for engines: of so many threads, or of one a core.
+///
+/// With as many threads as there are cores for the process, each keeps to a core of its own. Left to themselves, two threads
+/// that wake for a single request may share a core while another idles, and take twice as long.
+pub fn thread_pool(threads: Option<usize>) -> rayon::ThreadPoolBuilder {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0));
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    let available = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    if cores.len() != available || threads.unwrap_or(available) != available {
+        return pool;
+    }
+    pool.start_handler(move |index| {
+        // Where the system refuses, the thread runs wherever it likes.
+        if let Some(&core) = cores.get(index) {
+            core_affinity::set_for_current(core);
+        }
+    })
 }
 
 impl Engine for CpuEngine {

@@ -560,9 +560,10 @@ Examples:
 
   curl 127.0.0.1:3000/embed -H 'content-type: application/json' -d '{\"inputs\": \"What is a cloze?\"}'
 
-Routes: /embed /embed_all /similarity /tokenize /decode /info /health /ready /ping /metrics, /v1/embeddings /v1/models,
-described in /api-doc/openapi.json. The first model answers where a request names none. A request may allow less time
-than the server does: `x-request-timeout: 500`, in milliseconds. SIGTERM and Ctrl-C answer what is under way first.
+Routes: /embed /embed_all /similarity /tokenize /decode /info /health /ready /ping /metrics,
+/v1/embeddings /v1/models, described in /api-doc/openapi.json. The first model answers where a request names none.
+A request may allow less time than the server does: `x-request-timeout: 500`, in milliseconds.
+SIGTERM and Ctrl-C answer what is under way first.
 A flag goes before its environment variable, and that before the default.")]
 pub struct Serve {
     /// Model folders, or models by name on the hub; each perhaps with a name for clients

@@ -1,3 +1,4 @@
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -175,6 +176,7 @@ fn log(args: &Serve) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&args.log).context("--log")?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     let result = if args.json_output {
         builder.json().try_init()

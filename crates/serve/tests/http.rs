@@ -95,6 +95,10 @@ async fn embeddings_have_the_bits_that_the_library_gives() {
     assert_eq!(found, expected(&TEXTS));
     let (_, alone) = post(&server, "/embed", &json!({"inputs": TEXTS[0]})).await;
     assert_eq!(floats(&alone[0]), found[0]);
+    for path in ["/", "/invocations"] {
+        let (_, by_root) = post(&server, path, &json!({"inputs": TEXTS[0]})).await;
+        assert_eq!(by_root, alone, "{path}");
+    }
 
     let body =
         json!({"input": TEXTS, "model": "anything", "encoding_format": "base64", "user": "me"});
@@ -169,6 +173,8 @@ async fn similarity_is_the_cosine() {
     let body = json!({"inputs": {"source_sentence": TEXTS[0], "sentences": [TEXTS[0], TEXTS[1]]}});
     let (_, found) = post(&server(), "/similarity", &body).await;
     let found = floats(&found);
+    let (_, by_root) = post(&server(), "/", &body).await;
+    assert_eq!(floats(&by_root), found);
     let vectors = expected(&TEXTS[..2]);
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
     let [a, b] = [&vectors[0][..], &vectors[1][..]];

@@ -1,8 +1,10 @@
 //! Products of 8-bit integers with a matrix that was packed into panels once: the bodies under [`crate::op::packed`].
 //!
-//! Both sides are symmetric, −127..127 times a scale: one for each output of the weights, one for each row of the input, made
-//! anew from its largest value. The sums are exact 32-bit integers (k up to 133,000), so that every instruction set has the same;
-//! only then come the scales, bias and activation, in floats.
+//! Weights are symmetric, −127..127 times a scale for each output. Rows of the input are made anew, 256 steps from their least
+//! to their largest value and zero among them, as what GELU leaves has hardly anything below zero: a row is
+//! `scale·(q + offset)`, q in −128..127, so that its product with a column is `scale·(Σ q·w + offset·Σ w)`. The sums are exact
+//! 32-bit integers (k up to 66,000), so that every instruction set has the same; only then come the scales, bias and activation,
+//! in floats.
 //!
 //! A step multiplies a word of the row, broadcast, with as much of each column and adds up the products. A word is 2 or 4 values,
 //! along k: a panel is `[k/word][NR][word]` bytes, a row `[k/word][word]` values of 16 or 8 bits, both filled up with zeros.
@@ -13,8 +15,8 @@
 //! | AVX2, AVX-512 BW       | 2    | `vpmaddwd`, `vpaddd`, on a panel widened to 16 bits on the way from L1 |
 //! | others                 | 2    | the compiler's choice                          |
 //!
-//! `vpdpbusd` takes one side without sign. So 128 is added to the row's values, and sums begin at −128·Σ of the column instead
-//! of zero; where they pass 32 bits on the way, they wrap and come back.
+//! `vpdpbusd` takes one side without sign: there 128 is added to q and taken from the offset. Where a sum passes 32 bits on the way,
+//! it wraps and comes back.
 //! `vpmaddubsw` takes bytes as they are, but its 16-bit sums of two products saturate unless one side gives up a bit; with the
 //! `vpmaddwd` it needs to widen them, it uses the multipliers exactly as long as this. So nothing is gained by the loss.
 //! A panel of 1536 is 24 KiB with AVX2, within L1: k is not cut.
@@ -23,19 +25,11 @@ use super::panel::{Finish, close};
 use super::{Vector, dispatch};
 use crate::Isa;
 
-/// `sums[rows][NR] = start + a·b` over `words` of k: rows of `a` are `words` apart, `b` is a panel, `start` one number per column.
+/// `sums[rows][NR] = a·b` over `words` of k: rows of `a` are `words` apart, `b` is a panel.
 ///
 /// # Safety
-/// `a` must be valid for `rows ≤ MR` rows of `words`, `b` for a panel, `start` for a row of the tile, `sums` for the tile; the
-/// machine must have the instruction set that [`Dot::best`] was asked for.
-type Tile = unsafe fn(
-    rows: usize,
-    words: usize,
-    a: *const i32,
-    b: *const i8,
-    start: *const i32,
-    sums: *mut i32,
-);
+/// `a` must be valid for `rows ≤ MR` rows of `words`, `b` for a panel, `sums` for the tile; the machine must have the instruction set that [`Dot::best`] was asked for.
+type Tile = unsafe fn(rows: usize, words: usize, a: *const i32, b: *const i8, sums: *mut i32);
 
 /// How bytes are multiplied.
 #[derive(Clone, Copy)]
@@ -67,20 +61,21 @@ impl Dot {
         Self { tile, word }
     }
 
-    /// What is added to the input's values.
-    pub(crate) fn shift(self) -> i32 {
-        if self.word == 4 { 128 } else { 0 }
-    }
-
-    /// [`quantise`] or [`quantise_shifted`], as the words have it; `words` is filled up to `k.div_ceil(word)`.
+    /// A row of the input in words, which are filled up to `k.div_ceil(word)`: its scale and offset.
     ///
     /// # Safety
     /// `x` must be valid for `k` floats, `words` for as many as they fill; the machine must have `isa`.
-    pub(crate) unsafe fn quantise(self, isa: Isa, k: usize, x: *const f32, words: *mut i32) -> f32 {
+    pub(crate) unsafe fn quantise(
+        self,
+        isa: Isa,
+        k: usize,
+        x: *const f32,
+        words: *mut i32,
+    ) -> (f32, i32) {
         if self.word == 4 {
-            quantise_shifted(isa, k, x, words.cast())
+            quantise_bytes(isa, k, x, words.cast())
         } else {
-            quantise(isa, k, x, words.cast())
+            quantise_pairs(isa, k, x, words.cast())
         }
     }
 }
@@ -101,11 +96,10 @@ unsafe fn plain<const NR: usize>(
     words: usize,
     a: *const i32,
     b: *const i8,
-    start: *const i32,
     sums: *mut i32,
 ) {
     for i in 0..rows {
-        let mut total = start.cast::<[i32; NR]>().read_unaligned();
+        let mut total = [0; NR];
         for p in 0..words {
             let a = a.add(i * words + p).cast::<i16>();
             let (first, second) = (i32::from(*a), i32::from(*a.add(1)));
@@ -132,20 +126,19 @@ mod x86 {
     macro_rules! tile {
         (
             $(#[$meta:meta])* $name:ident, $features:literal, $vector:ty, $lanes:literal, [$($count:literal)*], $most:literal,
-            load $load:ident, store $store:ident, splat $splat:ident, $bytes:literal, $column:expr, $dot:expr
+            zero $zero:ident, store $store:ident, splat $splat:ident, $bytes:literal, $column:expr, $dot:expr
         ) => {
             $(#[$meta])*
             #[target_feature(enable = $features)]
             pub(super) unsafe fn $name(
-                rows: usize, words: usize, a: *const i32, b: *const i8, start: *const i32, sums: *mut i32,
+                rows: usize, words: usize, a: *const i32, b: *const i8, sums: *mut i32,
             ) {
                 #[inline]
                 #[target_feature(enable = $features)]
                 unsafe fn body<const R: usize>(
-                    words: usize, a: *const i32, b: *const i8, start: *const i32, sums: *mut i32,
+                    words: usize, a: *const i32, b: *const i8, sums: *mut i32,
                 ) {
-                    let start = [$load(start.cast()), $load(start.add($lanes).cast())];
-                    let mut tile = [start; R];
+                    let mut tile = [[$zero(); 2]; R];
                     for p in 0..words {
                         let b = b.add(p * 2 * $bytes);
                         let columns = [$column(b), $column(b.add($bytes))];
@@ -162,51 +155,52 @@ mod x86 {
                         }
                     }
                 }
-                by_rows!(rows, body, [$($count)*], $most, (words, a, b, start, sums));
+                by_rows!(rows, body, [$($count)*], $most, (words, a, b, sums));
             }
         };
     }
 
     tile! {
         avx2, "avx2", __m256i, 8, [1 2 3 4 5], 6,
-        load _mm256_loadu_si256, store _mm256_storeu_si256, splat _mm256_set1_epi32,
+        zero _mm256_setzero_si256, store _mm256_storeu_si256, splat _mm256_set1_epi32,
         16, |b: *const i8| _mm256_cvtepi8_epi16(_mm_loadu_si128(b.cast())),
         |sum, x, column| _mm256_add_epi32(sum, _mm256_madd_epi16(x, column))
     }
     tile! {
         avx_vnni, "avx2,avxvnni", __m256i, 8, [1 2 3 4 5], 6,
-        load _mm256_loadu_si256, store _mm256_storeu_si256, splat _mm256_set1_epi32,
+        zero _mm256_setzero_si256, store _mm256_storeu_si256, splat _mm256_set1_epi32,
         32, |b: *const i8| _mm256_loadu_si256(b.cast()),
         |sum, x, column| _mm256_dpbusd_avx_epi32(sum, x, column)
     }
     tile! {
         avx512, "avx512f,avx512bw", __m512i, 16, [1 2 3 4 5 6 7 8 9 10 11], 12,
-        load _mm512_loadu_si512, store _mm512_storeu_si512, splat _mm512_set1_epi32,
+        zero _mm512_setzero_si512, store _mm512_storeu_si512, splat _mm512_set1_epi32,
         32, |b: *const i8| _mm512_cvtepi8_epi16(_mm256_loadu_si256(b.cast())),
         |sum, x, column| _mm512_add_epi32(sum, _mm512_madd_epi16(x, column))
     }
     tile! {
         avx512_vnni, "avx512f,avx512bw,avx512vnni", __m512i, 16, [1 2 3 4 5 6 7 8 9 10 11], 12,
-        load _mm512_loadu_si512, store _mm512_storeu_si512, splat _mm512_set1_epi32,
+        zero _mm512_setzero_si512, store _mm512_storeu_si512, splat _mm512_set1_epi32,
         64, |b: *const i8| _mm512_loadu_si512(b.cast()),
         |sum, x, column| _mm512_dpbusd_epi32(sum, x, column)
     }
 }
 
-/// Panels of bytes, and what each column's sums begin at and are scaled by: whole panels, as they are packed.
+/// Panels of bytes, and the total and scale of each column: whole panels, as they are packed.
 #[derive(Clone, Copy)]
 pub(crate) struct Bytes {
     pub panels: *const i8,
-    pub starts: *const i32,
+    pub totals: *const i32,
     pub scales: *const f32,
     pub dot: Dot,
 }
 
-/// Rows of words, and the scale of each row.
+/// Rows of words, and the scale and offset of each row.
 #[derive(Clone, Copy)]
 pub(crate) struct Quantised {
     pub words: *const i32,
     pub scales: *const f32,
+    pub offsets: *const i32,
 }
 
 /// Floats of scratch that [`rows`] needs for tiles of `height` by `width`.
@@ -262,14 +256,17 @@ unsafe fn sweep<V: Vector, const MR: usize, const NV: usize>(
             for half in 0..halves {
                 let panel = index * halves + half;
                 let bytes = b.panels.add(panel * width * words * b.dot.word);
-                let start = b.starts.add(panel * width);
-                (b.dot.tile)(rows, words, from, bytes, start, ints.cast());
+                (b.dot.tile)(rows, words, from, bytes, ints.cast());
                 let scales = b.scales.add(panel * width);
+                let totals = b.totals.add(panel * width).cast::<f32>();
                 for i in 0..rows {
                     let scale = V::splat(*a.scales.add(row + i));
+                    let offset = V::splat_int((*a.offsets.add(row + i)).cast_unsigned());
                     for j in (0..width).step_by(V::LANES) {
                         let at = i * width + j;
-                        let sum = V::from_int(V::to_bits(V::load(ints.add(at))));
+                        let total = V::to_bits(V::load(totals.add(j)));
+                        let sum = V::to_bits(V::load(ints.add(at)));
+                        let sum = V::from_int(V::add_int(sum, V::mul_int(total, offset)));
                         sum.mul(V::load(scales.add(j)))
                             .mul(scale)
                             .store(sums.add(half * whole + at));
@@ -291,66 +288,109 @@ unsafe fn sweep<V: Vector, const MR: usize, const NV: usize>(
 }
 
 dispatch! {
-    /// `k` floats as 16-bit values of −127..127, a zero more if `k` is odd; returns the scale. A row that is not finite has a
-    /// scale that is not a number.
+    /// A row of the input as 16-bit values of −128..127, a zero more if `k` is odd: its scale and offset. A row that is not
+    /// finite has a scale that is not a number.
     ///
     /// # Safety
     /// `x` must be valid for `k` floats, `values` for `k` and one more if that is odd; the machine must have `isa`.
-    pub(crate) unsafe fn quantise(k: usize, x: *const f32, values: *mut i16) -> f32 = quantise_body;
+    unsafe fn quantise_pairs(k: usize, x: *const f32, values: *mut i16) -> (f32, i32) = quantise_pairs_body;
 }
 
 dispatch! {
-    /// As [`quantise`], with 128 added to the values and to a multiple of four of them.
+    /// As [`quantise_pairs`], with 128 added to the values and to a multiple of four of them.
     ///
     /// # Safety
     /// `x` must be valid for `k` floats, `values` for the next multiple of four; the machine must have `isa`.
-    unsafe fn quantise_shifted(k: usize, x: *const f32, values: *mut u8) -> f32 = quantise_shifted_body;
+    unsafe fn quantise_bytes(k: usize, x: *const f32, values: *mut u8) -> (f32, i32) = quantise_bytes_body;
 }
 
 #[inline(always)]
-unsafe fn quantise_body<V: Vector>(k: usize, x: *const f32, values: *mut i16) -> f32 {
+unsafe fn quantise_pairs_body<V: Vector>(k: usize, x: *const f32, values: *mut i16) -> (f32, i32) {
     let values = std::slice::from_raw_parts_mut(values, k.next_multiple_of(2));
-    round::<V, _>(std::slice::from_raw_parts(x, k), values, |value| {
-        value as i16
-    })
+    let (scale, zero) = spread::<V, _>(std::slice::from_raw_parts(x, k), values, |step| {
+        (step - 128) as i16
+    });
+    (scale, 128 - zero)
 }
 
 #[inline(always)]
-unsafe fn quantise_shifted_body<V: Vector>(k: usize, x: *const f32, values: *mut u8) -> f32 {
+unsafe fn quantise_bytes_body<V: Vector>(k: usize, x: *const f32, values: *mut u8) -> (f32, i32) {
     let values = std::slice::from_raw_parts_mut(values, k.next_multiple_of(4));
-    round::<V, _>(std::slice::from_raw_parts(x, k), values, |value| {
-        value.wrapping_add(128) as u8
-    })
+    let (scale, zero) = spread::<V, _>(std::slice::from_raw_parts(x, k), values, |step| step as u8);
+    (scale, -zero)
 }
 
 /// Adding it leaves a number's nearest integer, ties to even, in the low bits.
 const ROUND: f32 = 12_582_912.0;
 
+/// The nearest integer of a number of fewer than 22 bits, ties to even.
+#[inline(always)]
+fn nearest(x: f32) -> i32 {
+    ((x + ROUND).to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32)
+}
+
+/// Below such a range, its inverse would overflow; what has it is zero.
+const NOTHING: f32 = 1e-35;
+
+/// A row in steps of 0..255, filled up with zeros: its scale, and which step is zero.
 #[expect(
     clippy::extra_unused_type_parameters,
     reason = "compiled for every set like the others, but the compiler makes the vectors: the trait has no narrow lanes"
 )]
 #[inline(always)]
-fn round<V: Vector, T: Copy>(x: &[f32], values: &mut [T], narrow: impl Fn(i32) -> T) -> f32 {
+fn spread<V: Vector, T: Copy>(
+    x: &[f32],
+    values: &mut [T],
+    narrow: impl Fn(i32) -> T,
+) -> (f32, i32) {
+    // Floats are ordered as these integers are, infinities and NaN outside of all others; the map is its own inverse.
+    let place = |bits: i32| bits ^ ((bits >> 31) & 0x7fff_ffff);
+    let (mut least, mut largest) = (0, 0);
+    for x in x {
+        let place = place(x.to_bits() as i32);
+        least = least.min(place);
+        largest = largest.max(place);
+    }
+    let [least, largest] = [least, largest].map(|end| f32::from_bits(place(end) as u32));
+    // Divided first: the range of finite numbers may not be finite.
+    let scale = largest / 255.0 - least / 255.0;
+    let (inverse, scale) = if scale < NOTHING {
+        (0.0, 0.0)
+    } else if least.is_finite() && largest.is_finite() {
+        (1.0 / scale, scale)
+    } else {
+        (0.0, f32::NAN)
+    };
+    let zero = nearest(-least * inverse);
+    let (whole, rest) = values.split_at_mut(x.len());
+    for (value, x) in whole.iter_mut().zip(x) {
+        // Where both ends are rounded up, the range is a step too long.
+        *value = narrow((nearest(x * inverse) + zero).min(255));
+    }
+    // Where a row ends, weights are zero.
+    rest.fill(narrow(0));
+    (scale, zero)
+}
+
+/// A row of weights as values of −127..127: its scale. A row that is not finite has a scale that is not a number.
+///
+/// # Panics
+/// If there are other than as many values.
+pub(crate) fn quantise_weights(row: &[f32], values: &mut [i8]) -> f32 {
+    assert_eq!(row.len(), values.len(), "a value for each weight");
     // Sizes of floats are ordered as their bits are, infinity and NaN above all others.
-    let largest = x
-        .iter()
-        .fold(0, |largest, x| largest.max(x.to_bits() & 0x7fff_ffff));
-    let largest = f32::from_bits(largest);
-    // Below this, 127 / largest would overflow; such a row is zero.
-    let (inverse, scale) = if largest < 1e-35 {
+    let sizes = row.iter().map(|x| x.to_bits() & 0x7fff_ffff);
+    let largest = f32::from_bits(sizes.fold(0, u32::max));
+    let (inverse, scale) = if largest < NOTHING {
         (0.0, 0.0)
     } else if largest.is_finite() {
         (127.0 / largest, largest / 127.0)
     } else {
         (0.0, f32::NAN)
     };
-    let (whole, rest) = values.split_at_mut(x.len());
-    for (value, x) in whole.iter_mut().zip(x) {
-        let bits = (x * inverse + ROUND).to_bits() as i32;
-        *value = narrow(bits.wrapping_sub(ROUND.to_bits() as i32));
+    for (value, x) in values.iter_mut().zip(row) {
+        *value = nearest(x * inverse) as i8;
     }
-    rest.fill(narrow(0));
     scale
 }
 
@@ -391,15 +431,15 @@ mod tests {
                 // The largest values of either sign, then a mixture.
                 for step in [0, 254, 37] {
                     let value = |i: usize, sign: i32| sign * ((i * step) as i32 % 255 - 127);
-                    let a: Vec<i32> = (0..height * k).map(|i| value(i, 1)).collect();
+                    let shift = if dot.word == 4 { 128 } else { 0 };
+                    let a: Vec<i32> = (0..height * k).map(|i| value(i, 1) + shift).collect();
                     let b: Vec<i32> = (0..width * k).map(|i| value(i * 3, -1)).collect();
                     let mut row_words = vec![0_i32; height * words];
                     let mut panel = vec![0_i8; width * words * dot.word];
-                    let mut start = vec![0_i32; width];
                     for p in 0..words * dot.word {
                         let (word, part) = (p / dot.word, p % dot.word);
                         for i in 0..height {
-                            let value = if p < k { a[i * k + p] } else { 0 } + dot.shift();
+                            let value = if p < k { a[i * k + p] } else { 0 };
                             let bits = if dot.word == 4 {
                                 i32::from(value as u8) << (8 * part)
                             } else {
@@ -410,22 +450,14 @@ mod tests {
                         for j in 0..width {
                             let value = if p < k { b[j * k + p] } else { 0 };
                             panel[(word * width + j) * dot.word + part] = value as i8;
-                            start[j] -= dot.shift() * value;
                         }
                     }
                     for rows in 1..=height {
                         let mut sums = vec![i32::MIN; rows * width];
                         // SAFETY: the machine has the instruction set, and every slice is as long as it has to be.
                         unsafe {
-                            let (b, start) = (panel.as_ptr(), start.as_ptr());
-                            (dot.tile)(
-                                rows,
-                                words,
-                                row_words.as_ptr(),
-                                b,
-                                start,
-                                sums.as_mut_ptr(),
-                            );
+                            let b = panel.as_ptr();
+                            (dot.tile)(rows, words, row_words.as_ptr(), b, sums.as_mut_ptr());
                         }
                         for (at, &sum) in sums.iter().enumerate() {
                             let (i, j) = (at / width, at % width);

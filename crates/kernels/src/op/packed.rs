@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use crate::Isa;
 use crate::arch::gemm::{self, View};
 use crate::arch::panel::{self, Finish, Weights};
-use crate::arch::panel_int8::{self, Bytes, Dot, Quantised, quantise};
+use crate::arch::panel_int8::{self, Bytes, Dot, Quantised, quantise_weights};
 use crate::arch::require;
 use crate::scratch::{Aligned, Scratch, Shared};
 
@@ -87,7 +87,7 @@ enum Panels {
         /// Bytes, four to a float.
         bytes: Aligned,
         /// What each output's sums begin at.
-        starts: Vec<i32>,
+        totals: Vec<i32>,
         scales: Vec<f32>,
         dot: Dot,
     },
@@ -199,10 +199,10 @@ impl PackedLinear {
             Panels::Half { bits, .. } => 2 * bits.len(),
             Panels::Int8 {
                 bytes,
-                starts,
+                totals,
                 scales,
                 ..
-            } => 4 * (bytes.len() + starts.len() + scales.len()),
+            } => 4 * (bytes.len() + totals.len() + scales.len()),
         };
         weights + 4 * self.bias.len()
     }
@@ -322,7 +322,7 @@ impl PackedLinear {
             }
             Panels::Int8 {
                 bytes,
-                starts,
+                totals,
                 scales,
                 dot,
             } => {
@@ -333,7 +333,7 @@ impl PackedLinear {
                 let panels = bytes.as_ptr().cast::<i8>();
                 let weights = Bytes {
                     panels: panels.wrapping_add(first * words * dot.word),
-                    starts: starts[first..].as_ptr(),
+                    totals: totals[first..].as_ptr(),
                     scales: scales[first..].as_ptr(),
                     dot: *dot,
                 };
@@ -376,7 +376,7 @@ enum Input<'a> {
 
 /// The whole input in 8 bits.
 struct Rows {
-    /// Words of every row, see `arch/panel_int8.rs`, then the scale of each row.
+    /// Words of every row, see `arch/panel_int8.rs`, then the scale of each row, then the offset of each.
     all: Scratch,
     words: usize,
     count: usize,
@@ -385,15 +385,17 @@ struct Rows {
 impl Rows {
     fn new(isa: Isa, dot: Dot, x: &[f32], inputs: usize, cut: &Cut) -> Self {
         let (words, rows) = (inputs.div_ceil(dot.word), x.len() / inputs);
-        let mut all = Scratch::take(rows * (words + 1));
+        let mut all = Scratch::take(rows * (words + 2));
         let shared = Shared::new(&mut all);
         each(cut.serial, cut.row_tasks, |task| {
             for row in cut.rows(task, rows) {
                 let x = &x[row * inputs..(row + 1) * inputs];
-                // SAFETY: there is a place for every row and its scale, and no other task has these.
+                // SAFETY: there is a place for every row, its scale and its offset, and no other task has these.
                 unsafe {
                     let place = shared.at(row * words).cast();
-                    *shared.at(rows * words + row) = dot.quantise(isa, inputs, x.as_ptr(), place);
+                    let (scale, offset) = dot.quantise(isa, inputs, x.as_ptr(), place);
+                    *shared.at(rows * words + row) = scale;
+                    *shared.at(rows * (words + 1) + row).cast::<i32>() = offset;
                 }
             }
         });
@@ -409,6 +411,9 @@ impl Rows {
         Quantised {
             words: self.all[row * self.words..].as_ptr().cast(),
             scales: self.all[self.count * self.words + row..].as_ptr(),
+            offsets: self.all[self.count * (self.words + 1) + row..]
+                .as_ptr()
+                .cast(),
         }
     }
 }
@@ -426,34 +431,31 @@ fn quantised(
     // `width` is a multiple of two.
     let floats = width * words * dot.word / 4;
     let mut bytes = Aligned::zeros(count * floats);
-    let mut starts = vec![0_i32; count * width];
+    let mut totals = vec![0_i32; count * width];
     let mut scales = vec![0.0; count * width];
     bytes
         .par_chunks_exact_mut(floats)
-        .zip(starts.par_chunks_exact_mut(width))
+        .zip(totals.par_chunks_exact_mut(width))
         .zip(scales.par_chunks_exact_mut(width))
         .enumerate()
-        .for_each(|(index, ((panel, starts), scales))| {
+        .for_each(|(index, ((panel, totals), scales))| {
             let (first, filled) = place(index);
-            let mut values = vec![0_i16; inputs.next_multiple_of(2)];
+            let mut values = vec![0_i8; inputs];
             let panel = panel.as_mut_ptr().cast::<i8>();
             for column in 0..filled {
                 let row = &weight[(first + column) * inputs..][..inputs];
-                // SAFETY: `values` has room for the row, and every place is inside the panel.
-                unsafe {
-                    scales[column] = quantise(isa, inputs, row.as_ptr(), values.as_mut_ptr());
-                    for (at, &value) in values[..inputs].iter().enumerate() {
-                        let (word, part) = (at / dot.word, at % dot.word);
-                        *panel.add((word * width + column) * dot.word + part) = value as i8;
-                        let shift = dot.shift() * i32::from(value);
-                        starts[column] = starts[column].wrapping_sub(shift);
-                    }
+                scales[column] = quantise_weights(row, &mut values);
+                for (at, &value) in values.iter().enumerate() {
+                    let (word, part) = (at / dot.word, at % dot.word);
+                    // SAFETY: every place is inside the panel.
+                    unsafe { *panel.add((word * width + column) * dot.word + part) = value };
                 }
+                totals[column] = values.iter().copied().map(i32::from).sum();
             }
         });
     Panels::Int8 {
         bytes,
-        starts,
+        totals,
         scales,
         dot,
     }

@@ -14,14 +14,10 @@ pub fn product(
     weight: &[f32],
     storage: Storage,
 ) -> Vec<f64> {
-    let kept = |of: &[f32]| -> Vec<f64> {
-        of.chunks_exact(inputs)
-            .flat_map(|row| store(row, storage))
-            .collect()
-    };
-    let weight = kept(weight);
-    let x = match storage {
-        Storage::Int8 => kept(x),
+    let weight = weight.chunks_exact(inputs);
+    let weight: Vec<f64> = weight.flat_map(|row| store(row, storage)).collect();
+    let x: Vec<f64> = match storage {
+        Storage::Int8 => x.chunks_exact(inputs).flat_map(spread).collect(),
         Storage::F32 | Storage::Bf16 | Storage::F16 => x.iter().copied().map(f64::from).collect(),
     };
     let outputs = weight.len() / inputs;
@@ -52,6 +48,22 @@ fn store(row: &[f32], storage: Storage) -> Vec<f64> {
             row.iter().map(|x| integer(x) * f64::from(scale)).collect()
         }
     }
+}
+
+/// A row of the input in 256 steps from its least to its largest value, zero among them.
+fn spread(row: &[f32]) -> Vec<f64> {
+    let least = row.iter().fold(0.0_f32, |least, &x| least.min(x));
+    let largest = row.iter().fold(0.0_f32, |largest, &x| largest.max(x));
+    let scale = largest / 255.0 - least / 255.0;
+    if scale == 0.0 {
+        return vec![0.0; row.len()];
+    }
+    let inverse = 1.0 / scale;
+    let zero = (-least * inverse).round_ties_even();
+    let step = |x: &f32| ((x * inverse).round_ties_even() + zero).min(255.0) - zero;
+    row.iter()
+        .map(|x| f64::from(step(x)) * f64::from(scale))
+        .collect()
 }
 
 /// The nearest number of `bits` bits of fraction, ties to even.

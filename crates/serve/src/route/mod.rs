@@ -6,6 +6,7 @@ mod embed_all;
 mod health;
 mod info;
 mod open_ai;
+mod root;
 mod similarity;
 mod tokenize;
 
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use axum::Json;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
+use axum::routing::post;
 use cloze_data::text::Encoding;
 use cloze_runtime::model::TextEncoder;
 use serde::Serialize;
@@ -66,6 +68,11 @@ pub fn router() -> (
         .routes(routes!(open_ai::embeddings))
         .routes(routes!(open_ai::models))
         .split_for_parts();
+    // Other names of the same.
+    let asked = asked
+        .route("/", post(root::root))
+        .route("/invocations", post(root::root))
+        .route("/embeddings", post(open_ai::embeddings));
     let (open, others) = OpenApiRouter::new()
         .routes(routes!(health::health))
         .routes(routes!(health::ready))

@@ -41,7 +41,7 @@ pub enum Command {
     Predict(Predict),
     /// Turn texts into vectors with a pretrained encoder, from its Hugging Face folder
     Embed(Embed),
-    /// Serve embeddings over HTTP, as text-embeddings-inference and the OpenAI API do
+    /// Serve embeddings, labels and rankings over HTTP, as text-embeddings-inference and the OpenAI API do
     Serve(Serve),
     /// Train a tokenizer on your texts, or see what one does
     Tokenizer(Tokenizer),
@@ -560,8 +560,8 @@ Examples:
 
   curl 127.0.0.1:3000/embed -H 'content-type: application/json' -d '{\"inputs\": \"What is a cloze?\"}'
 
-Routes: /embed /embed_all /similarity /tokenize /decode /info /health /ready /ping /metrics,
-/v1/embeddings /v1/models, described in /api-doc/openapi.json. The first model answers where a request names none.
+Routes: /embed /embed_all /similarity /predict /rerank /tokenize /decode /info /health /ready /ping /metrics,
+/v1/embeddings /v1/models /v1/rerank /v2/rerank, described in /api-doc/openapi.json. The first model answers where a request names none.
 A request may allow less time than the server does: `x-request-timeout: 500`, in milliseconds.
 SIGTERM and Ctrl-C answer what is under way first.
 A flag goes before its environment variable, and that before the default.")]

@@ -34,6 +34,9 @@ pub enum Item {
     Text(String),
     /// One that is tokens already, without the special ones.
     Ids(Vec<u32>),
+    /// Two texts in one sequence, which other fields than `inputs` make.
+    #[serde(skip)]
+    Pair(String, String),
 }
 
 impl Input {

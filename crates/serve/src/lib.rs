@@ -3,7 +3,7 @@
 //! ```text
 //! connection → limits, keys → route → tokenizer → Queue (admission, fair order) → batch → encoder → answer
 //! ```
-//! Routes answer in the shapes of text-embeddings-inference and of the OpenAI embeddings API. Start at [`Server`]; then
+//! Routes answer in the shapes of text-embeddings-inference, of the OpenAI embeddings API and of Cohere's and Jina's rerankers. Start at [`Server`]; then
 //! [`queue`], where requests meet. The crate reads no environment and installs no logger or recorder: the program does.
 
 mod auth;
@@ -13,6 +13,7 @@ mod model;
 pub mod queue;
 mod route;
 mod server;
+mod task;
 mod watch;
 
 pub use auth::Keys;

@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 use axum::http::HeaderMap;
 use cloze_data::text::{Encoding, Long, Shorten};
-use cloze_runtime::Engine;
 use cloze_runtime::cpu::{Options, Storage};
 use cloze_runtime::model::TextEncoder;
+use cloze_runtime::predict::Classifier;
 use tokio::sync::Semaphore;
 
 use crate::input::{Item, Side, Taking};
 use crate::queue::{Answer, Bounds, Lost, Queue, Wanted};
+use crate::task::Task;
 use crate::watch::Times;
 use crate::{Fault, StartError};
 
@@ -51,7 +52,7 @@ impl Default for Limits {
 /// A loaded model, its name, and the line before it.
 pub struct Model {
     name: String,
-    encoder: Arc<TextEncoder>,
+    task: Arc<Task>,
     queue: Queue,
     limits: Limits,
     tokenizers: Semaphore,
@@ -62,21 +63,21 @@ impl Model {
     /// Loads the model of a folder.
     ///
     /// # Errors
-    /// As [`TextEncoder::open`], and if the system gives no thread.
+    /// If the folder's model cannot be opened, or the system gives no thread.
     pub fn open(
         name: String,
         path: &Path,
         options: Options,
         limits: Limits,
     ) -> Result<Self, StartError> {
-        let encoder = Arc::new(TextEncoder::open(path, options)?);
+        let task = Arc::new(Task::open(path, options)?);
         let bounds = Bounds {
             batch_tokens: limits.batch_tokens,
             waiting_tokens: limits.waiting_tokens,
         };
         let compute = {
-            let encoder = encoder.clone();
-            move |wanted, texts: &[&Encoding]| run(&encoder, wanted, texts)
+            let task = task.clone();
+            move |wanted, texts: &[&Encoding]| task.run(wanted, texts).map_err(|e| e.to_string())
         };
         let queue = Queue::new(bounds, Arc::new(compute)).map_err(|source| StartError::Io {
             what: format!("a thread for model {name:?}"),
@@ -84,7 +85,7 @@ impl Model {
         })?;
         Ok(Self {
             name,
-            encoder,
+            task,
             queue,
             limits,
             tokenizers: Semaphore::new(limits.tokenizers.max(1)),
@@ -107,9 +108,29 @@ impl Model {
         self.dtype
     }
 
-    /// The encoder itself.
-    pub fn encoder(&self) -> &TextEncoder {
-        &self.encoder
+    /// What it does.
+    pub(crate) fn task(&self) -> &Task {
+        &self.task
+    }
+
+    /// The encoder, of a model for embeddings.
+    pub(crate) fn encoder(&self) -> Result<&TextEncoder, Fault> {
+        match &*self.task {
+            Task::Embed(encoder) => Ok(encoder),
+            Task::Label(_) => Err(Fault::Backend(
+                "model is not an embedding model; ask /predict or /rerank".to_owned(),
+            )),
+        }
+    }
+
+    /// The classifier, of a model that labels texts.
+    pub(crate) fn classifier(&self) -> Result<&Classifier, Fault> {
+        match &*self.task {
+            Task::Label(classifier) => Ok(classifier),
+            Task::Embed(_) => Err(Fault::Backend(
+                "model is not a classifier or re-ranker; ask /embed".to_owned(),
+            )),
+        }
     }
 
     /// What requests may ask of it.
@@ -159,6 +180,7 @@ impl Model {
         let start = Instant::now();
         let characters = |item: &Item| match item {
             Item::Text(text) => text.chars().count(),
+            Item::Pair(first, second) => first.chars().count() + second.chars().count(),
             Item::Ids(_) => 0,
         };
         times.characters += items.iter().map(characters).sum::<usize>();
@@ -178,10 +200,12 @@ impl Model {
     }
 
     fn encode(&self, item: Item, taking: &Taking) -> Result<Encoding, Fault> {
-        let max_len = self.encoder.max_len();
+        let max_len = self.task.max_len();
         let cuts = taking.truncate.unwrap_or(self.limits.auto_truncate);
         let fail = |error: cloze_runtime::Error| match error {
-            cloze_runtime::Error::Batch(message) => Fault::Validation(message),
+            cloze_runtime::Error::Batch(message) | cloze_runtime::Error::Input(message) => {
+                Fault::Validation(message)
+            }
             cloze_runtime::Error::Text(cloze_data::Error::TooLong { tokens, max_len }) => {
                 Fault::Validation(format!(
                     "`inputs` must have at most {max_len} tokens, found {tokens}; shorten it or send \"truncate\": true"
@@ -189,27 +213,29 @@ impl Model {
             }
             other => Fault::Tokenizer(other.to_string()),
         };
+        let long = match (cuts, taking.truncation_direction) {
+            (false, _) => Long::Error,
+            (true, Side::Right) => Long::Truncate(Shorten::LongestFirst),
+            (true, Side::Left) => Long::TruncateStart(Shorten::LongestFirst),
+        };
+        let prompt = taking.prompt_name.as_deref();
         let encoding = match item {
             Item::Text(text) => {
-                let long = match (cuts, taking.truncation_direction) {
-                    (false, _) => Long::Error,
-                    (true, Side::Right) => Long::Truncate(Shorten::LongestFirst),
-                    (true, Side::Left) => Long::TruncateStart(Shorten::LongestFirst),
-                };
-                let windows = self
-                    .encoder
-                    .windows(&text, taking.prompt_name.as_deref(), long);
-                let windows = windows.map_err(fail)?;
-                let only = windows.into_iter().next();
-                only.expect("a text that is not chunked is one window")
+                let encoded = self.task.encode(text.as_str().into(), prompt, long);
+                encoded.map_err(fail)?
+            }
+            Item::Pair(first, second) => {
+                let pair = (first.as_str(), second.as_str());
+                let encoded = self.task.encode(pair.into(), prompt, long);
+                encoded.map_err(fail)?
             }
             Item::Ids(mut ids) => {
-                if taking.prompt_name.is_some() {
+                if prompt.is_some() {
                     return Err(Fault::Validation(
                         "`prompt_name` goes before texts, not before token ids".to_owned(),
                     ));
                 }
-                let tokenizer = self.encoder.tokenizer();
+                let tokenizer = self.task.tokenizer();
                 let specials = tokenizer.specials(false).map_err(|e| fail(e.into()))?;
                 let room = max_len.saturating_sub(specials);
                 if cuts && ids.len() > room {
@@ -218,7 +244,7 @@ impl Model {
                         Side::Left => drop(ids.drain(..ids.len() - room)),
                     }
                 }
-                let vocabulary = self.encoder.engine().encoder().embed.vocab;
+                let vocabulary = self.task.vocabulary();
                 if let Some(id) = ids.iter().find(|&&id| id as usize >= vocabulary) {
                     return Err(Fault::Validation(format!(
                         "`inputs`: expected token ids below {vocabulary}, found {id}"
@@ -255,30 +281,5 @@ impl Model {
         times.queue += most(|answer| answer.queued).unwrap_or_default();
         times.inference += most(|answer| answer.computed).unwrap_or_default();
         Ok(answers)
-    }
-}
-
-fn run(
-    encoder: &TextEncoder,
-    wanted: Wanted,
-    texts: &[&Encoding],
-) -> Result<Vec<Vec<f32>>, String> {
-    match wanted {
-        Wanted::Pooled => {
-            let vectors = encoder.pooled(texts).map_err(|e| e.to_string())?;
-            let width = vectors.len() / texts.len();
-            Ok(vectors.chunks_exact(width).map(<[f32]>::to_vec).collect())
-        }
-        Wanted::Tokens => {
-            let vectors = encoder.token_vectors(texts).map_err(|e| e.to_string())?;
-            let width = encoder.engine().encoder().width;
-            let mut rest = vectors.as_slice();
-            let each = texts.iter().map(|text| {
-                let (here, after) = rest.split_at(text.len() * width);
-                rest = after;
-                here.to_vec()
-            });
-            Ok(each.collect())
-        }
     }
 }

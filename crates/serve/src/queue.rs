@@ -27,6 +27,8 @@ pub enum Wanted {
     Pooled,
     /// The vector of each token.
     Tokens,
+    /// The head's outputs.
+    Logits,
 }
 
 /// Computes what is wanted of some texts: an answer for each, or a reason why there is none.
@@ -286,7 +288,7 @@ fn work(shared: &Shared, compute: &Compute) {
 
         let tokens: usize = batch.iter().map(|job| job.encoding.len()).sum();
         watch::batch(batch.len(), tokens);
-        for wanted in [Wanted::Pooled, Wanted::Tokens] {
+        for wanted in [Wanted::Pooled, Wanted::Tokens, Wanted::Logits] {
             answer(&batch, wanted, compute, taken);
         }
         let computed = taken.elapsed();

@@ -6,13 +6,15 @@
     reason = "a test may stop, and a table of faults is long"
 )]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Request, Response, StatusCode, header};
+use cloze_data::text::{Input, Long, Shorten};
 use cloze_runtime::cpu::Options;
 use cloze_runtime::model::TextEncoder;
+use cloze_runtime::predict::{Predict, Predictor};
 use cloze_serve::{Keys, Limits, Listener, Model, Server, Settings};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -20,10 +22,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tower::ServiceExt;
 
-const FOLDER: &str = "../runtime/tests/golden/sentence-v6";
+fn folder_of(name: &str) -> PathBuf {
+    let home = Path::new(env!("CARGO_MANIFEST_DIR"));
+    home.join("../runtime/tests").join(name)
+}
 
-fn folder() -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(FOLDER)
+fn folder() -> PathBuf {
+    folder_of("golden/sentence-v6")
 }
 
 fn settings(keys: Keys) -> Settings {
@@ -38,11 +43,15 @@ fn settings(keys: Keys) -> Settings {
 }
 
 fn server_with(limits: Limits, keys: Keys) -> Server {
+    server_of(&folder(), limits, keys)
+}
+
+fn server_of(folder: &Path, limits: Limits, keys: Keys) -> Server {
     let options = Options {
         threads: Some(1),
         ..Options::default()
     };
-    let model = Model::open("tiny".into(), &folder(), options, limits).unwrap();
+    let model = Model::open("tiny".into(), folder, options, limits).unwrap();
     Server::new(vec![model], settings(keys)).unwrap()
 }
 
@@ -180,6 +189,109 @@ async fn similarity_is_the_cosine() {
     let [a, b] = [&vectors[0][..], &vectors[1][..]];
     let cosine = dot(a, b) / (dot(a, a) * dot(b, b)).sqrt();
     assert!((found[0] - 1.0).abs() < 1e-6 && (found[1] - cosine).abs() < 1e-6);
+}
+
+/// What the library says of texts, from the highest score down.
+fn labels(folder: &Path, texts: &[Input<'_>]) -> Vec<Vec<(String, f32)>> {
+    let Predictor::Classifier(model) = Predictor::open(folder, Options::default()).unwrap() else {
+        panic!("{folder:?}: a classifier");
+    };
+    let long = Long::Truncate(Shorten::LongestFirst);
+    let found = model.predict(texts, long, 8192).unwrap().into_iter();
+    let pairs = found.map(|labels| labels.into_iter().map(|l| (l.label, l.score)).collect());
+    pairs.collect()
+}
+
+#[tokio::test]
+async fn labels_are_those_that_the_library_gives() {
+    for folder in ["pipelines/labels", "pipelines/labels-many"] {
+        let folder = folder_of(folder);
+        let server = server_of(&folder, Limits::default(), Keys::default());
+        let inputs = [
+            Input::from("how is the query"),
+            ("how", "is the bank").into(),
+        ];
+        let expected = labels(&folder, &inputs);
+        let body = json!({"inputs": [["how is the query"], ["how", "is the bank"]]});
+        let (status, found) = post(&server, "/predict", &body).await;
+        assert_eq!(status, StatusCode::OK);
+        for (found, expected) in found.as_array().unwrap().iter().zip(&expected) {
+            let found = found.as_array().unwrap().iter();
+            let found: Vec<_> = found
+                .map(|l| {
+                    (
+                        l["label"].as_str().unwrap(),
+                        l["score"].as_f64().unwrap() as f32,
+                    )
+                })
+                .collect();
+            let expected: Vec<_> = expected.iter().map(|(l, s)| (l.as_str(), *s)).collect();
+            assert_eq!(found, expected);
+        }
+        for path in ["/predict", "/"] {
+            let (_, one) = post(&server, path, &json!({"inputs": "how is the query"})).await;
+            assert_eq!(one, found[0], "{path}: alone, and no list of lists");
+        }
+        let (_, pair) = post(
+            &server,
+            "/predict",
+            &json!({"inputs": ["how", "is the bank"]}),
+        )
+        .await;
+        assert_eq!(pair, found[1]);
+        let body = json!({"inputs": [["a", "b", "c"]]});
+        assert_eq!(post(&server, "/predict", &body).await.0, 422);
+        let (status, fault) = post(&server, "/embed", &json!({"inputs": "a"})).await;
+        assert_eq!(
+            (status.as_u16(), &fault["error_type"]),
+            (424, &json!("Backend"))
+        );
+        let body = json!({"query": "a", "texts": ["b"]});
+        assert_eq!(post(&server, "/rerank", &body).await.0, 424);
+    }
+    let (status, _) = post(&server(), "/predict", &json!({"inputs": "a"})).await;
+    assert_eq!(status, 424);
+}
+
+#[tokio::test]
+async fn texts_are_ranked_by_their_scores() {
+    let folder = folder_of("golden/cross-encoder");
+    let server = server_of(&folder, Limits::default(), Keys::default());
+    let texts = ["the cat", "how is the query", "passage", ""];
+    let body =
+        json!({"query": "the query", "texts": texts, "raw_scores": true, "return_text": true});
+    let (status, raw) = post(&server, "/rerank", &body).await;
+    assert_eq!(status, StatusCode::OK, "{raw}");
+    let raw = raw.as_array().unwrap();
+    assert_eq!(raw.len(), texts.len());
+    let logit = |rank: &Value| rank["score"].as_f64().unwrap();
+    assert!(
+        raw.windows(2)
+            .all(|pair| logit(&pair[0]) >= logit(&pair[1]))
+    );
+    for rank in raw {
+        let index = rank["index"].as_u64().unwrap() as usize;
+        assert_eq!(rank["text"], texts[index]);
+        let one = json!({"inputs": [["the query", texts[index]]], "raw_scores": true});
+        let (_, alone) = post(&server, "/predict", &one).await;
+        assert_eq!(alone[0][0]["score"], rank["score"]);
+    }
+    let documents: Vec<Value> = texts.iter().map(|text| json!({"text": text})).collect();
+    for (path, documents) in [
+        ("/v1/rerank", json!(texts)),
+        ("/v2/rerank", json!(documents)),
+    ] {
+        let body = json!({"query": "the query", "documents": documents, "top_n": 2, "return_documents": true});
+        let (_, answer) = post(&server, path, &body).await;
+        let results = answer["results"].as_array().unwrap();
+        assert_eq!(results.len(), 2, "{answer}");
+        for (result, rank) in results.iter().zip(raw) {
+            assert_eq!(result["index"], rank["index"]);
+            let score = result["relevance_score"].as_f64().unwrap();
+            assert!((score - 1.0 / (1.0 + (-logit(rank)).exp())).abs() < 1e-6);
+            assert_eq!(result["document"]["text"], rank["text"]);
+        }
+    }
 }
 
 #[tokio::test]

@@ -47,7 +47,7 @@ pub async fn decode(
     };
     let request = start(model, &headers, lists.len())?;
     model.check_count("ids", lists.len())?;
-    let tokenizer = model.encoder().tokenizer();
+    let tokenizer = model.task().tokenizer();
     let texts: Vec<String> = lists
         .iter()
         .map(|ids| tokenizer.decode(ids, body.skip_special_tokens))

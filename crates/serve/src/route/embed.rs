@@ -38,6 +38,7 @@ pub async fn embed(
     Body(body): Body<EmbedRequest>,
 ) -> Result<Response, Fault> {
     let model = state.first();
+    let encoder = model.encoder()?;
     let items = body.inputs.into_items();
     let mut request = start(model, &headers, items.len())?;
     let answers = request
@@ -45,14 +46,7 @@ pub async fn embed(
         .await?;
     let vectors: Vec<Vec<f32>> = answers
         .iter()
-        .map(|answer| {
-            shaped(
-                model.encoder(),
-                &answer.values,
-                body.dimensions,
-                body.normalize,
-            )
-        })
+        .map(|answer| shaped(encoder, &answer.values, body.dimensions, body.normalize))
         .collect::<Result<_, _>>()?;
     Ok(request.answer(vectors))
 }

@@ -33,12 +33,13 @@ pub async fn embed_all(
     Body(body): Body<EmbedAllRequest>,
 ) -> Result<Response, Fault> {
     let model = state.first();
+    let encoder = model.encoder()?;
     let items = body.inputs.into_items();
     let mut request = start(model, &headers, items.len())?;
     let answers = request
         .compute("inputs", items, body.taking, Wanted::Tokens)
         .await?;
-    let width = model.encoder().engine().encoder().width;
+    let width = encoder.engine().encoder().width;
     let texts: Vec<Vec<&[f32]>> = answers
         .iter()
         .map(|answer| answer.values.chunks_exact(width).collect())

@@ -1,10 +1,14 @@
+use std::collections::BTreeMap;
+
 use axum::Json;
+use cloze_runtime::model::TextEncoder;
+use cloze_runtime::predict::Classifier;
 use cloze_spec::sentence::{Module, PoolingMode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::State;
-use crate::Model;
+use crate::task::Task;
 
 /// The first model and the server's limits.
 #[derive(Serialize, ToSchema)]
@@ -23,7 +27,8 @@ pub struct Info {
     tokenization_workers: usize,
     version: &'static str,
     /// Dimensions of an embedding.
-    dimensions: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dimensions: Option<usize>,
     /// Names of the model's prompts.
     prompts: Vec<String>,
 }
@@ -32,6 +37,15 @@ pub struct Info {
 #[serde(rename_all = "lowercase")]
 enum ModelType {
     Embedding { pooling: &'static str },
+    Classifier(Labels),
+    Reranker(Labels),
+}
+
+/// Labels by number, and numbers by label.
+#[derive(Serialize, ToSchema)]
+struct Labels {
+    id2label: BTreeMap<String, String>,
+    label2id: BTreeMap<String, usize>,
 }
 
 /// What is served, and within what limits
@@ -39,32 +53,50 @@ enum ModelType {
 pub async fn info(state: State) -> Json<Info> {
     let model = state.first();
     let limits = model.limits();
-    let encoder = model.encoder();
+    let encoder = model.encoder().ok();
     Json(Info {
         model_id: model.name().to_owned(),
         model_sha: None,
         model_dtype: model.dtype(),
         served_model_name: model.name().to_owned(),
-        model_type: ModelType::Embedding {
-            pooling: pooling(model),
+        model_type: match model.task() {
+            Task::Embed(encoder) => ModelType::Embedding {
+                pooling: pooling(encoder),
+            },
+            Task::Label(classifier) if classifier.labels().len() == 1 => {
+                ModelType::Reranker(labels(classifier))
+            }
+            Task::Label(classifier) => ModelType::Classifier(labels(classifier)),
         },
         // Tokens are counted, not requests: as many requests as have one token each.
         max_concurrent_requests: limits.waiting_tokens,
-        max_input_length: encoder.max_len(),
+        max_input_length: model.task().max_len(),
         max_batch_tokens: limits.batch_tokens,
         max_batch_requests: None,
         max_client_batch_size: limits.client_batch_size,
         auto_truncate: limits.auto_truncate,
         tokenization_workers: limits.tokenizers,
         version: env!("CARGO_PKG_VERSION"),
-        dimensions: encoder.dimensions(),
-        prompts: encoder.embedder().prompts.keys().cloned().collect(),
+        dimensions: encoder.map(TextEncoder::dimensions),
+        prompts: encoder.map_or_else(Vec::new, |encoder| {
+            encoder.embedder().prompts.keys().cloned().collect()
+        }),
     })
 }
 
+fn labels(classifier: &Classifier) -> Labels {
+    let labels = || classifier.labels().iter().enumerate();
+    Labels {
+        id2label: labels()
+            .map(|(id, label)| (id.to_string(), label.clone()))
+            .collect(),
+        label2id: labels().map(|(id, label)| (label.clone(), id)).collect(),
+    }
+}
+
 /// The first way of pooling, as text-embeddings-inference names it.
-fn pooling(model: &Model) -> &'static str {
-    let modules = &model.encoder().embedder().modules;
+fn pooling(encoder: &TextEncoder) -> &'static str {
+    let modules = &encoder.embedder().modules;
     let mode = modules.iter().find_map(|module| match module {
         Module::Pooling(pooling) => pooling.modes.first(),
         Module::Dense(_) | Module::Normalize => None,

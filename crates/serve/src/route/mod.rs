@@ -6,6 +6,8 @@ mod embed_all;
 mod health;
 mod info;
 mod open_ai;
+mod predict;
+mod rerank;
 mod root;
 mod similarity;
 mod tokenize;
@@ -47,8 +49,15 @@ impl Shared {
         &self.models[0]
     }
 
-    pub fn named(&self, name: &str) -> Option<&Arc<Model>> {
-        self.models.iter().find(|model| model.name() == name)
+    /// The model of this name; with one model only, that whatever the name.
+    pub fn asked(&self, name: Option<&str>) -> Result<&Arc<Model>, Fault> {
+        match name {
+            Some(name) if self.models.len() > 1 => {
+                let named = self.models.iter().find(|model| model.name() == name);
+                named.ok_or_else(|| Fault::NoModel(name.to_owned()))
+            }
+            _ => Ok(self.first()),
+        }
     }
 }
 
@@ -61,6 +70,9 @@ pub fn router() -> (
     let (asked, mut description) = OpenApiRouter::new()
         .routes(routes!(embed::embed))
         .routes(routes!(embed_all::embed_all))
+        .routes(routes!(predict::predict))
+        .routes(routes!(rerank::rerank))
+        .routes(routes!(rerank::rerank_v1))
         .routes(routes!(similarity::similarity))
         .routes(routes!(tokenize::tokenize))
         .routes(routes!(decode::decode))
@@ -72,7 +84,8 @@ pub fn router() -> (
     let asked = asked
         .route("/", post(root::root))
         .route("/invocations", post(root::root))
-        .route("/embeddings", post(open_ai::embeddings));
+        .route("/embeddings", post(open_ai::embeddings))
+        .route("/v2/rerank", post(rerank::rerank_v1));
     let (open, others) = OpenApiRouter::new()
         .routes(routes!(health::health))
         .routes(routes!(health::ready))
@@ -133,6 +146,11 @@ impl Request<'_> {
         let encodings = self.tokenize(what, items, taking).await?;
         let (model, times) = (self.model, &mut self.times);
         model.run(encodings, wanted, self.deadline, times).await
+    }
+
+    /// Tokens of all texts so far.
+    pub fn tokens(&self) -> usize {
+        self.times.tokens
     }
 
     /// The answer, with the headers that say where the time went.
@@ -196,6 +214,9 @@ mod tests {
         for path in [
             "/embed",
             "/embed_all",
+            "/predict",
+            "/rerank",
+            "/v1/rerank",
             "/similarity",
             "/tokenize",
             "/decode",
@@ -209,6 +230,6 @@ mod tests {
         ] {
             assert!(paths.contains_key(path), "{path}");
         }
-        assert_eq!(paths.len(), 12);
+        assert_eq!(paths.len(), 15);
     }
 }

@@ -80,12 +80,8 @@ pub async fn embeddings(
     headers: HeaderMap,
     Body(body): Body<EmbeddingsRequest>,
 ) -> Result<Response, OpenAiFault> {
-    let model = match &body.model {
-        Some(name) if state.models.len() > 1 => state
-            .named(name)
-            .ok_or_else(|| Fault::NoModel(name.clone()))?,
-        _ => state.first(),
-    };
+    let model = state.asked(body.model.as_deref())?;
+    let encoder = model.encoder()?;
     let items = body.input.into_items();
     let mut request = start(model, &headers, items.len())?;
     let answers = request
@@ -95,7 +91,7 @@ pub async fn embeddings(
         .iter()
         .enumerate()
         .map(|(index, answer)| {
-            let vector = shaped(model.encoder(), &answer.values, body.dimensions, true)?;
+            let vector = shaped(encoder, &answer.values, body.dimensions, true)?;
             let embedding = match body.encoding_format {
                 Format::Float => Vector::Floats(vector),
                 Format::Base64 => {
@@ -110,7 +106,7 @@ pub async fn embeddings(
             })
         })
         .collect::<Result<_, Fault>>()?;
-    let tokens = request.times.tokens;
+    let tokens = request.tokens();
     let model = model.name().to_owned();
     Ok(request.answer(Embeddings {
         object: "list",

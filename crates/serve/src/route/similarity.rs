@@ -38,6 +38,7 @@ pub async fn similarity(
     Body(body): Body<SimilarityRequest>,
 ) -> Result<Response, Fault> {
     let model = state.first();
+    let encoder = model.encoder()?;
     let SimilarityInput {
         source_sentence,
         sentences,
@@ -52,10 +53,10 @@ pub async fn similarity(
         .compute("sentences", items, body.parameters, Wanted::Pooled)
         .await?;
     // Normalised last, so that products are cosines.
-    let dimensions = Some(model.encoder().dimensions());
+    let dimensions = Some(encoder.dimensions());
     let vectors: Vec<Vec<f32>> = answers
         .iter()
-        .map(|answer| shaped(model.encoder(), &answer.values, dimensions, true))
+        .map(|answer| shaped(encoder, &answer.values, dimensions, true))
         .collect::<Result<_, _>>()?;
     let (source, others) = vectors.split_first().expect("the source is one of them");
     let cosine = |other: &Vec<f32>| -> f32 { source.iter().zip(other).map(|(a, b)| a * b).sum() };

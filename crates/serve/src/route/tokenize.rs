@@ -87,7 +87,7 @@ fn tokens(model: &Model, text: &str, encoding: &Encoding, specials: bool) -> Vec
             let (start, stop) = encoding.offsets[token];
             let special = encoding.is_special[token];
             let shown = &chars[start as usize..stop as usize];
-            let spelled = || model.encoder().tokenizer().token(id).unwrap_or_default();
+            let spelled = || model.task().tokenizer().token(id).unwrap_or_default();
             SimpleToken {
                 id,
                 text: if shown.is_empty() {

@@ -39,11 +39,19 @@ pub struct Prediction {
     label: String,
 }
 
+/// Of one, or of each of a list.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum Predictions {
+    One(Vec<Prediction>),
+    Many(Vec<Vec<Prediction>>),
+}
+
 /// Labels of texts or pairs, from the highest score down: a list for one, a list of lists for a list
 #[utoipa::path(
     post, path = "/predict", request_body = PredictRequest,
     responses(
-        (status = 200, description = "The labels of one, or of each", body = Vec<Prediction>),
+        (status = 200, description = "The labels of one, or of each", body = Predictions),
         (status = "4XX", description = "A fault of the request", body = ErrorBody),
         (status = "5XX", description = "A fault of the server", body = ErrorBody),
     )
@@ -98,9 +106,9 @@ pub async fn predict(
             labelled
         })
         .collect();
-    Ok(if is_list {
-        request.answer(predictions)
+    Ok(request.answer(if is_list {
+        Predictions::Many(predictions)
     } else {
-        request.answer(predictions.swap_remove(0))
-    })
+        Predictions::One(predictions.swap_remove(0))
+    }))
 }

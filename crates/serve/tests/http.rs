@@ -194,7 +194,7 @@ async fn similarity_is_the_cosine() {
 /// What the library says of texts, from the highest score down.
 fn labels(folder: &Path, texts: &[Input<'_>]) -> Vec<Vec<(String, f32)>> {
     let Predictor::Classifier(model) = Predictor::open(folder, Options::default()).unwrap() else {
-        panic!("{folder:?}: a classifier");
+        panic!("{}: a classifier", folder.display());
     };
     let long = Long::Truncate(Shorten::LongestFirst);
     let found = model.predict(texts, long, 8192).unwrap().into_iter();

@@ -81,6 +81,7 @@ impl Dot {
 }
 
 /// Calls `$body` with the number of rows as a constant.
+#[cfg(target_arch = "x86_64")]
 macro_rules! by_rows {
     ($rows:ident, $body:ident, [$($count:literal)*], $most:literal, $args:tt) => {
         match $rows {

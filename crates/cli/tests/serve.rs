@@ -1,7 +1,6 @@
 //! `cloze serve`, as people run it.
 
 #![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "a test may stop")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;

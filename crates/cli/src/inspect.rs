@@ -83,12 +83,15 @@ fn describe(out: &mut impl Write, model: &Model, items: usize, list: bool) -> an
     writeln!(out, "parameters    {count}{without}")?;
     writeln!(out, "architecture\n{}", indent(&toml::to_string(model)?))?;
     if list {
-        let rows: Vec<Vec<String>> = parameters
-            .iter()
-            .map(|p| vec![p.name.clone(), format!("{:?}", p.shape)])
-            .collect();
-        writeln!(out, "{}", table::plain(&["parameter", "shape"], &rows))?;
+        list_parameters(out, &parameters)?;
     }
+    Ok(())
+}
+
+fn list_parameters(out: &mut impl Write, parameters: &[Parameter]) -> anyhow::Result<()> {
+    let row = |p: &Parameter| vec![p.name.clone(), format!("{:?}", p.shape)];
+    let rows: Vec<Vec<String>> = parameters.iter().map(row).collect();
+    writeln!(out, "{}", table::plain(&["parameter", "shape"], &rows))?;
     Ok(())
 }
 
@@ -163,11 +166,7 @@ fn encoder(name: &str, folder: &Path, list: bool) -> anyhow::Result<()> {
         writeln!(out, "{name:12}  {text}")?;
     }
     if list {
-        let rows: Vec<Vec<String>> = parameters
-            .iter()
-            .map(|p| vec![p.name.clone(), format!("{:?}", p.shape)])
-            .collect();
-        writeln!(out, "{}", table::plain(&["parameter", "shape"], &rows))?;
+        list_parameters(&mut out, &parameters)?;
     }
     Ok(())
 }

@@ -76,6 +76,16 @@ impl Classifier {
             }
         }
     }
+
+    /// All labels, from the highest of their `scores: [C]` down.
+    pub fn ranked(&self, scores: Vec<f32>) -> Vec<Label> {
+        let labels = self.labels.iter().cloned().zip(scores);
+        let mut labels: Vec<_> = labels
+            .map(|(label, score)| Label { label, score })
+            .collect();
+        labels.sort_by(|a, b| b.score.total_cmp(&a.score));
+        labels
+    }
 }
 
 impl Predict for Classifier {
@@ -111,12 +121,7 @@ impl Predict for Classifier {
         _: &[Encoding],
         outputs: &[Vec<f32>],
     ) -> Result<Vec<Label>, Error> {
-        let scores = self.scores(&outputs[0]);
-        let labels = self.labels.iter().cloned().zip(scores);
-        let mut labels: Vec<_> = labels
-            .map(|(label, score)| Label { label, score })
-            .collect();
-        labels.sort_by(|a, b| b.score.total_cmp(&a.score));
+        let mut labels = self.ranked(self.scores(&outputs[0]));
         labels.truncate(self.top.unwrap_or(usize::MAX));
         Ok(labels)
     }

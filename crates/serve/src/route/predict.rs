@@ -1,5 +1,6 @@
 use axum::http::HeaderMap;
 use axum::response::Response;
+use cloze_runtime::predict::Label;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -85,7 +86,6 @@ pub async fn predict(
     let answers = request
         .compute("inputs", items, body.taking, Wanted::Logits)
         .await?;
-    let labels = classifier.labels();
     let mut predictions: Vec<Vec<Prediction>> = answers
         .iter()
         .map(|answer| {
@@ -94,16 +94,10 @@ pub async fn predict(
             } else {
                 classifier.scores(&answer.values)
             };
-            let mut labelled: Vec<_> = labels
-                .iter()
-                .zip(scores)
-                .map(|(label, score)| Prediction {
-                    score,
-                    label: label.clone(),
-                })
-                .collect();
-            labelled.sort_by(|a, b| b.score.total_cmp(&a.score));
-            labelled
+            let ranked = classifier.ranked(scores).into_iter();
+            ranked
+                .map(|Label { label, score }| Prediction { score, label })
+                .collect()
         })
         .collect();
     Ok(request.answer(if is_list {

@@ -339,7 +339,7 @@ fn explain(error: &toml::de::Error, sources: &[Source], overrides: &[String]) ->
     }
 }
 
-fn nearest(name: &str, known: impl Iterator<Item = String>) -> Option<String> {
+pub(crate) fn nearest(name: &str, known: impl Iterator<Item = String>) -> Option<String> {
     known
         .map(|k| (strsim::damerau_levenshtein(name, &k), k))
         .filter(|(distance, k)| *distance <= 1 + k.len() / 3)

@@ -24,7 +24,10 @@ pub(super) enum Family {
     NomicBert,
     Jina,
     JinaQkNorm,
+    /// As transformers 5 has it.
     Gte,
+    /// GTE as its authors publish it.
+    New,
 }
 
 /// The values of `model_type` that are read.
@@ -40,27 +43,77 @@ const MODEL_TYPES: [(&str, Family); 13] = [
     ("deberta-v2", Family::DebertaV2),
     ("modernbert", Family::ModernBert),
     ("nomic_bert", Family::NomicBert),
-    ("new", Family::Gte),
+    ("new", Family::New),
     ("gte", Family::Gte),
 ];
 
-/// Starts of class names in `architectures`, for settings without `model_type`.
-const CLASSES: [(&str, Family); 14] = [
-    ("Bert", Family::Bert),
-    ("JinaBert", Family::Bert),
-    ("Roberta", Family::Roberta),
-    ("XLMRoberta", Family::Roberta),
-    ("Camembert", Family::Roberta),
-    ("DistilBert", Family::DistilBert),
-    ("Albert", Family::Albert),
-    ("Electra", Family::Electra),
-    ("MPNet", Family::Mpnet),
-    ("DebertaV2", Family::DebertaV2),
-    ("ModernBert", Family::ModernBert),
-    ("NomicBert", Family::NomicBert),
-    ("New", Family::Gte),
-    ("Gte", Family::Gte),
+/// Starts of class names in `architectures`, and the `model_type` beside them, which some settings lack.
+const CLASSES: [(&str, &str); 14] = [
+    ("Bert", "bert"),
+    ("JinaBert", "bert"),
+    ("Roberta", "roberta"),
+    ("XLMRoberta", "xlm-roberta"),
+    ("Camembert", "camembert"),
+    ("DistilBert", "distilbert"),
+    ("Albert", "albert"),
+    ("Electra", "electra"),
+    ("MPNet", "mpnet"),
+    ("DebertaV2", "deberta-v2"),
+    ("ModernBert", "modernbert"),
+    ("NomicBert", "nomic_bert"),
+    ("New", "new"),
+    ("Gte", "gte"),
 ];
+
+/// The `model_type` of the class that the settings name.
+fn type_of_class(keys: &Keys) -> Option<&'static str> {
+    let class = head::architecture(keys)?;
+    let starts = |start: &str| {
+        let rest = class.strip_prefix(start);
+        rest.is_some_and(|rest| rest == "Model" || rest.starts_with("For"))
+    };
+    let known = CLASSES.iter().find(|(start, _)| starts(start));
+    known.map(|(_, model_type)| *model_type)
+}
+
+/// The `model_type` of settings that [`family`] knows.
+pub(super) fn model_type(keys: &Keys) -> String {
+    let named = keys.text("model_type").or_else(|| type_of_class(keys));
+    named.unwrap_or("bert").to_owned()
+}
+
+/// What the family's class names start with.
+pub(super) fn class(family: Family, model_type: &str) -> &'static str {
+    if matches!(family, Family::Jina | Family::JinaQkNorm) {
+        return "JinaBert";
+    }
+    let known = CLASSES.iter().find(|(_, named)| *named == model_type);
+    known.expect("every model type has a class").0
+}
+
+/// What classes with a head call the body: their `base_model_prefix`.
+pub(super) fn base(keys: &Keys, family: Family) -> &'static str {
+    match family {
+        Family::Bert | Family::Jina | Family::JinaQkNorm => "bert",
+        Family::Roberta => "roberta",
+        Family::DistilBert => "distilbert",
+        Family::Albert => "albert",
+        Family::Electra => "electra",
+        Family::Mpnet => "mpnet",
+        Family::DebertaV2 => "deberta",
+        Family::ModernBert => "model",
+        Family::NomicBert if keys.has("n_embd") => "bert",
+        Family::NomicBert => "nomic_bert",
+        Family::Gte => "gte",
+        Family::New => "new",
+    }
+}
+
+/// Every `model_type` of families that `holds` is true of.
+pub(super) fn types(holds: impl Fn(Family) -> bool) -> String {
+    let named = MODEL_TYPES.iter().filter(|(_, family)| holds(*family));
+    named.map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+}
 
 /// Which family it is; none after a fault.
 ///
@@ -71,22 +124,16 @@ pub(super) fn family(keys: &Keys) -> Option<Family> {
         None if keys.has("model_type") => return None,
         None => {
             let class = head::architecture(keys);
-            let known = class.and_then(|class| {
-                let starts = |start: &str| {
-                    let rest = class.strip_prefix(start);
-                    rest.is_some_and(|rest| rest == "Model" || rest.starts_with("For"))
-                };
-                CLASSES.iter().find(|(start, _)| starts(start))
-            });
+            let known = type_of_class(keys)
+                .and_then(|known| MODEL_TYPES.iter().find(|(name, _)| *name == known));
             match (known, class) {
                 (Some((_, family)), _) => *family,
                 (None, Some(class)) => {
-                    let known: Vec<_> = MODEL_TYPES.iter().map(|(name, _)| *name).collect();
                     keys.fault(
                         "architectures",
                         format_args!(
                             "expected a class of one of the families {}, found {}",
-                            known.join(", "),
+                            types(|_| true),
                             shown(&format_args!("{class:?}"))
                         ),
                     );
@@ -154,7 +201,7 @@ pub(super) fn encoder(keys: &Keys, family: Family, tensors: Option<&Tensors>) ->
         Family::ModernBert => modernbert(keys),
         Family::NomicBert if keys.has("n_embd") => nomic_published(keys),
         Family::NomicBert => nomic(keys),
-        Family::Gte => gte(keys),
+        Family::Gte | Family::New => gte(keys, family),
     };
     encoder.head = head::head(keys, family, &encoder, tensors);
     let computed = computed(&encoder);
@@ -842,7 +889,7 @@ fn nomic_published(keys: &Keys) -> Encoder {
 }
 
 /// GTE, as transformers 5 has it (`gte`) and as Alibaba-NLP/new-impl publishes it (`new`).
-fn gte(keys: &Keys) -> Encoder {
+fn gte(keys: &Keys, family: Family) -> Encoder {
     let mut sizes = Sizes::read(keys);
     same_head_width(keys, &sizes);
     let kinds = [("layer_norm", NormKind::Layer), ("rms_norm", NormKind::Rms)];
@@ -863,7 +910,7 @@ fn gte(keys: &Keys) -> Encoder {
     let parameters = keys.object("rope_parameters");
     let scaling = keys.object("rope_scaling");
     let position = if is_rotary.unwrap_or(true) {
-        let default = if keys.text("model_type") == Some("new") {
+        let default = if family == Family::New {
             10_000.0
         } else {
             160_000.0

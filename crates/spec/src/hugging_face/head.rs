@@ -21,12 +21,37 @@ pub(super) enum Kind {
     Vector,
 }
 
+impl Kind {
+    pub(super) fn of(task: &Task) -> Self {
+        match task {
+            Task::Vector => Self::Vector,
+            Task::MaskedToken => Self::MaskedToken,
+            Task::Sequence(_) => Self::Sequence,
+            Task::Token { .. } => Self::Token,
+            Task::Span => Self::Span,
+        }
+    }
+
+    /// What its class names end with.
+    pub(super) fn class(self) -> &'static str {
+        let class = CLASSES.iter().find(|(_, kind)| *kind == self);
+        class.map_or("Model", |(end, _)| end)
+    }
+}
+
 /// Ends of class names.
 const CLASSES: [(&str, Kind); 4] = [
     ("ForMaskedLM", Kind::MaskedToken),
     ("ForSequenceClassification", Kind::Sequence),
     ("ForTokenClassification", Kind::Token),
     ("ForQuestionAnswering", Kind::Span),
+];
+
+/// The values of `problem_type`.
+pub(super) const PROBLEMS: [(&str, Problem); 3] = [
+    ("single_label_classification", Problem::SingleLabel),
+    ("multi_label_classification", Problem::MultiLabel),
+    ("regression", Problem::Regression),
 ];
 
 /// The first of the classes that the settings name.
@@ -85,6 +110,17 @@ pub(super) fn head(
     tensors: Option<&Tensors>,
 ) -> Option<Head> {
     let kind = kind(keys, family, tensors)?;
+    Some(of_kind(kind, keys, family, encoder, tensors))
+}
+
+/// The head of a kind that the family has; faults go to `keys`.
+pub(super) fn of_kind(
+    kind: Kind,
+    keys: &Keys,
+    family: Family,
+    encoder: &Encoder,
+    tensors: Option<&Tensors>,
+) -> Head {
     let width = encoder.width;
     let dense = |activation| Transform {
         width,
@@ -138,12 +174,12 @@ pub(super) fn head(
         }
     };
     let is_pooled = matches!(kind, Kind::Sequence | Kind::Vector);
-    Some(Head {
+    Head {
         task,
         pool: is_pooled.then_some(pool),
         transform,
         output,
-    })
+    }
 }
 
 fn modernbert_transform(keys: &Keys, width: usize) -> Transform {
@@ -174,8 +210,8 @@ fn masked_token_transform(
 ) -> Transform {
     let body = encoder.layers[0].ffn.activation;
     let activation = match family {
-        Family::Roberta | Family::Mpnet | Family::Electra => Activation::Gelu,
-        Family::Bert | Family::DistilBert | Family::Albert | Family::DebertaV2 | Family::Gte => {
+        Family::Roberta | Family::Mpnet | Family::Electra | Family::Gte => Activation::Gelu,
+        Family::Bert | Family::DistilBert | Family::Albert | Family::DebertaV2 | Family::New => {
             body
         }
         Family::Jina | Family::JinaQkNorm => keys.activation("hidden_act", Activation::Gelu),
@@ -226,10 +262,16 @@ fn is_tied(keys: &Keys, family: Family, encoder: &Encoder, tensors: Option<&Tens
 
 fn sequence_activation(keys: &Keys, family: Family, width: usize) -> Activation {
     match family {
-        Family::Bert | Family::Roberta | Family::Albert | Family::Mpnet | Family::NomicBert => {
-            Activation::Tanh
-        }
-        Family::Jina | Family::JinaQkNorm | Family::Gte | Family::ModernBert => Activation::Tanh,
+        Family::Bert
+        | Family::Roberta
+        | Family::Albert
+        | Family::Mpnet
+        | Family::NomicBert
+        | Family::Jina
+        | Family::JinaQkNorm
+        | Family::Gte
+        | Family::New
+        | Family::ModernBert => Activation::Tanh,
         Family::Electra => Activation::Gelu,
         Family::DistilBert => Activation::Relu,
         Family::DebertaV2 => {
@@ -305,16 +347,11 @@ fn labels(keys: &Keys, family: Family, kind: Kind, tensors: Option<&Tensors>) ->
 }
 
 fn problem(keys: &Keys, labels: usize) -> Problem {
-    let kinds = [
-        ("single_label_classification", Problem::SingleLabel),
-        ("multi_label_classification", Problem::MultiLabel),
-        ("regression", Problem::Regression),
-    ];
     // What readers of these folders do; the package itself writes "regression" once it has trained one.
     let default = if labels == 1 {
         Problem::MultiLabel
     } else {
         Problem::SingleLabel
     };
-    keys.one_of("problem_type", &kinds).unwrap_or(default)
+    keys.one_of("problem_type", &PROBLEMS).unwrap_or(default)
 }

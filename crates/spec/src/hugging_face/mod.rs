@@ -2,9 +2,10 @@
 //!
 //! [`Folder::read`] takes the folders that the `transformers` and `sentence-transformers` packages write, of any release
 //! from the first to 5 and 6, and those that authors publish in the same form. [`Folder::resolve`] makes an [`Encoder`] of
-//! them once the names and shapes of the tensors are known, and says of which tensors each parameter is made. Files are
-//! judged here, weights are never read.
+//! them once the names and shapes of the tensors are known, and says of which tensors each parameter is made. A [`Draft`]
+//! is the way back. Files are judged here, weights are never read.
 
+mod draft;
 mod family;
 mod head;
 mod keys;
@@ -28,6 +29,7 @@ use crate::{Error, Faults};
 use family::Family;
 use keys::{Keys, LENGTH};
 
+pub use draft::{Draft, Dropout, Target};
 pub use listing::Listing;
 
 /// Name of the file of settings.

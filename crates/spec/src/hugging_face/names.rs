@@ -1,13 +1,15 @@
 //! From the names of tensors in the weights' files to this project's parameters.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use super::Tensors;
+use super::draft::Target;
 use super::family::Family;
 use super::head::Kind;
 use super::{Piece, Source};
 use crate::Faults;
-use crate::encoder::{Encoder, Task};
+use crate::encoder::Encoder;
 use crate::inventory::{Parameter, encoder_parameters};
 
 /// What stands before a family's names in one file: `bert.`, or nothing, or what wrapped the model when it was saved.
@@ -16,6 +18,8 @@ pub(super) struct Prefix {
     body: String,
     /// Before names of the head.
     outer: String,
+    /// Whether the body has the pooler, rather than the class around it.
+    has_pooler: bool,
 }
 
 impl Prefix {
@@ -36,15 +40,36 @@ impl Prefix {
             .unwrap_or_default();
         let inner = body.strip_suffix('.').unwrap_or(&body);
         let outer = inner.rfind('.').map_or("", |dot| &inner[..=dot]).to_owned();
-        Self { body, outer }
+        Self {
+            body,
+            outer,
+            has_pooler: has_pooler(family),
+        }
     }
 
-    /// Where a name of the head may be: outside the body, or in it.
+    /// That of a class with a head around the body `base`, or of the body alone.
+    pub(super) fn usual(family: Family, base: Option<&str>) -> Self {
+        Self {
+            body: base.map_or_else(String::new, |base| format!("{base}.")),
+            outer: String::new(),
+            has_pooler: has_pooler(family),
+        }
+    }
+
+    /// Where a name of the head may be: outside the body, or in it; first where it usually is.
     fn of_head<'a>(&'a self, name: &'a str) -> impl Iterator<Item = String> + 'a {
-        [&self.outer, &self.body]
+        let mut places = [&self.outer, &self.body];
+        if self.has_pooler && name.starts_with("pooler") {
+            places.reverse();
+        }
+        places
             .into_iter()
             .map(move |prefix| format!("{prefix}{name}"))
     }
+}
+
+fn has_pooler(family: Family) -> bool {
+    family != Family::DebertaV2
 }
 
 /// How a parameter is made of tensors.
@@ -98,14 +123,20 @@ const fn names(
 pub(super) fn head_names(family: Family, kind: Kind) -> Option<HeadNames> {
     use Family::{
         Albert, Bert, DebertaV2, DistilBert, Electra, Gte, Jina, JinaQkNorm, ModernBert, Mpnet,
-        NomicBert, Roberta,
+        New, NomicBert, Roberta,
     };
     match (kind, family) {
-        (Kind::MaskedToken, Bert | Jina | JinaQkNorm | NomicBert) => names(
+        (Kind::MaskedToken, Bert | Jina | JinaQkNorm) => names(
+            &["cls.predictions.transform.dense"],
+            &["cls.predictions.transform.LayerNorm"],
+            &["cls.predictions.decoder"],
+            &["cls.predictions.bias"],
+        ),
+        (Kind::MaskedToken, NomicBert) => names(
             &["cls.predictions.transform.dense"],
             &[
-                "cls.predictions.transform.LayerNorm",
                 "cls.predictions.transform.layer_norm",
+                "cls.predictions.transform.LayerNorm",
             ],
             &["cls.predictions.decoder"],
             &["cls.predictions.bias"],
@@ -122,11 +153,23 @@ pub(super) fn head_names(family: Family, kind: Kind) -> Option<HeadNames> {
             &["cls.predictions.decoder"],
             &["cls.predictions.bias", "lm_predictions.lm_head.bias"],
         ),
-        (Kind::MaskedToken, Roberta | Mpnet | Gte) => names(
+        (Kind::MaskedToken, Roberta | Mpnet) => names(
             &["lm_head.dense"],
-            &["lm_head.layer_norm", "lm_head.norm"],
+            &["lm_head.layer_norm"],
             &["lm_head.decoder"],
             &["lm_head.bias"],
+        ),
+        (Kind::MaskedToken, Gte) => names(
+            &["lm_head.dense"],
+            &["lm_head.layer_norm"],
+            &["lm_head.decoder"],
+            &[],
+        ),
+        (Kind::MaskedToken, New) => names(
+            &["lm_head.dense"],
+            &["lm_head.norm"],
+            &["lm_head.decoder"],
+            &[],
         ),
         (Kind::MaskedToken, DistilBert) => names(
             &["vocab_transform"],
@@ -152,7 +195,7 @@ pub(super) fn head_names(family: Family, kind: Kind) -> Option<HeadNames> {
         (Kind::Sequence | Kind::Token | Kind::Span, ModernBert) => {
             names(&["head.dense"], &["head.norm"], &["classifier"], &[])
         }
-        (Kind::Sequence, Bert | Jina | JinaQkNorm | NomicBert | Gte | DebertaV2) => {
+        (Kind::Sequence, Bert | Jina | JinaQkNorm | NomicBert | Gte | New | DebertaV2) => {
             names(&["pooler.dense"], &[], &["classifier"], &[])
         }
         (Kind::Sequence, Albert) => names(&["pooler"], &[], &["classifier"], &[]),
@@ -163,7 +206,7 @@ pub(super) fn head_names(family: Family, kind: Kind) -> Option<HeadNames> {
         (Kind::Token, _) => names(&[], &[], &["classifier"], &[]),
         (Kind::Span, _) => names(&[], &[], &["qa_outputs"], &[]),
         (Kind::Vector, Albert) => names(&["pooler"], &[], &[], &[]),
-        (Kind::Vector, Bert | Roberta | Mpnet | Jina | JinaQkNorm | NomicBert | Gte) => {
+        (Kind::Vector, Bert | Roberta | Mpnet | Jina | JinaQkNorm | NomicBert | Gte | New) => {
             names(&["pooler.dense"], &[], &[], &[])
         }
         (Kind::Vector, DistilBert | Electra | DebertaV2 | ModernBert) => None,
@@ -244,6 +287,55 @@ pub(super) fn sources(
         );
     }
     sources
+}
+
+/// Every tensor of an encoder by the usual names of its family: what [`sources`] finds first.
+///
+/// A bias beside a map that is not tied is written twice, since classes have both.
+pub(super) fn targets(
+    family: Family,
+    inner: usize,
+    encoder: &Encoder,
+    prefix: Prefix,
+) -> Vec<Target> {
+    let map = Map {
+        family,
+        inner,
+        encoder,
+        prefix,
+    };
+    let mut targets = Vec::new();
+    for parameter in encoder_parameters(encoder) {
+        let Parameter { name, shape } = &parameter;
+        let mut add = |tensor: &str, height: usize, rows: [Option<Range<usize>>; 2]| {
+            let mut shape = shape.clone();
+            shape[0] = height;
+            targets.push(Target {
+                tensor: tensor.to_owned(),
+                shape,
+                parameter: name.clone(),
+                rows: rows.into_iter().flatten().collect(),
+            });
+        };
+        let rows = shape[0];
+        match &map.candidates(name)[0] {
+            From::Parts(tensors) => {
+                let height = rows / tensors.len();
+                for (place, tensor) in tensors.iter().enumerate() {
+                    let start = place * height;
+                    add(tensor, height, [Some(start..start + height), None]);
+                }
+            }
+            From::Swapped(tensor) => add(tensor, rows, [Some(rows / 2..rows), Some(0..rows / 2)]),
+            From::First(tensor) => add(tensor, rows, [Some(0..rows), None]),
+        }
+        if name == "head.output.bias" && !map.is_tied() {
+            for tensor in map.loose_bias().take(1) {
+                add(&tensor, rows, [Some(0..rows), None]);
+            }
+        }
+    }
+    targets
 }
 
 /// The rows that make a parameter, after a look at what is there.
@@ -342,7 +434,8 @@ impl Map<'_> {
         } else {
             places
         };
-        for module in modules(self.family, part) {
+        let gated = self.encoder.layers.iter().any(|layer| layer.ffn.gated);
+        for module in modules(self.family, gated, part) {
             for place in &places {
                 for end in ends {
                     let name = |module: &str| format!("{}{place}{module}.{end}", self.prefix.body);
@@ -377,31 +470,26 @@ impl Map<'_> {
     }
 
     fn kind(&self) -> Option<Kind> {
-        let head = self.encoder.head.as_ref()?;
-        Some(match head.task {
-            Task::Vector => Kind::Vector,
-            Task::MaskedToken => Kind::MaskedToken,
-            Task::Sequence(_) => Kind::Sequence,
-            Task::Token { .. } => Kind::Token,
-            Task::Span => Kind::Span,
-        })
+        self.encoder.head.as_ref().map(|head| Kind::of(&head.task))
+    }
+
+    fn is_tied(&self) -> bool {
+        let output = self.encoder.head.as_ref().and_then(|head| head.output);
+        output.is_some_and(|output| output.tied)
     }
 
     /// A bias beside its module: before the module's own if the token table is the output map, since then the two are one
     /// and old releases save this; else after it, since release 5 saves both and reads the module's.
     fn add_loose_bias(&self, candidates: &mut Vec<From>) {
-        let head = self.encoder.head.as_ref();
-        let is_tied = head
-            .and_then(|head| head.output)
-            .is_some_and(|output| output.tied);
+        let place = if self.is_tied() { 0 } else { candidates.len() };
+        let loose = self.loose_bias().map(|name| From::Parts(vec![name]));
+        candidates.splice(place..place, loose);
+    }
+
+    fn loose_bias(&self) -> impl Iterator<Item = String> {
         let names = self.kind().and_then(|kind| head_names(self.family, kind));
         let loose = names.map_or(&[][..], |names| names.bias);
-        let loose = loose
-            .iter()
-            .flat_map(|name| self.prefix.of_head(name))
-            .map(|name| From::Parts(vec![name]));
-        let place = if is_tied { 0 } else { candidates.len() };
-        candidates.splice(place..place, loose);
+        loose.iter().flat_map(|name| self.prefix.of_head(name))
     }
 
     /// What stands before the names of a layer, `encoder.layer.3.` mostly.
@@ -419,7 +507,7 @@ impl Map<'_> {
                 format!("encoder.layers.{number}."),
                 format!("layers.{number}."),
             ],
-            Family::Gte => vec![
+            Family::Gte | Family::New => vec![
                 format!("encoder.layer.{number}."),
                 format!("layers.{number}."),
             ],
@@ -497,7 +585,7 @@ impl Map<'_> {
 }
 
 /// The modules that make a part of the body in a family's files, several where versions differ.
-fn modules(family: Family, part: &str) -> Vec<Module> {
+fn modules(family: Family, gated: bool, part: &str) -> Vec<Module> {
     let one = |names: &'static [&'static [&'static str]]| {
         names.iter().map(|names| Module::Parts(names)).collect()
     };
@@ -525,14 +613,16 @@ fn modules(family: Family, part: &str) -> Vec<Module> {
         "convolution" => one(&[&["encoder.conv.conv"]]),
         "convolution_norm" => one(&[&["encoder.conv.LayerNorm"]]),
         _ => match family {
-            Family::Bert | Family::Roberta | Family::Electra | Family::DebertaV2 => bert(part),
+            Family::Bert | Family::Roberta | Family::Electra => bert(part),
+            Family::DebertaV2 => deberta(part),
             Family::Mpnet => mpnet(part),
             Family::DistilBert => distilbert(part),
             Family::Albert => albert(part),
             Family::ModernBert => modernbert(part),
-            Family::NomicBert => nomic(part),
-            Family::Gte => gte(part),
-            Family::Jina | Family::JinaQkNorm => jina(part),
+            Family::NomicBert => nomic(part, gated),
+            Family::Gte | Family::New => gte(part),
+            Family::Jina => jina(part, gated),
+            Family::JinaQkNorm => jina_qk_norm(part),
         },
     }
 }
@@ -544,27 +634,31 @@ macro_rules! parts {
 
 fn bert(part: &str) -> Vec<Module> {
     match part {
-        "mixer.qkv" => parts![
-            [
-                "attention.self.query",
-                "attention.self.key",
-                "attention.self.value"
-            ],
-            [
-                "attention.self.query_proj",
-                "attention.self.key_proj",
-                "attention.self.value_proj"
-            ],
-        ],
+        "mixer.qkv" => parts![[
+            "attention.self.query",
+            "attention.self.key",
+            "attention.self.value"
+        ]],
         "mixer.distance" => parts![["attention.self.distance_embedding"]],
-        "mixer.position_key" => parts![["attention.self.pos_key_proj"]],
-        "mixer.position_query" => parts![["attention.self.pos_query_proj"]],
         "mixer.output" => parts![["attention.output.dense"]],
         "mixer_norm" => parts![["attention.output.LayerNorm"]],
         "ffn.up" => parts![["intermediate.dense"]],
         "ffn.down" => parts![["output.dense"]],
         "ffn_norm" => parts![["output.LayerNorm"]],
         _ => Vec::new(),
+    }
+}
+
+fn deberta(part: &str) -> Vec<Module> {
+    match part {
+        "mixer.qkv" => parts![[
+            "attention.self.query_proj",
+            "attention.self.key_proj",
+            "attention.self.value_proj"
+        ]],
+        "mixer.position_key" => parts![["attention.self.pos_key_proj"]],
+        "mixer.position_query" => parts![["attention.self.pos_query_proj"]],
+        _ => bert(part),
     }
 }
 
@@ -616,7 +710,7 @@ fn modernbert(part: &str) -> Vec<Module> {
 }
 
 /// Names of the published code, which transformers 5 saves too, then those of its class. `fc12` is activated.
-fn nomic(part: &str) -> Vec<Module> {
+fn nomic(part: &str, gated: bool) -> Vec<Module> {
     match part {
         "mixer.qkv" => parts![
             ["attn.Wqkv"],
@@ -624,11 +718,8 @@ fn nomic(part: &str) -> Vec<Module> {
         ],
         "mixer.output" => parts![["attn.out_proj"], ["self_attn.o_proj"]],
         "mixer_norm" => parts![["norm1"], ["post_attention_layernorm"]],
-        "ffn.up" => parts![
-            ["mlp.fc12", "mlp.fc11"],
-            ["mlp.gate_proj", "mlp.up_proj"],
-            ["mlp.fc1"]
-        ],
+        "ffn.up" if gated => parts![["mlp.fc12", "mlp.fc11"], ["mlp.gate_proj", "mlp.up_proj"]],
+        "ffn.up" => parts![["mlp.fc1"]],
         "ffn.down" => parts![["mlp.fc2"], ["mlp.down_proj"]],
         "ffn_norm" => parts![["norm2"], ["post_mlp_layernorm"]],
         _ => Vec::new(),
@@ -655,19 +746,25 @@ fn gte(part: &str) -> Vec<Module> {
     }
 }
 
-/// Of `gated_layers` the first half is activated, of `up_gated_layer` the second.
-fn jina(part: &str) -> Vec<Module> {
+/// The first half of `gated_layers` is the one that is activated.
+fn jina(part: &str, gated: bool) -> Vec<Module> {
+    match part {
+        "ffn.up" if gated => parts![["mlp.gated_layers"]],
+        "ffn.down" if gated => parts![["mlp.wo"]],
+        "ffn_norm" if gated => parts![["mlp.layernorm"]],
+        _ => bert(part),
+    }
+}
+
+/// The second half of `up_gated_layer` is the one that is activated.
+fn jina_qk_norm(part: &str) -> Vec<Module> {
     match part {
         "mixer.query_norm" => parts![["attention.self.layer_norm_q"]],
         "mixer.key_norm" => parts![["attention.self.layer_norm_k"]],
-        "mixer_norm" => parts![["attention.output.LayerNorm"], ["layer_norm_1"]],
-        "ffn.up" => {
-            let mut modules = parts![["mlp.gated_layers"], ["intermediate.dense"]];
-            modules.push(Module::Swapped("mlp.up_gated_layer"));
-            modules
-        }
-        "ffn.down" => parts![["mlp.wo"], ["mlp.down_layer"], ["output.dense"]],
-        "ffn_norm" => parts![["mlp.layernorm"], ["layer_norm_2"], ["output.LayerNorm"]],
+        "mixer_norm" => parts![["layer_norm_1"]],
+        "ffn.up" => vec![Module::Swapped("mlp.up_gated_layer")],
+        "ffn.down" => parts![["mlp.down_layer"]],
+        "ffn_norm" => parts![["layer_norm_2"]],
         _ => bert(part),
     }
 }

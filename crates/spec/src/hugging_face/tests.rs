@@ -1,3 +1,5 @@
+mod draft;
+
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,0 +1,397 @@
+//! Model folders to be written, so that they open in `transformers` and here.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use serde_json::{Map, Value, json};
+
+use super::family::{self, Family};
+use super::head::{self, Kind, PROBLEMS};
+use super::keys::{Keys, shown};
+use super::names::{self, Prefix, head_names};
+use super::{CONFIG, Folder};
+use crate::encoder::{Encoder, Relative, Task};
+use crate::recipe::nearest;
+use crate::{Error, Faults};
+
+/// What families have where settings leave it out, in the names and with the values of the classes of transformers 4.57.6,
+/// `nomic_bert` and `gte` of 5.23.0; `null` for what may be said and has no value of its own.
+const DEFAULTS: &str = include_str!("defaults.json");
+
+/// Settings that the vocabulary and the task give.
+const GIVEN: [&str; 8] = [
+    "architectures",
+    "dtype",
+    "id2label",
+    "label2id",
+    "num_labels",
+    "problem_type",
+    "torch_dtype",
+    "vocab_size",
+];
+
+/// A model folder to be written: settings as `transformers` saves them, and the tensors that its parameters become.
+///
+/// Names are those of the family's own classes, so that `AutoModelFor…` opens the folder and finds every tensor it looks for.
+/// Of `NomicBERT`, `JinaBERT` and GTE as their authors publish them, the classes are code in other repositories:
+/// `auto_map` stays, and plain `transformers` asks to trust it.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    family: Family,
+    config: Map<String, Value>,
+    encoder: Encoder,
+    dropout: Dropout,
+}
+
+/// A tensor to be written, and the rows of a parameter that it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Name of the tensor.
+    pub tensor: String,
+    /// Dimensions, outermost first.
+    pub shape: Vec<usize>,
+    /// Name of the parameter.
+    pub parameter: String,
+    /// Which rows of its outermost dimension, one range after the other.
+    pub rows: Vec<Range<usize>>,
+}
+
+/// Shares of values dropped in training.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Dropout {
+    /// Of the embedding, and of what each part of a layer adds.
+    pub hidden: f32,
+    /// Of the attention's weights.
+    pub attention: f32,
+    /// Before a head's output map; 0 where the family's class drops nothing there.
+    pub head: f32,
+}
+
+impl Draft {
+    /// What `folder` has, its encoder being `encoder`, under a new head for `task`; a masked-token head stays as it is if
+    /// the task is its own. The token table may have grown.
+    ///
+    /// # Errors
+    /// If the family has no class for the task, if labels are missing or alike, or if the encoder is not the folder's: all
+    /// at once.
+    pub fn of(folder: &Folder, encoder: &Encoder, task: Task) -> Result<Self, Error> {
+        // What spoke of the folder, its head or how it was loaded.
+        const GONE: [&str; 7] = [
+            "_num_labels",
+            "finetuning_task",
+            "quantization_config",
+            "sbert_ce_default_activation_function",
+            "sentence_transformers",
+            "task_specific_params",
+            "transformers_version",
+        ];
+        let faults = RefCell::new(Faults::default());
+        let mut config = folder.config.clone();
+        let model_type = family::model_type(&Keys::new(CONFIG, &config, &faults));
+        let is_published = is_published(folder.family, &config);
+        config.retain(|key, _| {
+            let is_origin = key == "auto_map" || key == "_name_or_path";
+            !GONE.contains(&key.as_str()) && (!is_origin || is_published)
+        });
+        config.insert("model_type".to_owned(), model_type.into());
+        let old_head = encoder.head.as_ref();
+        let old_head = old_head.filter(|head| head.task == task && task == Task::MaskedToken);
+        if let Some(Relative::Bias { buckets, .. }) = encoder.relative {
+            let rows = "relative_attention_num_buckets".to_owned();
+            config.insert(rows, buckets.into());
+        }
+        if folder.family == Family::New {
+            config.insert("pack_qkv".to_owned(), true.into());
+        }
+        if let Some(output) = old_head.and_then(|head| head.output) {
+            config.insert("tie_word_embeddings".to_owned(), output.tied.into());
+        }
+        let draft = Self::build(folder.family, config, encoder.embed.vocab, task, &faults);
+        let alike = |one: &Encoder, other: &Encoder| {
+            let bodies = [one, other].map(|encoder| Encoder {
+                head: None,
+                ..encoder.clone()
+            });
+            bodies[0] == bodies[1]
+        };
+        let is_ours = alike(&draft.encoder, encoder)
+            && (old_head.is_none() || draft.encoder.head.as_ref() == old_head);
+        let mut faults = faults.into_inner();
+        faults.check(is_ours, "encoder", || {
+            "expected the one that the folder's settings describe, found another".to_owned()
+        });
+        faults.into_result(&folder.path.display().to_string())?;
+        Ok(draft)
+    }
+
+    /// A new encoder, from settings in the names of transformers, with `vocab` tokens, under a head for `task`.
+    ///
+    /// `model_type` must be there; what else is left out has the default of the family's class. Ids of special tokens beyond
+    /// the vocabulary are left out too; where the first position depends on the padding token's, as with `RoBERTa`,
+    /// `pad_token_id` should be the tokenizer's.
+    ///
+    /// # Errors
+    /// If a key is not known, if a value cannot stand, if the family has no class for the task, or if labels are missing or
+    /// alike: all at once.
+    pub fn new(config: Map<String, Value>, vocab: usize, task: Task) -> Result<Self, Error> {
+        const PLACE: &str = "settings";
+        let faults = RefCell::new(Faults::default());
+        let keys = Keys::new(PLACE, &config, &faults);
+        let types = types_with_defaults().join(", ");
+        let model_type = keys.text("model_type").unwrap_or_default();
+        let Some(defaults) = defaults(model_type) else {
+            let found = match keys.get("model_type") {
+                Some(found) => shown(found),
+                None => "nothing".to_owned(),
+            };
+            keys.fault(
+                "model_type",
+                format_args!("expected one of {types}, found {found}"),
+            );
+            return Err(faults
+                .into_inner()
+                .into_result("a new model")
+                .expect_err("a fault was noted"));
+        };
+        for (key, value) in keys.entries().filter(|(key, _)| *key != "model_type") {
+            if GIVEN.contains(&key.as_str()) {
+                keys.fault(
+                    key,
+                    "follows from the vocabulary and the task; leave it out",
+                );
+            } else if !defaults.contains_key(key) {
+                let near = nearest(key, defaults.keys().cloned());
+                let hint = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
+                keys.fault(
+                    key,
+                    format_args!(
+                        "{model_type} has no such setting, found {}{hint}",
+                        shown(value)
+                    ),
+                );
+            }
+            if key.ends_with("_token_id") {
+                keys.optional_count(key, &(0..=vocab.saturating_sub(1)));
+            }
+        }
+        keys.one_of(
+            "position_embedding_type",
+            &["absolute", "relative_key", "relative_key_query"].map(|kind| (kind, ())),
+        );
+        keys.positive("initializer_range", 0.02);
+        let mut whole = defaults;
+        whole.retain(|_, value| !value.is_null());
+        for (key, value) in &mut whole {
+            let is_beyond = value.as_u64().is_some_and(|id| id >= vocab as u64);
+            if key.ends_with("_token_id") && is_beyond {
+                *value = Value::Null;
+            }
+        }
+        drop(keys);
+        whole.extend(config);
+        let family = family::family(&Keys::new(PLACE, &whole, &faults));
+        let draft = family.map(|family| Self::build(family, whole, vocab, task, &faults));
+        faults.into_inner().into_result("a new model")?;
+        Ok(draft.expect("a family that is not known is a fault"))
+    }
+
+    /// The draft of settings whose head is yet to be described; it stands only if there are no faults.
+    fn build(
+        family: Family,
+        mut config: Map<String, Value>,
+        vocab: usize,
+        task: Task,
+        faults: &RefCell<Faults>,
+    ) -> Self {
+        let kind = Kind::of(&task);
+        for key in GIVEN {
+            config.remove(key);
+        }
+        let model_type = config["model_type"].as_str().unwrap_or_default().to_owned();
+        let class = family::class(family, &model_type);
+        let class = format!("{class}{}", kind.class());
+        config.insert("architectures".to_owned(), json!([&class]));
+        config.insert("torch_dtype".to_owned(), "float32".into());
+        config.insert("vocab_size".to_owned(), vocab.into());
+        let mut problem = None;
+        let labels = match task {
+            Task::Sequence(sequence) => {
+                problem = Some(sequence.problem);
+                Some(sequence.labels)
+            }
+            Task::Token { labels } => Some(labels),
+            Task::Vector | Task::MaskedToken | Task::Span => None,
+        };
+        let named = PROBLEMS.iter().find(|(_, known)| Some(*known) == problem);
+        if let Some((name, _)) = named {
+            config.insert("problem_type".to_owned(), (*name).into());
+        }
+        if family == Family::DebertaV2 {
+            // The newer head is the same map under other names.
+            config.insert("legacy".to_owned(), true.into());
+        }
+        if let Some(labels) = &labels {
+            let numbered = || labels.iter().enumerate();
+            let by_id = numbered().map(|(id, label)| (id.to_string(), label.as_str().into()));
+            let by_label = numbered().map(|(id, label)| (label.clone(), id.into()));
+            config.insert("id2label".to_owned(), Value::Object(by_id.collect()));
+            config.insert("label2id".to_owned(), Value::Object(by_label.collect()));
+        }
+        let keys = Keys::new(CONFIG, &config, faults);
+        if let Some(labels) = labels
+            && labels.iter().collect::<BTreeSet<_>>().len() < labels.len()
+        {
+            keys.fault(
+                "id2label",
+                format_args!("expected labels that differ, found {labels:?}"),
+            );
+        }
+        if !has_class(family, kind, &config) {
+            keys.fault(
+                "architectures",
+                format_args!(
+                    "expected one of the families that have such a class, {}, found {class}",
+                    family::types(|family| has_class(family, kind, &Map::new()))
+                ),
+            );
+        }
+        let mut encoder = family::encoder(&keys, family, None);
+        if kind == Kind::Vector && has_class(family, kind, &config) {
+            encoder.head = Some(head::of_kind(kind, &keys, family, &encoder, None));
+        }
+        let dropout = dropout(&keys, family, kind, &model_type);
+        Self {
+            family,
+            config,
+            encoder,
+            dropout,
+        }
+    }
+
+    /// What is computed.
+    pub fn encoder(&self) -> &Encoder {
+        &self.encoder
+    }
+
+    /// The content of `config.json`.
+    pub fn config(&self) -> &Map<String, Value> {
+        &self.config
+    }
+
+    /// Every tensor of `model.safetensors`, in the order of the parameters.
+    ///
+    /// An output map that is the token table is not written: readers know. The bias of one that is not is written twice
+    /// where the family's class has it twice.
+    pub fn tensors(&self) -> Vec<Target> {
+        let faults = RefCell::new(Faults::default());
+        let keys = Keys::new(CONFIG, &self.config, &faults);
+        let is_bare = self
+            .encoder
+            .head
+            .as_ref()
+            .is_some_and(|head| head.task == Task::Vector);
+        let base = family::base(&keys, self.family);
+        let prefix = Prefix::usual(self.family, (!is_bare).then_some(base));
+        names::targets(
+            self.family,
+            family::inner_layers(&keys),
+            &self.encoder,
+            prefix,
+        )
+    }
+
+    /// What training drops.
+    pub fn dropout(&self) -> Dropout {
+        self.dropout
+    }
+}
+
+/// Whether settings are those of code that the authors publish, rather than of a class of `transformers`.
+fn is_published(family: Family, config: &Map<String, Value>) -> bool {
+    match family {
+        Family::Jina | Family::JinaQkNorm | Family::New => true,
+        Family::NomicBert => config.contains_key("n_embd"),
+        _ => false,
+    }
+}
+
+fn has_class(family: Family, kind: Kind, config: &Map<String, Value>) -> bool {
+    let lacks_span = matches!(family, Family::NomicBert | Family::Gte);
+    head_names(family, kind).is_some()
+        && (kind != Kind::Span || !lacks_span || is_published(family, config))
+}
+
+fn all_defaults() -> Map<String, Value> {
+    serde_json::from_str(DEFAULTS).expect("the table is JSON")
+}
+
+fn types_with_defaults() -> Vec<String> {
+    let tables = all_defaults();
+    let names = tables.keys().flat_map(|names| names.split(' '));
+    names.map(str::to_owned).collect()
+}
+
+/// What a family's class has where settings leave it out.
+pub(super) fn defaults(model_type: &str) -> Option<Map<String, Value>> {
+    let mut tables = all_defaults().into_iter();
+    let table = tables.find(|(names, _)| names.split(' ').any(|name| name == model_type));
+    match table?.1 {
+        Value::Object(table) => Some(table),
+        other => unreachable!("the table of {model_type} is {other}"),
+    }
+}
+
+fn dropout(keys: &Keys, family: Family, kind: Kind, model_type: &str) -> Dropout {
+    let model_type = if family == Family::New {
+        "gte"
+    } else {
+        model_type
+    };
+    let defaults = defaults(model_type).unwrap_or_default();
+    let share = |key: &str| {
+        let value = keys.get(key).or_else(|| defaults.get(key))?;
+        if value.is_null() {
+            return None;
+        }
+        let share = value.as_f64().filter(|share| (0.0..1.0).contains(share));
+        if share.is_none() {
+            keys.fault(
+                key,
+                format_args!(
+                    "expected a share from 0 up to, not including, 1, found {}",
+                    shown(value)
+                ),
+            );
+        }
+        share.map(|share| share as f32)
+    };
+    let (hidden, attention) = match family {
+        Family::DistilBert => ("dropout", "attention_dropout"),
+        Family::ModernBert => ("mlp_dropout", "attention_dropout"),
+        Family::NomicBert if keys.has("n_embd") => ("resid_pdrop", "attn_pdrop"),
+        _ => ("hidden_dropout_prob", "attention_probs_dropout_prob"),
+    };
+    let hidden = share(hidden).unwrap_or(0.0);
+    let own = match (kind, family) {
+        (Kind::Sequence, Family::DistilBert) => Some("seq_classif_dropout"),
+        (Kind::Span, Family::DistilBert) => Some("qa_dropout"),
+        (Kind::Sequence, Family::DebertaV2) => Some("cls_dropout"),
+        (Kind::Sequence | Kind::Token, Family::Albert) => Some("classifier_dropout_prob"),
+        (Kind::Token, Family::DistilBert | Family::DebertaV2)
+        | (Kind::Sequence | Kind::Token, Family::Mpnet) => None,
+        (Kind::Sequence | Kind::Token | Kind::Span, Family::ModernBert)
+        | (Kind::Sequence | Kind::Token, _) => Some("classifier_dropout"),
+        (Kind::MaskedToken | Kind::Vector | Kind::Span, _) => None,
+    };
+    let drops = matches!(kind, Kind::Sequence | Kind::Token) || own.is_some();
+    Dropout {
+        hidden,
+        attention: share(attention).unwrap_or(0.0),
+        head: match own.and_then(share) {
+            Some(share) => share,
+            None if drops => hidden,
+            None => 0.0,
+        },
+    }
+}

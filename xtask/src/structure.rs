@@ -21,7 +21,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("runtime", &["spec", "data", "kernels"]),
     ("nn", &["spec", "data", "kernels", "runtime"]),
     ("serve", &["spec", "data", "runtime"]),
-    ("train", &["spec", "data", "kernels", "nn"]),
+    ("train", &["spec", "data", "kernels", "runtime", "nn"]),
     ("cli", &["spec", "data", "runtime", "nn", "train", "serve"]),
     ("xtask", &["spec"]),
 ];

@@ -5,8 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use cloze_spec::Recipe;
-use cloze_spec::recipe::Source;
+use cloze_spec::recipe::{Any, Source};
 use toml::Value;
 
 use crate::structure::recipe_folders;
@@ -138,7 +137,7 @@ fn row(root: &Path, folder: &Path) -> Result<Row> {
 /// The recipe as it is run, base and all, as plain values: the table outlives a new kind of component.
 fn resolve(root: &Path, path: &Path) -> Result<Value> {
     let base = |name: &str| source(&root.join("recipes").join(name).join("recipe.toml")).ok();
-    let recipe = Recipe::parse(&source(path)?, base, &[])?;
+    let recipe = Any::parse(&source(path)?, base, &[])?;
     toml::from_str(&recipe.to_toml()).with_context(|| shown(path))
 }
 
@@ -149,8 +148,12 @@ fn source(path: &Path) -> Result<Source> {
     })
 }
 
-/// The mixer's kind, and whether it looks back only, which is what a reader asks first.
+/// The mixer's kind, and whether it looks back only, which is what a reader asks first; of texts, the family.
 fn mixer(recipe: &Value) -> String {
+    let family = at(recipe, &["model", "config", "model_type"]);
+    if let Some(family) = family.and_then(Value::as_str) {
+        return family.to_owned();
+    }
     let mixer = at(recipe, &["model", "stack", "mixer"]);
     let kind = mixer
         .and_then(|mixer| mixer.get("kind")?.as_str())

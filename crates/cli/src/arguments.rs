@@ -63,7 +63,8 @@ pub enum Command {
 #[derive(Debug, Args, Default)]
 #[command(next_help_heading = "Data")]
 pub struct Data {
-    /// Interactions: Parquet, CSV, TSV, JSON Lines or `user item` lines, gzip or zstd read through; repeat for more
+    /// Interactions: Parquet, CSV, TSV, JSON Lines or `user item` lines; texts: the same, plain lines, CoNLL or SQuAD; gzip or
+    /// zstd read through; repeat for more
     #[arg(long = "data", value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// How the files are written; by default told from the extension
@@ -187,6 +188,11 @@ Examples:
   cloze train --resume model
   cloze train my-recipe.toml -o model
 
+  cloze train bert --tokenizer tokenizer --data corpus.txt -o encoder
+  cloze train bert/classify --model all-MiniLM-L6-v2 --data train.tsv --validation dev.tsv --text sentence -o sentiment
+  cloze train bert/tag --model encoder --data train.conll --validation dev.conll -o names
+  cloze train bert/answer --model encoder --data train-v2.0.json --validation dev-v2.0.json -o answers
+
 OUT/report.html shows the run while it goes on. Ctrl-C finishes the step, writes a checkpoint and says how to go on;
 a run that is gone on with ends with the same bits as one that was never interrupted.")]
 pub struct Train {
@@ -195,6 +201,8 @@ pub struct Train {
     pub recipe: Option<String>,
     #[command(flatten)]
     pub data: Data,
+    #[command(flatten)]
+    pub texts: TrainTexts,
     /// Override one value of the recipe, such as `optim.lr=1e-3` or `model.width=128`; repeat for more
     #[arg(long = "set", value_name = "PATH=VALUE", conflicts_with = "resume")]
     pub set: Vec<String>,
@@ -216,8 +224,40 @@ pub struct Train {
     /// Stop after this many steps, as Ctrl-C would
     #[arg(long, value_name = "STEPS")]
     pub max_steps: Option<u64>,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Engine")]
     pub compute: Compute,
+    #[command(flatten)]
+    pub by_name: ByName,
+}
+
+/// What recipes over texts take, beside `--data`; each option overrides the recipe.
+#[derive(Debug, Args, Default)]
+#[command(next_help_heading = "Texts")]
+pub struct TrainTexts {
+    /// The pretrained encoder to begin with: its folder, or its name on the hub
+    #[arg(long, value_name = "MODEL", conflicts_with = "resume")]
+    pub model: Option<String>,
+    /// The folder of the tokenizer, for an encoder that begins from nothing
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["model", "resume"])]
+    pub tokenizer: Option<PathBuf>,
+    /// Texts to choose the best weights by; without, a share of the data (`data.validation_share`); repeat for more
+    #[arg(long, value_name = "FILE")]
+    pub validation: Vec<PathBuf>,
+    /// Texts to judge the chosen weights by; without, those of validation; repeat for more
+    #[arg(long, value_name = "FILE")]
+    pub test: Vec<PathBuf>,
+    /// Column of the text
+    #[arg(long, value_name = "COLUMN")]
+    pub text: Option<String>,
+    /// Column of the second text of a pair
+    #[arg(long, value_name = "COLUMN")]
+    pub pair: Option<String>,
+    /// Column of the label, or of the number
+    #[arg(long, value_name = "COLUMN")]
+    pub label: Option<String>,
+    /// Quotes are characters like others in CSV and TSV, as in the files of GLUE
+    #[arg(long)]
+    pub no_quotes: bool,
 }
 
 #[derive(Debug, Args)]

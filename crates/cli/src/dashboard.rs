@@ -3,9 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use cloze_data::Dataset;
-use cloze_spec::Recipe;
-use cloze_spec::stage::Stage;
 use cloze_train::evaluate::Result as Judged;
 use cloze_train::report::{Journal, Report, Row, Sample, State, Status, StepRow, ValidationRow};
 use cloze_train::run::{Event, StepReport};
@@ -30,6 +27,18 @@ pub struct Dashboard {
     pending: Pending,
 }
 
+/// What a run is about.
+pub struct About<'a> {
+    /// The publication's title.
+    pub title: Option<&'a str>,
+    /// The metric that validation goes by.
+    pub metric: &'a str,
+    /// Facts about the data: name and value.
+    pub data: Vec<(&'static str, String)>,
+    /// The resolved recipe.
+    pub recipe: String,
+}
+
 /// Sums since the last row.
 #[derive(Default)]
 struct Pending {
@@ -44,22 +53,17 @@ impl Dashboard {
     /// Begins, or goes on where the run does.
     pub fn start(
         out: &Path,
-        recipe: &Recipe,
-        dataset: &Dataset,
+        about: About<'_>,
         state: &cloze_train::checkpoint::State,
         total_steps: u64,
     ) -> anyhow::Result<Self> {
         let (journal, rows) = Journal::resume(&out.join(JOURNAL), state.step)?;
-        let Stage::Train(stage) = &recipe.stage[0];
         let name = out.file_name().map_or_else(
             || out.display().to_string(),
             |n| n.to_string_lossy().into_owned(),
         );
-        let paper = recipe
-            .paper
-            .as_ref()
-            .and_then(|p| p.title.split(':').next())
-            .unwrap_or("Encoder");
+        let paper = about.title.and_then(|title| title.split(':').next());
+        let paper = paper.unwrap_or("Encoder");
         let report = Report {
             title: format!("{paper} · {name}"),
             status: Status {
@@ -70,13 +74,17 @@ impl Dashboard {
                 elapsed: Duration::from_secs_f64(state.seconds),
                 remaining: None,
             },
-            metric: stage.validate.metric.clone(),
+            metric: about.metric.to_owned(),
             rows,
             results: Vec::new(),
             samples: Vec::new(),
-            dataset: facts(dataset),
+            dataset: about
+                .data
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect(),
             environment: environment(),
-            recipe: recipe.to_toml(),
+            recipe: about.recipe,
         };
         let pending = Pending {
             since: state.seconds,
@@ -105,7 +113,7 @@ impl Dashboard {
                     step: state.step,
                     epoch: state.epoch as f64,
                     seconds: state.seconds,
-                    metrics: metrics.values().into_iter().collect(),
+                    metrics: metrics.iter().cloned().collect(),
                 };
                 self.add(Row::Validation(row))?;
                 self.write()
@@ -176,22 +184,6 @@ impl Dashboard {
         self.written = Some(Instant::now());
         Ok(self.report.write(&self.path)?)
     }
-}
-
-fn facts(dataset: &Dataset) -> Vec<(String, String)> {
-    let stats = &dataset.stats;
-    [
-        ("users", stats.users),
-        ("items", stats.items),
-        ("events", stats.events),
-        ("events read", stats.events_read),
-        ("training events", dataset.split.train.tokens()),
-        ("validation cases", dataset.split.validation.len()),
-        ("test cases", dataset.split.test.len()),
-    ]
-    .into_iter()
-    .map(|(name, value)| (name.to_owned(), value.to_string()))
-    .collect()
 }
 
 fn environment() -> Vec<(String, String)> {

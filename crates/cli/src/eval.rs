@@ -5,7 +5,7 @@ use anyhow::Context;
 use cloze_data::{Cases, Dataset};
 use cloze_spec::Recipe;
 use cloze_spec::folder::{METRICS, RECIPE, write_atomically};
-use cloze_spec::recipe::Source;
+use cloze_spec::recipe::{Document, Source};
 use cloze_train::evaluate::{self, Result as Judged};
 use cloze_train::{Place, Recommender};
 

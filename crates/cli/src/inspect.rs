@@ -10,6 +10,7 @@ use cloze_spec::encoder::{Activation, Encoder, Order, Position, Problem, Task};
 use cloze_spec::folder::{CONFIG, Config, ITEMS};
 use cloze_spec::hugging_face::Folder;
 use cloze_spec::inventory::{Parameter, encoder_parameters, parameters};
+use cloze_spec::recipe::Any;
 use cloze_spec::sentence::{Module, PoolingMode};
 use cloze_spec::{Model, folder};
 use serde_json::Value;
@@ -59,11 +60,17 @@ pub fn run(args: &Inspect) -> anyhow::Result<()> {
             }
             other => other?,
         };
-        if let Some(paper) = &recipe.paper {
+        if let Some(paper) = recipe.paper() {
             writeln!(out, "paper         {} ({})", paper.title, paper.venue)?;
         }
-        // A recipe has no items before it meets data.
-        (recipe.model, 0)
+        match recipe {
+            // A recipe has no items before it meets data.
+            Any::Items(recipe) => (recipe.model, 0),
+            Any::Text(recipe) => {
+                writeln!(out, "{}", indent(&toml::to_string(&recipe.model)?))?;
+                return Ok(());
+            }
+        }
     };
     describe(&mut out, &model, items, args.parameters)?;
     Ok(())

@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use cloze_data::Dataset;
 use cloze_spec::data::Data;
+use cloze_spec::recipe::Any;
 use cloze_train::recommend::Request;
 use cloze_train::report::{Sample, State};
 use cloze_train::run::Outcome;
@@ -18,7 +19,9 @@ const SHOWN: usize = 3;
 const SHOWN_ITEMS: usize = 5;
 
 pub fn run(args: &Quickstart) -> anyhow::Result<()> {
-    let mut recipe = recipes::resolve("bert4rec/online-retail", &args.set)?;
+    let Any::Items(mut recipe) = recipes::resolve("bert4rec/online-retail", &args.set)? else {
+        unreachable!("the recipe is over items");
+    };
     let data = find(args.data.as_deref())?;
     let Data::Interactions(settings) = &mut recipe.data;
     settings.files = vec![data.join("interactions.parquet")];

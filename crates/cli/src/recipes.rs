@@ -2,14 +2,31 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::Context;
-use cloze_spec::Recipe;
-use cloze_spec::recipe::Source;
+use cloze_spec::recipe::{Any, Source};
 
 use crate::arguments::Recipes;
 use crate::table;
 
 /// The built-in recipes: name and text. A size is named `system/size`.
 pub const BUILT_IN: &[(&str, &str)] = &[
+    ("bert", include_str!("../recipes/bert/recipe.toml")),
+    (
+        "bert/answer",
+        include_str!("../recipes/bert/sizes/answer.toml"),
+    ),
+    (
+        "bert/classify",
+        include_str!("../recipes/bert/sizes/classify.toml"),
+    ),
+    (
+        "bert/multilabel",
+        include_str!("../recipes/bert/sizes/multilabel.toml"),
+    ),
+    (
+        "bert/regress",
+        include_str!("../recipes/bert/sizes/regress.toml"),
+    ),
+    ("bert/tag", include_str!("../recipes/bert/sizes/tag.toml")),
     ("bert4rec", include_str!("../recipes/bert4rec/recipe.toml")),
     (
         "bert4rec/beauty",
@@ -43,7 +60,7 @@ fn built_in(name: &str) -> Option<Source> {
 }
 
 /// The recipe of this name, or in this file, with `overrides` put over it.
-pub fn resolve(name: &str, overrides: &[String]) -> anyhow::Result<Recipe> {
+pub fn resolve(name: &str, overrides: &[String]) -> anyhow::Result<Any> {
     let source = match built_in(name) {
         Some(source) => source,
         None if Path::new(name).is_file() => Source::read(Path::new(name))?,
@@ -55,7 +72,7 @@ pub fn resolve(name: &str, overrides: &[String]) -> anyhow::Result<Recipe> {
             );
         }
     };
-    Ok(Recipe::parse(&source, built_in, overrides)?)
+    Ok(Any::parse(&source, built_in, overrides)?)
 }
 
 pub fn run(args: &Recipes) -> anyhow::Result<()> {
@@ -68,7 +85,7 @@ pub fn run(args: &Recipes) -> anyhow::Result<()> {
     let rows = BUILT_IN.iter().map(|(name, _)| {
         let recipe = resolve(name, &[]).with_context(|| format!("built-in recipe {name}"))?;
         let paper = recipe
-            .paper
+            .paper()
             .map_or_else(String::new, |p| format!("{} ({})", p.title, p.venue));
         Ok(vec![(*name).to_owned(), paper])
     });

@@ -9,6 +9,7 @@ use cloze_data::dataset::prepare;
 use cloze_data::source::{BadRows, ReadReport};
 use cloze_spec::Recipe;
 use cloze_spec::data::{self, Csv, Interactions, Titles};
+use cloze_spec::recipe::Document;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::arguments::{Data, Format};
@@ -19,6 +20,7 @@ impl Format {
             data::Format::Csv(Csv {
                 delimiter: delimiter.unwrap_or(default),
                 header,
+                ..Csv::default()
             })
         };
         match self {
@@ -45,6 +47,7 @@ pub fn apply(args: &Data, recipe: &mut Recipe) -> anyhow::Result<()> {
             let csv = Csv {
                 delimiter: delimiter.unwrap_or(comma),
                 header: !args.no_header,
+                ..Csv::default()
             };
             settings.format = data::Format::Csv(csv);
         }

@@ -1,6 +1,6 @@
 //! Hiding items for the cloze objective.
 
-use cloze_spec::objective::{Bert, Cloze, Replace};
+use cloze_spec::objective::{Cloze, Mixed, Replace};
 
 use crate::batch::PackedBatch;
 use crate::stream::Stream;
@@ -43,7 +43,7 @@ pub(crate) fn push(
         let blank = items as u32;
         batch.tokens[row as usize] = match (hidden, settings.replace) {
             (Hidden::Last, _) | (Hidden::Random, Replace::Always) => blank,
-            (Hidden::Random, Replace::Bert(Bert { mask, random })) => {
+            (Hidden::Random, Replace::Mixed(Mixed { mask, random })) => {
                 let chance = stream.unit();
                 if chance < mask {
                     blank
@@ -120,7 +120,7 @@ mod tests {
         let settings = cloze(
             0.5,
             None,
-            Replace::Bert(Bert {
+            Replace::Mixed(Mixed {
                 mask: 0.0,
                 random: 0.0,
             }),
@@ -151,7 +151,7 @@ mod tests {
         let settings = cloze(
             1.0,
             None,
-            Replace::Bert(Bert {
+            Replace::Mixed(Mixed {
                 mask: 0.8,
                 random: 0.1,
             }),

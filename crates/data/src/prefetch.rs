@@ -6,6 +6,8 @@ use std::thread::{self, JoinHandle};
 
 use crate::batch::PackedBatch;
 use crate::plan::BatchPlan;
+use crate::text::batch::TextBatch;
+use crate::text::examples::TextPlan;
 
 /// Batches that wait to be taken, at most.
 const DEPTH: usize = 3;
@@ -14,22 +16,33 @@ const DEPTH: usize = 3;
 ///
 /// If making one panics, so does the `next` that would have returned it. Dropping it stops the thread.
 #[derive(Debug)]
-pub struct Prefetch {
+pub struct Prefetch<T> {
     /// Taken away to tell the thread to stop.
-    batches: Option<Receiver<PackedBatch>>,
+    batches: Option<Receiver<T>>,
     thread: Option<JoinHandle<()>>,
     left: usize,
 }
 
-impl Prefetch {
+impl Prefetch<PackedBatch> {
     /// The batches of `plan` from `start` on.
     pub fn new(plan: BatchPlan, start: usize) -> Self {
         Self::with(plan.len().saturating_sub(start), move |index| {
             plan.build(start + index)
         })
     }
+}
 
-    fn with(count: usize, build: impl Fn(usize) -> PackedBatch + Send + 'static) -> Self {
+impl Prefetch<TextBatch> {
+    /// The batches of `plan` from `start` on.
+    pub fn of_texts(plan: TextPlan, start: usize) -> Self {
+        Self::with(plan.len().saturating_sub(start), move |index| {
+            plan.build(start + index)
+        })
+    }
+}
+
+impl<T: Send + 'static> Prefetch<T> {
+    fn with(count: usize, build: impl Fn(usize) -> T + Send + 'static) -> Self {
         let (sender, batches) = sync_channel(DEPTH);
         let work = move || {
             for index in 0..count {
@@ -44,17 +57,19 @@ impl Prefetch {
             left: count,
         }
     }
+}
 
+impl<T> Prefetch<T> {
     fn stop(&mut self) -> thread::Result<()> {
         self.batches = None;
         self.thread.take().map_or(Ok(()), JoinHandle::join)
     }
 }
 
-impl Iterator for Prefetch {
-    type Item = PackedBatch;
+impl<T> Iterator for Prefetch<T> {
+    type Item = T;
 
-    fn next(&mut self) -> Option<PackedBatch> {
+    fn next(&mut self) -> Option<T> {
         let next = self.batches.as_ref()?.recv().ok();
         if next.is_some() {
             self.left -= 1;
@@ -69,7 +84,7 @@ impl Iterator for Prefetch {
     }
 }
 
-impl Drop for Prefetch {
+impl<T> Drop for Prefetch<T> {
     fn drop(&mut self) {
         // A batch that nobody takes may as well have failed.
         let _ = self.stop();

@@ -10,6 +10,7 @@ pub(crate) enum Purpose {
     Order,
     Mask,
     Negatives,
+    HoldOut,
 }
 
 /// Random numbers keyed by a seed, an epoch, a purpose and an index: the same key, the same numbers.

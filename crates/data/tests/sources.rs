@@ -159,6 +159,7 @@ fn pairs_and_headerless_tables_are_read() {
         format: Format::Csv(Csv {
             delimiter: '\t',
             header: false,
+            ..Csv::default()
         }),
         columns: Columns {
             user,

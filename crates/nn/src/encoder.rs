@@ -1,6 +1,4 @@
-use std::collections::BTreeMap;
-
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use cloze_spec::Model;
 use cloze_spec::block;
@@ -85,67 +83,5 @@ impl Encoder {
     /// What is added to each item's score, `[V]`.
     pub fn bias(&self) -> Option<Tensor<1>> {
         self.head.bias()
-    }
-
-    /// The names of the parameters, in the order in which the module shows them to a visitor.
-    pub fn names(&self) -> Vec<String> {
-        let mut reader = Reader {
-            path: Vec::new(),
-            names: Vec::new(),
-            values: None,
-        };
-        self.visit(&mut reader);
-        reader.names
-    }
-
-    /// The weights by name.
-    pub fn values(&self) -> Values {
-        let mut reader = Reader {
-            path: Vec::new(),
-            names: Vec::new(),
-            values: Some(BTreeMap::new()),
-        };
-        self.visit(&mut reader);
-        reader.values.unwrap_or_default()
-    }
-}
-
-struct Reader {
-    path: Vec<String>,
-    names: Vec<String>,
-    values: Option<Values>,
-}
-
-impl ModuleVisitor for Reader {
-    fn enter_module(&mut self, name: &str, container: &str) {
-        // An enum of kinds is no part of the name: a layer has one mixer, whichever it is.
-        let kind = container.starts_with("Enum");
-        self.path
-            .push(if kind { String::new() } else { name.to_owned() });
-    }
-
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let name: Vec<&str> = self
-            .path
-            .iter()
-            .map(String::as_str)
-            .filter(|part| !part.is_empty())
-            .collect();
-        let name = name.join(".");
-        if let Some(values) = &mut self.values {
-            values.insert(
-                name.clone(),
-                param
-                    .val()
-                    .into_data()
-                    .try_into_vec::<f32>()
-                    .expect("parameters are f32"),
-            );
-        }
-        self.names.push(name);
     }
 }

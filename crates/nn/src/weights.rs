@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use cloze_spec::init::Init;
 use cloze_spec::inventory::{Parameter, parameters};
@@ -15,26 +16,28 @@ pub type Values = BTreeMap<String, Vec<f32>>;
 /// Fresh weights of `model` over `items` items; the same seed gives the same bits.
 pub fn init(model: &Model, items: usize, seed: u64) -> Values {
     let Init::TruncatedNormal(normal) = &model.init;
-    let mut stream = 0;
-    let mut fresh = |parameter: &Parameter| -> Vec<f32> {
-        stream += 1;
+    fresh(&parameters(model, items), normal.std, seed)
+}
+
+/// Fresh values of `parameters`: gains 1, biases 0, all others normal with deviation `std`, cut off at two of these; the
+/// same seed gives the same bits.
+pub fn fresh(parameters: &[Parameter], std: f32, seed: u64) -> Values {
+    let values = (1..).zip(parameters).map(|(stream, parameter)| {
         let count = parameter.shape.iter().product();
-        match parameter.name.rsplit('.').next() {
+        let values = match parameter.name.rsplit('.').next() {
             Some("gain") => vec![1.0; count],
             Some("bias") => vec![0.0; count],
             _ => {
                 let mut rng = ChaCha8Rng::seed_from_u64(seed);
                 rng.set_stream(stream);
                 (0..count)
-                    .map(|_| truncated_normal(&mut rng) * normal.std)
+                    .map(|_| truncated_normal(&mut rng) * std)
                     .collect()
             }
-        }
-    };
-    parameters(model, items)
-        .iter()
-        .map(|p| (p.name.clone(), fresh(p)))
-        .collect()
+        };
+        (parameter.name.clone(), values)
+    });
+    values.collect()
 }
 
 /// Standard normal, redrawn beyond two standard deviations; by the polar method (Marsaglia and Bray, 1964).
@@ -52,19 +55,75 @@ fn truncated_normal(rng: &mut impl Rng) -> f32 {
     }
 }
 
-/// Compares what a file holds, names with shapes, with what `model` needs.
+/// The names of a module's parameters, in the order in which it shows them to a visitor.
+pub fn names(module: &impl Module) -> Vec<String> {
+    let mut reader = Reader::default();
+    module.visit(&mut reader);
+    reader.names
+}
+
+/// A module's weights by name.
+pub fn values(module: &impl Module) -> Values {
+    let mut reader = Reader {
+        values: Some(Values::new()),
+        ..Reader::default()
+    };
+    module.visit(&mut reader);
+    reader.values.unwrap_or_default()
+}
+
+#[derive(Default)]
+struct Reader {
+    path: Vec<String>,
+    names: Vec<String>,
+    values: Option<Values>,
+}
+
+impl ModuleVisitor for Reader {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        // An enum of kinds is no part of the name: a layer has one mixer, whichever it is.
+        let kind = container.starts_with("Enum");
+        self.path
+            .push(if kind { String::new() } else { name.to_owned() });
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let name: Vec<&str> = self
+            .path
+            .iter()
+            .map(String::as_str)
+            .filter(|part| !part.is_empty())
+            .collect();
+        let name = name.join(".");
+        if let Some(values) = &mut self.values {
+            values.insert(
+                name.clone(),
+                param
+                    .val()
+                    .into_data()
+                    .try_into_vec::<f32>()
+                    .expect("parameters are f32"),
+            );
+        }
+        self.names.push(name);
+    }
+}
+
+/// Compares what a file holds, names with shapes, with the parameters that are `needed`.
 ///
 /// # Errors
 /// Every missing, extra and misshapen tensor, in one list.
 pub fn check(
-    model: &Model,
-    items: usize,
+    needed: &[Parameter],
     found: &BTreeMap<String, Vec<usize>>,
     place: &str,
 ) -> Result<(), cloze_spec::Error> {
-    let needed = parameters(model, items);
     let mut faults = Faults::default();
-    for parameter in &needed {
+    for parameter in needed {
         let shape = found.get(&parameter.name);
         faults.check(
             shape.is_some(),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
 use cloze_data::batch::PackedBatch;
-use cloze_nn::weights::Values;
+use cloze_nn::weights::{self, Values};
 use cloze_nn::{Encoder, Noise, Sequences, objective, op};
 use cloze_spec::Model;
 use cloze_spec::block::{Block, Residual};
@@ -112,13 +112,13 @@ fn parameters_are_those_of_the_inventory() {
         let encoder = Encoder::new(&model, ITEMS, &given, &Device::flex());
         let mut shapes = Shapes(Vec::new());
         encoder.visit(&mut shapes);
-        let found: Vec<_> = encoder.names().into_iter().zip(shapes.0).collect();
+        let found: Vec<_> = weights::names(&encoder).into_iter().zip(shapes.0).collect();
         let needed: Vec<_> = parameters(&model, ITEMS)
             .into_iter()
             .map(|p| (p.name, p.shape))
             .collect();
         assert_eq!(found, needed, "{what}");
-        assert_eq!(encoder.values(), given, "{what}");
+        assert_eq!(weights::values(&encoder), given, "{what}");
         assert_eq!(encoder.items(), ITEMS);
     }
 }

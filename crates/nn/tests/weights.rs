@@ -15,7 +15,7 @@ fn every_missing_extra_and_misshapen_tensor_is_named_at_once() {
         .into_iter()
         .map(|p| (p.name, p.shape))
         .collect();
-    assert!(check(&model, ITEMS, &found, "model.safetensors").is_ok());
+    assert!(check(&parameters(&model, ITEMS), &found, "model.safetensors").is_ok());
 
     found.remove("head.bias");
     found.remove("layer.1.ffn.up.weight");
@@ -23,7 +23,7 @@ fn every_missing_extra_and_misshapen_tensor_is_named_at_once() {
     found.insert("embed.norm.gain".to_owned(), vec![1, 12]);
     found.insert("layer.2.ffn.up.weight".to_owned(), vec![19, 12]);
     found.insert("pooler.weight".to_owned(), vec![12, 12]);
-    let error = check(&model, ITEMS, &found, "model.safetensors").unwrap_err();
+    let error = check(&parameters(&model, ITEMS), &found, "model.safetensors").unwrap_err();
     assert_eq!(
         error.to_string(),
         r#"model.safetensors: 6 faults

@@ -129,7 +129,7 @@ pub enum Format {
     Pairs,
 }
 
-/// Delimited text, quoted as in RFC 4180.
+/// Delimited text, quoted as in RFC 4180 unless it says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Csv {
@@ -139,6 +139,9 @@ pub struct Csv {
     /// Whether the first line names the columns; if not, columns are named by number, counted from 0.
     #[serde(default = "yes")]
     pub header: bool,
+    /// Whether quotes around a value belong to the format; if not, they are characters like others.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub quotes: bool,
 }
 
 impl Default for Csv {
@@ -146,6 +149,7 @@ impl Default for Csv {
         Self {
             delimiter: comma(),
             header: yes(),
+            quotes: yes(),
         }
     }
 }
@@ -156,6 +160,14 @@ fn comma() -> char {
 
 fn yes() -> bool {
     true
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature that serde calls"
+)]
+fn is_yes(value: &bool) -> bool {
+    *value
 }
 
 /// Names of the columns to read.
@@ -272,7 +284,7 @@ mod tests {
             settings.format,
             Format::Csv(Csv {
                 delimiter: '\t',
-                header: true
+                ..Csv::default()
             })
         );
         assert_eq!(settings.columns.time.as_deref(), Some("time"));

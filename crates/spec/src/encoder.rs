@@ -382,7 +382,8 @@ pub struct Sequence {
 }
 
 /// What makes scores of a sequence's outputs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Problem {
     /// One label is true: softmax.
     SingleLabel,

@@ -82,6 +82,14 @@ impl Config {
     }
 }
 
+/// Writes a text to `path`, whole or not at all.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn write_text(path: &Path, text: &str) -> Result<(), Error> {
+    write_atomically(path, |file| file.write_all(text.as_bytes()))
+}
+
 /// Writes a file so that a crash leaves the old content or the new, never half: to a temporary name beside it, synced,
 /// then renamed. `write` fills it.
 ///

@@ -25,8 +25,10 @@ pub mod recipe;
 pub mod schedule;
 pub mod sentence;
 pub mod stage;
+pub mod text;
 
 pub use encoder::Encoder;
 pub use error::{Error, Faults};
 pub use model::Model;
 pub use recipe::Recipe;
+pub use text::TextRecipe;

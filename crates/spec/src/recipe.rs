@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::data::Data;
 use crate::stage::Stage;
-use crate::{Error, Faults, Model};
+use crate::{Error, Faults, Model, TextRecipe};
 
 /// A system: where it comes from, what it learns from, what it is, and how it is trained and judged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -81,7 +81,19 @@ impl Source {
     }
 }
 
-impl Recipe {
+/// A kind of recipe.
+pub trait Document: serde::de::DeserializeOwned + Serialize {
+    /// Checks every value and how they fit together.
+    ///
+    /// # Errors
+    /// All faults at once, each with its path.
+    fn validate(&self, place: &str) -> Result<(), Error>;
+
+    /// The recipe as TOML, every choice spelled out.
+    fn to_toml(&self) -> String {
+        toml::to_string(self).expect("a recipe holds only what TOML can say")
+    }
+
     /// Parses `source`, puts it over its `base` if it names one, puts `overrides` over both, and checks the result.
     ///
     /// Tables merge key by key, save that a table with another `kind` replaces the old one whole; stages merge by
@@ -92,7 +104,67 @@ impl Recipe {
     ///
     /// # Errors
     /// What is wrong, with line and column where the text has one.
+    fn parse(
+        source: &Source,
+        base: impl FnOnce(&str) -> Option<Source>,
+        overrides: &[String],
+    ) -> Result<Self, Error> {
+        Draft::new(source, base, overrides)?.finish(source, overrides)
+    }
+}
+
+/// A recipe of any kind.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Any {
+    /// Over items.
+    Items(Box<Recipe>),
+    /// Over texts.
+    Text(Box<TextRecipe>),
+}
+
+impl Any {
+    /// As [`Document::parse`], of the kind that `data.kind` names.
+    ///
+    /// # Errors
+    /// As there.
     pub fn parse(
+        source: &Source,
+        base: impl FnOnce(&str) -> Option<Source>,
+        overrides: &[String],
+    ) -> Result<Self, Error> {
+        let draft = Draft::new(source, base, overrides)?;
+        let kind = draft.merged.get("data").and_then(|data| data.get("kind"));
+        if kind.and_then(Value::as_str) == Some("text") {
+            return Ok(Self::Text(Box::new(draft.finish(source, overrides)?)));
+        }
+        Ok(Self::Items(Box::new(draft.finish(source, overrides)?)))
+    }
+
+    /// The publication.
+    pub fn paper(&self) -> Option<&Paper> {
+        match self {
+            Self::Items(recipe) => recipe.paper.as_ref(),
+            Self::Text(recipe) => recipe.paper.as_ref(),
+        }
+    }
+
+    /// The recipe as TOML, every choice spelled out.
+    pub fn to_toml(&self) -> String {
+        match self {
+            Self::Items(recipe) => recipe.to_toml(),
+            Self::Text(recipe) => recipe.to_toml(),
+        }
+    }
+}
+
+/// Sources put together, not yet read.
+struct Draft {
+    merged: Value,
+    sources: Vec<Source>,
+}
+
+impl Draft {
+    fn new(
         source: &Source,
         base: impl FnOnce(&str) -> Option<Source>,
         overrides: &[String],
@@ -123,17 +195,19 @@ impl Recipe {
         for text in overrides {
             set(&mut merged, text)?;
         }
-        let recipe =
-            Self::deserialize(merged).map_err(|error| explain(&error, &sources, overrides))?;
+        Ok(Self { merged, sources })
+    }
+
+    fn finish<T: Document>(self, source: &Source, overrides: &[String]) -> Result<T, Error> {
+        let recipe = T::deserialize(self.merged)
+            .map_err(|error| explain(&error, &self.sources, overrides))?;
         recipe.validate(&source.name)?;
         Ok(recipe)
     }
+}
 
-    /// Checks every value and how they fit together.
-    ///
-    /// # Errors
-    /// All faults at once, each with its path.
-    pub fn validate(&self, place: &str) -> Result<(), Error> {
+impl Document for Recipe {
+    fn validate(&self, place: &str) -> Result<(), Error> {
         let mut faults = Faults::default();
         let Data::Interactions(interactions) = &self.data;
         faults.extend(interactions.faults("data"));
@@ -168,11 +242,6 @@ impl Recipe {
             );
         }
         faults.into_result(place)
-    }
-
-    /// The recipe as TOML, every choice spelled out.
-    pub fn to_toml(&self) -> String {
-        toml::to_string(self).expect("a recipe holds only what TOML can say")
     }
 }
 

@@ -44,7 +44,8 @@ pub struct Train {
 pub struct Validate {
     /// Epochs between validations. The last epoch is always validated.
     pub every_epochs: u64,
-    /// The metric that says which weights are best: `ndcg@10`, `hr@5`, `recall@10` or `mrr`, over the full ranking.
+    /// The metric that says which weights are best: of items `ndcg@10`, `hr@5`, `recall@10` or `mrr`, over the full
+    /// ranking; of texts those that [`crate::text::Objective::metrics`] lists.
     pub metric: String,
     /// Validations without improvement before training stops; absent: train to the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -69,36 +70,14 @@ impl Train {
         faults.check(cloze == sees_future, "model.stack.mixer.causal", || {
             format!("expected {wanted}, found {}", !sees_future)
         });
-        faults.check_positive(&format!("{path}.accumulate"), self.accumulate);
-        faults.check_positive(&format!("{path}.epochs"), self.epochs as usize);
-        let Optim::Adamw(optim) = &self.optim;
-        for (name, value, holds) in [
-            ("lr", optim.lr, optim.lr > 0.0 && optim.lr.is_finite()),
-            ("beta1", optim.beta1, (0.0..1.0).contains(&optim.beta1)),
-            ("beta2", optim.beta2, (0.0..1.0).contains(&optim.beta2)),
-            ("eps", optim.eps, optim.eps > 0.0 && optim.eps.is_finite()),
-            (
-                "weight_decay",
-                optim.weight_decay,
-                optim.weight_decay >= 0.0 && optim.weight_decay.is_finite(),
-            ),
-            (
-                "clip_norm",
-                optim.clip_norm.unwrap_or(1.0),
-                optim.clip_norm.is_none_or(|v| v > 0.0),
-            ),
-        ] {
-            faults.check(holds, &format!("{path}.optim.{name}"), || {
-                format!("{value} is out of range")
-            });
-        }
-        if let Schedule::Wsd(wsd) = &self.schedule {
-            faults.check(
-                (0.0..=1.0).contains(&wsd.decay_share),
-                &format!("{path}.schedule.decay_share"),
-                || format!("expected a share from 0 to 1, found {}", wsd.decay_share),
-            );
-        }
+        check_training(
+            path,
+            self.accumulate,
+            self.epochs,
+            &self.optim,
+            &self.schedule,
+            faults,
+        );
         faults.check_positive(
             &format!("{path}.validate.every_epochs"),
             self.validate.every_epochs as usize,
@@ -112,5 +91,52 @@ impl Train {
         faults.check(known, &format!("{path}.validate.metric"), || {
             format!("expected mrr, or hr@K, ndcg@K or recall@K with K of evaluate.cutoffs {cutoffs:?}, found {metric:?}")
         });
+    }
+}
+
+/// Checks what every stage of training has.
+pub(crate) fn check_training(
+    path: &str,
+    accumulate: usize,
+    epochs: u64,
+    optim: &Optim,
+    schedule: &Schedule,
+    faults: &mut Faults,
+) {
+    faults.check_positive(&format!("{path}.accumulate"), accumulate);
+    faults.check_positive(&format!("{path}.epochs"), epochs as usize);
+    let Optim::Adamw(optim) = optim;
+    for (name, value, holds) in [
+        ("lr", optim.lr, optim.lr > 0.0 && optim.lr.is_finite()),
+        ("beta1", optim.beta1, (0.0..1.0).contains(&optim.beta1)),
+        ("beta2", optim.beta2, (0.0..1.0).contains(&optim.beta2)),
+        ("eps", optim.eps, optim.eps > 0.0 && optim.eps.is_finite()),
+        (
+            "weight_decay",
+            optim.weight_decay,
+            optim.weight_decay >= 0.0 && optim.weight_decay.is_finite(),
+        ),
+        (
+            "clip_norm",
+            optim.clip_norm.unwrap_or(1.0),
+            optim.clip_norm.is_none_or(|v| v > 0.0),
+        ),
+    ] {
+        faults.check(holds, &format!("{path}.optim.{name}"), || {
+            format!("{value} is out of range")
+        });
+    }
+    let share = schedule.warmup_share();
+    faults.check(
+        (0.0..1.0).contains(&share),
+        &format!("{path}.schedule.warmup_share"),
+        || format!("expected a share from 0 up to, not including, 1, found {share}"),
+    );
+    if let Schedule::Wsd(wsd) = schedule {
+        faults.check(
+            (0.0..=1.0).contains(&wsd.decay_share),
+            &format!("{path}.schedule.decay_share"),
+            || format!("expected a share from 0 to 1, found {}", wsd.decay_share),
+        );
     }
 }

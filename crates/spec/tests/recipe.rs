@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use cloze_spec::recipe::{Recipe, Source};
+use cloze_spec::recipe::{Any, Document, Recipe, Source};
 use cloze_spec::stage::Stage;
 
 fn recipes() -> PathBuf {
@@ -44,9 +44,13 @@ fn every_shipped_recipe_and_size_is_valid_and_survives_being_written() {
             .unwrap()
             .map(|e| e.unwrap().path());
         for path in sizes.chain([system.join("recipe.toml")]) {
-            let recipe = Recipe::parse(&Source::read(&path).unwrap(), base, &[]).unwrap();
+            let recipe = Any::parse(&Source::read(&path).unwrap(), base, &[]).unwrap();
+            let written = Source {
+                name: "written.toml".to_owned(),
+                text: recipe.to_toml(),
+            };
             assert_eq!(
-                parse(&recipe.to_toml(), &[]).unwrap(),
+                Any::parse(&written, base, &[]).unwrap(),
                 recipe,
                 "{}",
                 path.display()
@@ -142,7 +146,10 @@ fn overrides_reach_any_value_by_the_short_path_and_the_long_one() {
     let Stage::Train(stage) = &recipe.stage[0];
     assert_eq!(
         stage.schedule,
-        cloze_spec::schedule::Schedule::Cosine(cloze_spec::schedule::Warmup { warmup_steps: 3 })
+        cloze_spec::schedule::Schedule::Cosine(cloze_spec::schedule::Warmup {
+            warmup_steps: 3,
+            warmup_share: 0.0
+        })
     );
 }
 

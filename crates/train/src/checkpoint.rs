@@ -14,8 +14,7 @@ use std::path::{Path, PathBuf};
 
 use cloze_nn::weights::{self, Values};
 use cloze_spec::folder::{WEIGHTS, sync_folder, write_atomically};
-use cloze_spec::inventory::parameters;
-use cloze_spec::{Model, Recipe};
+use cloze_spec::inventory::Parameter;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -44,6 +43,23 @@ pub struct State {
     pub seconds: f64,
     /// The run has come to its end.
     pub finished: bool,
+}
+
+impl State {
+    /// Nothing is learned yet.
+    pub fn new(fingerprint: u64) -> Self {
+        Self {
+            fingerprint,
+            epoch: 0,
+            batch: 0,
+            step: 0,
+            best: None,
+            validations_without_gain: 0,
+            tokens: 0,
+            seconds: 0.0,
+            finished: false,
+        }
+    }
 }
 
 /// The best validation so far.
@@ -76,15 +92,15 @@ fn folder(out: &Path) -> PathBuf {
 }
 
 /// Values with their shapes, as the inventory lists them.
-pub(crate) fn tensors(model: &Model, items: usize, values: &Values) -> Tensors {
-    parameters(model, items)
-        .into_iter()
+pub(crate) fn tensors(parameters: &[Parameter], values: &Values) -> Tensors {
+    parameters
+        .iter()
         .map(|p| {
             let of_parameter = values
                 .get(&p.name)
                 .unwrap_or_else(|| panic!("values hold {}", p.name))
                 .clone();
-            (p.name, (p.shape, of_parameter))
+            (p.name.clone(), (p.shape.clone(), of_parameter))
         })
         .collect()
 }
@@ -93,13 +109,13 @@ pub(crate) fn tensors(model: &Model, items: usize, values: &Values) -> Tensors {
 ///
 /// # Errors
 /// If the file cannot be read, or any tensor is missing, extra or misshapen.
-pub(crate) fn read_values(path: &Path, model: &Model, items: usize) -> Result<Values, Error> {
+pub(crate) fn read_values(path: &Path, parameters: &[Parameter]) -> Result<Values, Error> {
     let tensors = safetensors::read(path)?;
     let shapes = tensors
         .iter()
         .map(|(name, (shape, _))| (name.clone(), shape.clone()))
         .collect();
-    weights::check(model, items, &shapes, &path.display().to_string())?;
+    weights::check(parameters, &shapes, &path.display().to_string())?;
     Ok(safetensors::values(tensors))
 }
 
@@ -109,8 +125,7 @@ pub(crate) fn read_values(path: &Path, model: &Model, items: usize) -> Result<Va
 /// If anything cannot be written; the older checkpoint then still stands.
 pub fn write(
     out: &Path,
-    recipe: &Recipe,
-    items: usize,
+    parameters: &[Parameter],
     state: &State,
     values: &Values,
     moments: &Moments,
@@ -130,13 +145,13 @@ pub fn write(
         fs::remove_dir_all(&temporary).map_err(io(&temporary))?;
     }
     fs::create_dir_all(&temporary).map_err(io(&temporary))?;
-    let model = &recipe.model;
-    safetensors::write(&temporary.join(WEIGHTS), &tensors(model, items, values))?;
-    safetensors::write(&temporary.join(MEAN), &tensors(model, items, &moments.mean))?;
-    safetensors::write(
-        &temporary.join(SQUARE),
-        &tensors(model, items, &moments.square),
-    )?;
+    for (name, values) in [
+        (WEIGHTS, values),
+        (MEAN, &moments.mean),
+        (SQUARE, &moments.square),
+    ] {
+        safetensors::write(&temporary.join(name), &tensors(parameters, values))?;
+    }
     let json = serde_json::to_vec_pretty(state).expect("a state holds only what JSON can say");
     write_atomically(&temporary.join(STATE), |file| {
         std::io::Write::write_all(file, &json)
@@ -165,8 +180,8 @@ fn newest(out: &Path) -> Option<PathBuf> {
 /// The newest complete checkpoint of `out`, if there is one.
 ///
 /// # Errors
-/// If it cannot be read or does not fit the recipe.
-pub fn read(out: &Path, recipe: &Recipe, items: usize) -> Result<Option<Checkpoint>, Error> {
+/// If it cannot be read or does not fit the parameters.
+pub fn read(out: &Path, parameters: &[Parameter]) -> Result<Option<Checkpoint>, Error> {
     let Some(newest) = newest(out) else {
         return Ok(None);
     };
@@ -179,12 +194,12 @@ pub fn read(out: &Path, recipe: &Recipe, items: usize) -> Result<Option<Checkpoi
         path,
         message: format!("is no training state: {error}"),
     })?;
-    let model = &recipe.model;
+    let values = |name: &str| read_values(&newest.join(name), parameters);
     Ok(Some(Checkpoint {
-        values: read_values(&newest.join(WEIGHTS), model, items)?,
+        values: values(WEIGHTS)?,
         moments: Moments {
-            mean: read_values(&newest.join(MEAN), model, items)?,
-            square: read_values(&newest.join(SQUARE), model, items)?,
+            mean: values(MEAN)?,
+            square: values(SQUARE)?,
         },
         state,
     }))

@@ -10,6 +10,9 @@ pub enum Error {
     /// The data.
     #[error(transparent)]
     Data(#[from] cloze_data::Error),
+    /// A pretrained encoder.
+    #[error(transparent)]
+    Runtime(#[from] cloze_runtime::Error),
     /// A weights file.
     #[error("{}: {message}", path.display())]
     Weights {

@@ -10,12 +10,14 @@ mod device;
 mod error;
 pub mod eval;
 pub mod evaluate;
+pub mod fit;
 pub mod metric;
 pub mod optim;
 pub mod recommend;
 pub mod report;
 pub mod run;
 mod safetensors;
+pub mod text;
 
 pub use device::Place;
 pub use error::Error;

@@ -1,9 +1,9 @@
-//! Adam with decoupled weight decay over the parameters of an encoder.
+//! Adam with decoupled weight decay over the parameters of a model.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor};
 use cloze_nn::op::{AdamW, adamw, sum_of_squares};
-use cloze_nn::{Encoder, weights};
+use cloze_nn::weights;
 use cloze_spec::optim;
 
 /// What a step did.
@@ -19,7 +19,7 @@ pub struct Optimizer {
     settings: optim::AdamW,
     /// Steps taken.
     steps: u64,
-    /// In the order in which the encoder shows its parameters; none before the first gradient.
+    /// In the order in which the model shows its parameters; none before the first gradient.
     slots: Vec<Slot>,
     /// Batches whose gradients are summed in the slots.
     summed: usize,
@@ -30,6 +30,8 @@ struct Slot {
     mean: Tensor<1>,
     square: Tensor<1>,
     gradient: Option<Tensor<1>>,
+    /// Factor on the learning rate.
+    rate: f64,
 }
 
 /// Moments by parameter name, as stored.
@@ -42,10 +44,22 @@ pub struct Moments {
 }
 
 impl Optimizer {
-    /// An optimiser for `encoder`, its moments 0.
-    pub fn new(settings: optim::AdamW, encoder: &Encoder) -> Self {
+    /// An optimiser for `model`, its moments 0.
+    pub fn new(settings: optim::AdamW, model: &impl Module) -> Self {
+        Self::with_rates(settings, model, |_| 1.0)
+    }
+
+    /// As [`Self::new`]; a parameter learns at `rate` of its name times the learning rate.
+    pub fn with_rates(
+        settings: optim::AdamW,
+        model: &impl Module,
+        rate: impl Fn(&str) -> f64,
+    ) -> Self {
         let mut shapes = Shapes(Vec::new());
-        encoder.visit(&mut shapes);
+        model.visit(&mut shapes);
+        for (slot, name) in shapes.0.iter_mut().zip(weights::names(model)) {
+            slot.rate = rate(&name);
+        }
         Self {
             settings,
             steps: 0,
@@ -57,10 +71,10 @@ impl Optimizer {
     /// Goes on from stored moments.
     ///
     /// # Panics
-    /// If the moments are not those of the encoder's parameters; the checkpoint is checked when it is read.
-    pub fn restore(&mut self, encoder: &Encoder, steps: u64, moments: &Moments) {
+    /// If the moments are not those of the model's parameters; the checkpoint is checked when it is read.
+    pub fn restore(&mut self, model: &impl Module, steps: u64, moments: &Moments) {
         self.steps = steps;
-        for (slot, name) in self.slots.iter_mut().zip(encoder.names()) {
+        for (slot, name) in self.slots.iter_mut().zip(weights::names(model)) {
             let device = slot.mean.device();
             let load =
                 |values: &weights::Values| Tensor::from_floats(values[&name].as_slice(), &device);
@@ -70,7 +84,7 @@ impl Optimizer {
     }
 
     /// The moments, to store.
-    pub fn moments(&self, encoder: &Encoder) -> Moments {
+    pub fn moments(&self, model: &impl Module) -> Moments {
         let mut moments = Moments::default();
         let read = |tensor: &Tensor<1>| {
             tensor
@@ -78,7 +92,7 @@ impl Optimizer {
                 .try_into_vec::<f32>()
                 .expect("moments are f32")
         };
-        for (slot, name) in self.slots.iter().zip(encoder.names()) {
+        for (slot, name) in self.slots.iter().zip(weights::names(model)) {
             moments.square.insert(name.clone(), read(&slot.square));
             moments.mean.insert(name, read(&slot.mean));
         }
@@ -86,8 +100,8 @@ impl Optimizer {
     }
 
     /// Adds the gradients of one batch to those that wait for [`Self::step`].
-    pub fn accumulate(&mut self, encoder: &Encoder, gradients: Gradients) {
-        encoder.visit(&mut Collect {
+    pub fn accumulate(&mut self, model: &impl Module, gradients: Gradients) {
+        model.visit(&mut Collect {
             gradients,
             slots: self.slots.iter_mut(),
         });
@@ -100,7 +114,7 @@ impl Optimizer {
     }
 
     /// Moves the parameters against the mean of the summed gradients, at `lr_factor` of the learning rate.
-    pub fn step(&mut self, encoder: Encoder, lr_factor: f64) -> (Encoder, Step) {
+    pub fn step<M: Module>(&mut self, model: M, lr_factor: f64) -> (M, Step) {
         self.steps += 1;
         let mean = 1.0 / self.summed.max(1) as f64;
         self.summed = 0;
@@ -124,11 +138,11 @@ impl Optimizer {
             step: self.steps,
             grad_scale: (mean * clip) as f32,
         };
-        let encoder = encoder.map(&mut Apply {
+        let model = model.map(&mut Apply {
             config,
             slots: self.slots.iter_mut(),
         });
-        (encoder, Step { gradient_norm })
+        (model, Step { gradient_norm })
     }
 }
 
@@ -144,6 +158,7 @@ impl ModuleVisitor for Shapes {
             mean: zeros(),
             square: zeros(),
             gradient: None,
+            rate: 1.0,
         });
     }
 }
@@ -186,6 +201,7 @@ impl ModuleMapper for Apply<'_> {
             self.config.weight_decay
         };
         let config = AdamW {
+            lr: (f64::from(self.config.lr) * slot.rate) as f32,
             weight_decay,
             ..self.config
         };

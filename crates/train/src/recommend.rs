@@ -10,6 +10,7 @@ use cloze_kernels::op::rank::top_k;
 use cloze_nn::op::{self, Activation};
 use cloze_nn::{Encoder, Noise, Sequences};
 use cloze_spec::folder::{self, Config};
+use cloze_spec::inventory::parameters;
 use rayon::prelude::*;
 
 use crate::{Error, checkpoint};
@@ -126,7 +127,7 @@ impl Recommender {
                 ),
             });
         }
-        let values = checkpoint::read_values(&path, &config.model, config.items)?;
+        let values = checkpoint::read_values(&path, &parameters(&config.model, config.items))?;
         let encoder = Encoder::new(&config.model, config.items, &values, device);
         let scorer = Scorer::new(encoder, &config.model);
         Ok(Self {

@@ -34,8 +34,10 @@ pub fn write(path: &Path, tensors: &Tensors) -> Result<(), Error> {
             .expect("as many bytes as the shape says");
         (*name, view)
     });
-    let file =
-        safetensors::serialize(views, None).expect("names and shapes that safetensors can say");
+    // Readers in Python ask for this note.
+    let note = [("format".to_owned(), "pt".to_owned())].into();
+    let file = safetensors::serialize(views, Some(note))
+        .expect("names and shapes that safetensors can say");
     write_atomically(path, |out| out.write_all(&file))?;
     Ok(())
 }

@@ -151,6 +151,26 @@ impl Cells {
             .collect())
     }
 
+    /// Takes those rows out that are `wanted`.
+    pub(crate) fn part(&mut self, wanted: &[bool]) -> Self {
+        let split = |is_wanted: bool| {
+            let rows = self.values.iter().zip(self.places.iter()).zip(wanted);
+            let rows = rows.filter(|&(_, &wanted)| wanted == is_wanted);
+            let (values, places): (Vec<Value>, Vec<Place>) = rows
+                .map(|((value, place), _)| (value.clone(), *place))
+                .unzip();
+            Self {
+                path: self.path.clone(),
+                column: self.column.clone(),
+                values,
+                places: Arc::new(places),
+            }
+        };
+        let (taken, rest) = (split(true), split(false));
+        *self = rest;
+        taken
+    }
+
     /// The fault of a row: what was expected there. What is found is its value, or `found`.
     pub fn fault(&self, row: usize, expected: impl Into<String>, found: Option<String>) -> Error {
         Error::Value(BadRow {

@@ -21,6 +21,7 @@ pub(super) fn scan(
     }
     let mut reader = csv::ReaderBuilder::new()
         .delimiter(settings.delimiter as u8)
+        .quoting(settings.quotes)
         .has_headers(false)
         // Rows of the wrong length are told apart below, where they can be skipped.
         .flexible(true)

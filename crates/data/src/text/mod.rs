@@ -4,10 +4,13 @@
 //! `tokenizers` counts them, not in bytes.
 
 mod answer;
+pub mod batch;
 mod encoding;
+pub mod examples;
 mod folder;
 mod frame;
 mod label;
+pub mod learn;
 mod prepare;
 mod report;
 mod tokenizer;

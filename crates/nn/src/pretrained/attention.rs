@@ -1,10 +1,9 @@
-use std::sync::Arc;
-
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
 use cloze_spec::encoder::{self, Activation, Disentangled, Position, Rotary, alibi_slopes};
 
-use super::{Linear, Norm, Table, linear};
+use super::{Linear, Norm, Pass, Table, linear};
+use crate::noise::Noise;
 use crate::op::{self, Dropout};
 use crate::weights::Source;
 
@@ -30,7 +29,7 @@ impl Relative {
     pub fn table(&self) -> Tensor<2> {
         let table = self.weight.val();
         match &self.norm {
-            Some(norm) => norm.forward(table, None),
+            Some(norm) => norm.forward(table, None, Dropout::NONE),
             None => table,
         }
     }
@@ -45,7 +44,8 @@ pub(super) struct Attention {
     distance: Option<Table>,
     position_key: Option<Linear>,
     position_query: Option<Linear>,
-    output: Linear,
+    /// The map that follows; the layer applies it, to those rows that it carries on.
+    pub output: Linear,
 }
 
 impl Attention {
@@ -76,14 +76,16 @@ impl Attention {
         }
     }
 
+    /// What each token takes from the others, before the output map.
+    ///
     /// # Shapes
-    /// `x: [N, D]` → `[N, D]`
+    /// `x: [N, D]` → `[N, H·K]`
     pub fn forward(
         &self,
         settings: &encoder::Attention,
         x: Tensor<2>,
-        offsets: &Arc<[u32]>,
-        relative: Option<(&encoder::Relative, &Tensor<2>)>,
+        pass: Pass<'_>,
+        noise: &mut Noise,
     ) -> Tensor<2> {
         let qkv = self.qkv.forward(x, Activation::Identity); // [N, 3·H·K]
         let (heads, width) = (settings.heads, settings.head_width);
@@ -92,17 +94,16 @@ impl Attention {
             && settings.qk_norm.is_none()
             && settings.window.is_none()
             && settings.log_scale.is_none();
-        let mixed = if plain && usual {
-            op::attention(qkv, offsets, heads, false, Dropout::NONE)
-        } else {
-            let sequences = offsets.windows(2).map(|w| {
-                let rows = w[0] as usize..w[1] as usize;
-                let one = qkv.clone().slice([rows, 0..3 * heads * width]);
-                self.sequence(settings, &one, relative)
-            });
-            Tensor::cat(sequences.collect(), 0)
-        };
-        self.output.forward(mixed, Activation::Identity)
+        let mut dropout = || noise.dropout(pass.rates.attention);
+        if plain && usual {
+            return op::attention(qkv, pass.offsets, heads, false, dropout());
+        }
+        let sequences = pass.offsets.windows(2).map(|w| {
+            let rows = w[0] as usize..w[1] as usize;
+            let one = qkv.clone().slice([rows, 0..3 * heads * width]);
+            self.sequence(settings, &one, pass.relative, dropout())
+        });
+        Tensor::cat(sequences.collect(), 0)
     }
 
     /// # Shapes
@@ -112,6 +113,7 @@ impl Attention {
         settings: &encoder::Attention,
         qkv: &Tensor<2>,
         relative: Option<(&encoder::Relative, &Tensor<2>)>,
+        dropout: Dropout,
     ) -> Tensor<2> {
         let device = qkv.device();
         let (heads, width, len) = (settings.heads, settings.head_width, qkv.dims()[0]);
@@ -121,7 +123,7 @@ impl Attention {
                 .slice([0..len, index * inner..(index + 1) * inner])
         };
         let normed = |x: Tensor<2>, norm: &Option<Norm>| match norm {
-            Some(norm) => norm.forward(x, None),
+            Some(norm) => norm.forward(x, None, Dropout::NONE),
             None => x,
         };
         // [T, H·K] → [H, T, K]
@@ -203,21 +205,15 @@ impl Attention {
             scores = scores.mul_scalar(growth.max(1.0));
         }
         if let Some(window) = settings.window {
-            let hidden = (0..len * len).map(|at| {
-                if (at / len).abs_diff(at % len) > window {
-                    f32::NEG_INFINITY
-                } else {
-                    0.0
-                }
-            });
-            let hidden = TensorData::new(hidden.collect::<Vec<_>>(), [1, len, len]);
-            scores = scores + Tensor::from_data(hidden, &device);
+            scores = scores + beyond(window, len, &device);
+        }
+        let mut shares = activation::softmax(scores, 2);
+        if dropout.prob > 0.0 {
+            let flat = shares.reshape([heads * len, len]);
+            shares = op::dropout_add(flat, None, dropout).reshape([heads, len, len]);
         }
         // [H, T, K] → [T, H·K]
-        activation::softmax(scores, 2)
-            .matmul(value)
-            .swap_dims(0, 1)
-            .reshape([len, inner])
+        shares.matmul(value).swap_dims(0, 1).reshape([len, inner])
     }
 
     /// Position vectors as keys (`part` 1) or queries (0): by the layer's own maps of content, or by further ones.
@@ -245,6 +241,19 @@ impl Attention {
         let map = map.as_ref().expect("made with the layer");
         map.forward(table, Activation::Identity)
     }
+}
+
+/// Minus infinity for pairs of tokens that are further than `window` apart, 0 for the others: `[1, T, T]`.
+fn beyond(window: usize, len: usize, device: &Device) -> Tensor<3> {
+    let hidden = (0..len * len).map(|at| {
+        if (at / len).abs_diff(at % len) > window {
+            f32::NEG_INFINITY
+        } else {
+            0.0
+        }
+    });
+    let hidden = TensorData::new(hidden.collect::<Vec<_>>(), [1, len, len]);
+    Tensor::from_data(hidden, device)
 }
 
 /// Products of each token with the row of a table that each pair meets.

@@ -1,13 +1,13 @@
-use std::sync::Arc;
-
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use burn::tensor::module::conv1d;
 use burn::tensor::ops::ConvOptions;
-use cloze_spec::encoder;
+use cloze_spec::encoder::{self, Activation};
 
 use super::attention::Attention;
-use super::{Linear, Norm, activate, norms_first};
+use super::{Linear, Norm, Pass, activate, norms_first};
+use crate::noise::Noise;
+use crate::op::{self, Dropout};
 use crate::weights::Source;
 
 /// One layer: attention and feed-forward part, each with its residual connection and norm.
@@ -42,35 +42,43 @@ impl Layer {
     }
 
     /// # Shapes
-    /// `x: [N, D]` → `[N, D]`
+    /// `x: [N, D]` → `[N, D]`, or `[M, D]` if the pass carries on `M` rows.
     pub fn forward(
         &self,
         settings: &encoder::Layer,
         x: Tensor<2>,
-        offsets: &Arc<[u32]>,
-        relative: Option<(&encoder::Relative, &Tensor<2>)>,
+        pass: Pass<'_>,
+        noise: &mut Noise,
     ) -> Tensor<2> {
+        let hidden = pass.rates.hidden;
         let input = x.clone();
-        let mix = |x| {
-            self.mixer
-                .forward(&settings.attention, x, offsets, relative)
+        let normed = match &self.mixer_norm {
+            Some(norm) if norms_first(settings.order) => {
+                norm.forward(x.clone(), None, Dropout::NONE)
+            }
+            _ => x.clone(),
         };
-        let feed = |x| self.ffn.forward(&settings.ffn, x);
+        // A convolution sees every token's neighbours once more.
+        let rows = pass.rows.filter(|_| self.convolution.is_none());
+        let few = |x| match rows {
+            Some(rows) => op::select_rows(x, rows),
+            None => x,
+        };
+        let mixed = self.mixer.forward(&settings.attention, normed, pass, noise);
+        let mixed = self.mixer.output.forward(few(mixed), Activation::Identity);
+        let (x, drop) = (few(x), noise.dropout(hidden));
         let x = if norms_first(settings.order) {
-            let normed = match &self.mixer_norm {
-                Some(norm) => norm.forward(x.clone(), None),
-                None => x.clone(),
-            };
-            let x = x + mix(normed);
-            let normed = self.ffn_norm.forward(x.clone(), None);
-            x + feed(normed)
+            let x = op::dropout_add(mixed, Some(x), drop);
+            let normed = self.ffn_norm.forward(x.clone(), None, Dropout::NONE);
+            let fed = self.ffn.forward(&settings.ffn, normed);
+            op::dropout_add(fed, Some(x), noise.dropout(hidden))
         } else {
-            let mixed = mix(x.clone());
             let x = match &self.mixer_norm {
-                Some(norm) => norm.forward(mixed, Some(x)),
-                None => mixed + x,
+                Some(norm) => norm.forward(mixed, Some(x), drop),
+                None => op::dropout_add(mixed, Some(x), drop),
             };
-            self.ffn_norm.forward(feed(x.clone()), Some(x))
+            let fed = self.ffn.forward(&settings.ffn, x.clone());
+            self.ffn_norm.forward(fed, Some(x), noise.dropout(hidden))
         };
         match (
             &settings.convolution,
@@ -78,7 +86,12 @@ impl Layer {
             &self.convolution_norm,
         ) {
             (Some(settings), Some(convolution), Some(norm)) => {
-                norm.forward(convolution.forward(settings, &input, offsets), Some(x))
+                let convolved = convolution.forward(settings, &input, pass.offsets);
+                let x = norm.forward(convolved, Some(x), Dropout::NONE);
+                match pass.rows {
+                    Some(rows) => op::select_rows(x, rows),
+                    None => x,
+                }
             }
             _ => x,
         }
@@ -95,14 +108,14 @@ struct Ffn {
 impl Ffn {
     fn forward(&self, settings: &encoder::Ffn, x: Tensor<2>) -> Tensor<2> {
         let inner = if settings.gated {
-            let both = self.up.forward(x, encoder::Activation::Identity);
+            let both = self.up.forward(x, Activation::Identity);
             let rows = both.dims()[0];
             let half = |from: usize| both.clone().slice([0..rows, from..from + settings.width]);
             activate(half(0), settings.activation) * half(settings.width)
         } else {
             self.up.forward(x, settings.activation)
         };
-        self.down.forward(inner, encoder::Activation::Identity)
+        self.down.forward(inner, Activation::Identity)
     }
 }
 

@@ -6,6 +6,7 @@
 mod attention;
 mod engine;
 mod layer;
+mod train;
 
 pub use engine::BurnEngine;
 
@@ -17,10 +18,13 @@ use cloze_runtime::Batch;
 use cloze_spec::encoder::{self, Activation, NormKind, Order};
 use cloze_spec::inventory::encoder_parameters;
 
+use crate::noise::Noise;
 use crate::op::{self, Dropout};
 use crate::pretrained::attention::Relative;
 use crate::pretrained::layer::Layer;
 use crate::weights::{Source, Values};
+
+pub use train::{LabelLoss, Rates};
 
 /// A pretrained text encoder with its head; parameters are named as in
 /// [`encoder_parameters`].
@@ -80,18 +84,40 @@ impl Pretrained {
     ///
     /// # Shapes
     /// `N` tokens → `[N, D]`
-    pub fn forward(&self, batch: &Batch, mut see: impl FnMut(&Tensor<2>)) -> Tensor<2> {
+    pub fn forward(&self, batch: &Batch, see: impl FnMut(&Tensor<2>)) -> Tensor<2> {
+        self.pass(batch, None, Rates::NONE, &mut Noise::none(), see)
+    }
+
+    /// As [`Self::forward`], of some tokens if `rows` are given: once tokens have been mixed for the last time, each is by
+    /// itself, and what nobody reads is not computed.
+    ///
+    /// # Shapes
+    /// `N` tokens, `M` rows → `[M, D]`
+    fn pass(
+        &self,
+        batch: &Batch,
+        rows: Option<&Arc<[u32]>>,
+        rates: Rates,
+        noise: &mut Noise,
+        mut see: impl FnMut(&Tensor<2>),
+    ) -> Tensor<2> {
         let mut x = self.embed.forward(batch);
+        x = op::dropout_add(x, None, noise.dropout(rates.hidden));
         see(&x);
         let relative = self.relative.as_ref().map(Relative::table);
         let offsets: Arc<[u32]> = batch.offsets.as_slice().into();
-        for settings in &self.settings.layers {
-            let shared = self.settings.relative.as_ref().zip(relative.as_ref());
-            x = self.layer[settings.weights].forward(settings, x, &offsets, shared);
+        for (index, settings) in self.settings.layers.iter().enumerate() {
+            let pass = Pass {
+                offsets: &offsets,
+                relative: self.settings.relative.as_ref().zip(relative.as_ref()),
+                rows: rows.filter(|_| index + 1 == self.settings.layers.len()),
+                rates,
+            };
+            x = self.layer[settings.weights].forward(settings, x, pass, noise);
             see(&x);
         }
         match &self.final_norm {
-            Some(norm) => norm.forward(x, None),
+            Some(norm) => norm.forward(x, None, Dropout::NONE),
             None => x,
         }
     }
@@ -105,8 +131,18 @@ impl Pretrained {
     /// If the encoder has no head.
     pub fn head(&self, x: Tensor<2>) -> Tensor<2> {
         let head = self.head.as_ref().expect("the encoder has a head");
-        head.forward(x, &self.embed.token.weight)
+        head.forward(x, &self.embed.token.weight, Dropout::NONE)
     }
+}
+
+/// What all layers of a pass are told.
+#[derive(Clone, Copy)]
+struct Pass<'a> {
+    offsets: &'a Arc<[u32]>,
+    relative: Option<(&'a encoder::Relative, &'a Tensor<2>)>,
+    /// The tokens that are carried on once mixed; all if none.
+    rows: Option<&'a Arc<[u32]>>,
+    rates: Rates,
 }
 
 /// Tokens into vectors.
@@ -177,7 +213,7 @@ impl Embed {
             x = project(x);
         }
         if let Some(norm) = &self.norm {
-            x = norm.forward(x, None);
+            x = norm.forward(x, None, Dropout::NONE);
         }
         if self.project_first { x } else { project(x) }
     }
@@ -258,20 +294,17 @@ impl Norm {
         settings.map(|settings| Self::new(*settings, source, name))
     }
 
-    /// `norm(x + residual)`: `[N, D]` → `[N, D]`.
-    fn forward(&self, x: Tensor<2>, residual: Option<Tensor<2>>) -> Tensor<2> {
+    /// `norm(dropout(x) + residual)`: `[N, D]` → `[N, D]`.
+    fn forward(&self, x: Tensor<2>, residual: Option<Tensor<2>>, dropout: Dropout) -> Tensor<2> {
         let gain = self.gain.val();
         let bias = match &self.bias {
             Some(bias) => bias.val(),
             None => Tensor::zeros(gain.dims(), &x.device()),
         };
         if self.centred {
-            return op::add_norm(x, residual, gain, bias, self.eps, Dropout::NONE);
+            return op::add_norm(x, residual, gain, bias, self.eps, dropout);
         }
-        let x = match residual {
-            Some(residual) => x + residual,
-            None => x,
-        };
+        let x = op::dropout_add(x, residual, dropout);
         let square = x.clone().powi_scalar(2).mean_dim(1);
         x / square.add_scalar(self.eps).sqrt() * gain.unsqueeze() + bias.unsqueeze()
     }
@@ -315,13 +348,19 @@ impl Head {
         }
     }
 
-    fn forward(&self, mut x: Tensor<2>, table: &Param<Tensor<2>>) -> Tensor<2> {
+    /// What is compared with the output map's rows: `[M, D]` → `[M, I]`.
+    fn transformed(&self, mut x: Tensor<2>) -> Tensor<2> {
         if let Some(map) = &self.transform {
             x = map.forward(x, self.activation);
         }
-        if let Some(norm) = &self.norm {
-            x = norm.forward(x, None);
+        match &self.norm {
+            Some(norm) => norm.forward(x, None, Dropout::NONE),
+            None => x,
         }
+    }
+
+    fn forward(&self, x: Tensor<2>, table: &Param<Tensor<2>>, dropout: Dropout) -> Tensor<2> {
+        let x = op::dropout_add(self.transformed(x), None, dropout);
         match &self.output {
             None => x,
             Some(map) => {

@@ -5,7 +5,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor};
 use cloze_data::batch::{Candidates, PackedBatch};
 use cloze_nn::Encoder;
-use cloze_nn::weights::Values;
+use cloze_nn::weights::{self, Values};
 use cloze_spec::Model;
 use cloze_spec::block::{Block, Residual};
 use cloze_spec::embed::{Embed, Item, Positions};
@@ -238,7 +238,7 @@ pub fn by_name(encoder: &Encoder, gradients: Gradients) -> Values {
         found: Vec::new(),
     };
     encoder.visit(&mut collect);
-    let named = encoder.names().into_iter().zip(collect.found);
+    let named = weights::names(encoder).into_iter().zip(collect.found);
     named
         .filter_map(|(name, found)| Some((name, found?)))
         .collect()

@@ -175,11 +175,7 @@ impl Folder {
             score_activation,
             tokenizer_max_len,
             weights,
-            tokenizer: TOKENIZER
-                .iter()
-                .map(|name| home.join(name))
-                .filter(|path| path.is_file())
-                .collect(),
+            tokenizer: tokenizer_files(&home),
             family: family.expect("a family that is not known is a fault"),
         })
     }
@@ -205,6 +201,12 @@ impl Folder {
             parameters,
         })
     }
+}
+
+/// The files of a tokenizer that are in a folder.
+pub fn tokenizer_files(folder: &Path) -> Vec<PathBuf> {
+    let files = TOKENIZER.iter().map(|name| folder.join(name));
+    files.filter(|path| path.is_file()).collect()
 }
 
 /// The tokenizer's `model_max_length`; numbers beyond any sane length stand for none.

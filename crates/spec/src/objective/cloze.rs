@@ -32,7 +32,7 @@ pub enum Replace {
     #[serde(deserialize_with = "no_settings")]
     Always,
     /// The blank, some item, or itself.
-    Bert(Bert),
+    Mixed(Mixed),
 }
 
 /// Shares of the places of items to predict; in those left over the item itself stays.
@@ -41,7 +41,7 @@ pub enum Replace {
 /// Devlin et al., BERT, NAACL 2019, arXiv:1810.04805, §3.1.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Bert {
+pub struct Mixed {
     /// Share with the blank.
     pub mask: f64,
     /// Share with an item drawn uniformly from all.
@@ -58,6 +58,27 @@ pub enum LastItem {
     Extra,
     /// This share of the windows taken hide only their last item (`RecBole`'s `ft_ratio`).
     Share(f64),
+}
+
+impl Replace {
+    /// What is wrong with values whose types are right, each fault with its key under `path`.
+    pub(crate) fn faults(&self, path: &str) -> Vec<String> {
+        let mut faults = Vec::new();
+        if let Replace::Mixed(Mixed { mask, random }) = *self {
+            for (key, share) in [("mask", mask), ("random", random)] {
+                fault(&mut faults, (0.0..=1.0).contains(&share), || {
+                    format!("{path}.{key}: expected a share from 0 to 1, found {share}")
+                });
+            }
+            // 0.9 + 0.1 need not be 1 in binary.
+            fault(&mut faults, mask + random <= 1.0 + 1e-9, || {
+                format!(
+                    "{path}: expected mask and random to add up to 1 at most, found {mask} and {random}"
+                )
+            });
+        }
+        faults
+    }
 }
 
 impl Cloze {
@@ -89,19 +110,7 @@ impl Cloze {
         fault(&mut faults, self.duplicates > 0, || {
             format!("{path}.duplicates: expected at least 1, found 0")
         });
-        if let Replace::Bert(Bert { mask, random }) = self.replace {
-            for (key, share) in [("mask", mask), ("random", random)] {
-                fault(&mut faults, is_share(share), || {
-                    format!("{path}.replace.{key}: expected a share from 0 to 1, found {share}")
-                });
-            }
-            // 0.9 + 0.1 need not be 1 in binary.
-            fault(&mut faults, mask + random <= 1.0 + 1e-9, || {
-                format!(
-                    "{path}.replace: expected mask and random to add up to 1 at most, found {mask} and {random}"
-                )
-            });
-        }
+        faults.extend(self.replace.faults(&format!("{path}.replace")));
         if let LastItem::Share(share) = self.last_item {
             fault(&mut faults, is_share(share), || {
                 format!("{path}.last_item.share: expected a share from 0 to 1, found {share}")
@@ -120,7 +129,7 @@ mod tests {
         kind = "cloze"
         mask_prob = 0.2
         max_masked = 40
-        replace = { kind = "bert", mask = 0.8, random = 0.1 }
+        replace = { kind = "mixed", mask = 0.8, random = 0.1 }
         last_item = { share = 0.5 }
         duplicates = 10
         loss = { kind = "sampled-softmax", negatives = 256, sampler = "popularity", log_q = true }
@@ -137,7 +146,7 @@ mod tests {
     fn a_table_is_read_and_written_back() {
         let other = FULL
             .replace(
-                r#"{ kind = "bert", mask = 0.8, random = 0.1 }"#,
+                r#"{ kind = "mixed", mask = 0.8, random = 0.1 }"#,
                 r#"{ kind = "always" }"#,
             )
             .replace("{ share = 0.5 }", "\"extra\"")
@@ -163,7 +172,7 @@ mod tests {
             ("share =", "part ="),
             ("log_q", "logq"),
             (
-                r#"replace = { kind = "bert","#,
+                r#"replace = { kind = "mixed","#,
                 r#"replace = { kind = "always","#,
             ),
             (

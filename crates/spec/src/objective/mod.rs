@@ -6,7 +6,7 @@ mod next_item;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-pub use cloze::{Bert, Cloze, LastItem, Replace};
+pub use cloze::{Cloze, LastItem, Mixed, Replace};
 pub use loss::{Bce, Gbce, Loss, SampledSoftmax, Sampler};
 pub use next_item::NextItem;
 

@@ -1,0 +1,427 @@
+//! `cloze train` on texts, end to end: a tokenizer and an encoder from nothing, then every kind of head on it.
+
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+mod program;
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use program::{cloze, error, ok};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The same numbers in every run (Knuth's linear congruential generator, MMIX).
+struct Numbers(u64);
+
+impl Numbers {
+    fn pick<'a>(&mut self, of: &[&'a str]) -> &'a str {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005);
+        self.0 = self.0.wrapping_add(1_442_695_040_888_963_407);
+        of[(self.0 >> 33) as usize % of.len()]
+    }
+}
+
+const NAMES: [&str; 8] = [
+    "Anna", "Boris", "Carla", "Dmitri", "Elif", "Farid", "Greta", "Hugo",
+];
+const CITIES: [&str; 6] = ["Oslo", "Lima", "Quito", "Dakar", "Hanoi", "Turin"];
+const GOOD: [&str; 4] = ["lovely", "bright", "splendid", "kind"];
+const BAD: [&str; 4] = ["awful", "dull", "broken", "rude"];
+const THINGS: [&str; 5] = ["house", "garden", "river", "market", "bridge"];
+
+fn sentence(numbers: &mut Numbers, mood: &[&str]) -> String {
+    format!(
+        "{} saw the {} {} in {}",
+        numbers.pick(&NAMES),
+        numbers.pick(mood),
+        numbers.pick(&THINGS),
+        numbers.pick(&CITIES)
+    )
+}
+
+/// A folder with texts of each kind, a tokenizer and a small encoder that has learned to fill blanks in them.
+fn base() -> &'static Path {
+    static FOLDER: OnceLock<TempDir> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        let folder = TempDir::new().unwrap();
+        let mut numbers = Numbers(7);
+        let mut files = [(); 5].map(|()| String::new());
+        let [corpus, labels, degrees, words, topics] = &mut files;
+        let mut questions = Vec::new();
+        labels.push_str("text\tlabel\n");
+        degrees.push_str("text,label\n");
+        for at in 0..400 {
+            let is_good = at % 2 == 0;
+            let text = sentence(&mut numbers, if is_good { &GOOD } else { &BAD });
+            writeln!(corpus, "{text}").unwrap();
+            let label = if is_good { "good" } else { "bad" };
+            writeln!(labels, "{text}\t{label}").unwrap();
+            writeln!(degrees, "{text},{}", if is_good { 4.5 } else { 1.0 }).unwrap();
+            let found = |list: &[&str]| list.iter().any(|word| text.contains(word));
+            let of = [("good", found(&GOOD)), ("wet", text.contains("river"))];
+            let of: Vec<&str> = of
+                .iter()
+                .filter(|(_, has)| *has)
+                .map(|(name, _)| *name)
+                .collect();
+            writeln!(topics, "{}", serde_json::json!({"text": text, "label": of})).unwrap();
+            for word in text.split(' ') {
+                let tag = match word {
+                    word if NAMES.contains(&word) => "B-PER",
+                    word if CITIES.contains(&word) => "B-LOC",
+                    _ => "O",
+                };
+                writeln!(words, "{word} {tag}").unwrap();
+            }
+            words.push('\n');
+            let place = text.rsplit(' ').next().unwrap();
+            questions.push(serde_json::json!({"context": text, "qas": [{
+                "id": at.to_string(),
+                "question": "in which city",
+                "answers": [{"text": place, "answer_start": text.len() - place.len()}],
+            }]}));
+        }
+        let squad = serde_json::json!({"data": [{"title": "all", "paragraphs": questions}]});
+        let names = [
+            "corpus.txt",
+            "labels.tsv",
+            "degrees.csv",
+            "words.conll",
+            "topics.jsonl",
+        ];
+        for (name, text) in names.iter().zip(&files) {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        fs::write(folder.path().join("questions.json"), squad.to_string()).unwrap();
+        ok(cloze(
+            folder.path(),
+            &[
+                "tokenizer",
+                "train",
+                "--data",
+                "corpus.txt",
+                "--model",
+                "wordpiece",
+                "--vocab-size",
+                "120",
+                "-o",
+                "tokenizer",
+            ],
+        ));
+        ok(cloze(
+            folder.path(),
+            &new("encoder", &["--set", "epochs=12"]),
+        ));
+        folder
+    });
+    folder.path()
+}
+
+/// The arguments that train a new small encoder.
+fn new<'a>(out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let mut arguments = vec![
+        "train",
+        "bert",
+        "--tokenizer",
+        "tokenizer",
+        "--data",
+        "corpus.txt",
+        "--set",
+        "model.config.hidden_size=48",
+        "--set",
+        "model.config.num_hidden_layers=2",
+        "--set",
+        "model.config.num_attention_heads=4",
+        "--set",
+        "model.config.intermediate_size=96",
+        "--set",
+        "optim.lr=3e-3",
+        "--set",
+        "batch.max_tokens=512",
+        "-o",
+        out,
+    ];
+    arguments.extend(more);
+    arguments
+}
+
+/// What the recipe `name` on `data` makes of the encoder: the metrics of the validation part.
+fn tuned(name: &str, data: &str, out: &str) -> Value {
+    let folder = base();
+    ok(cloze(
+        folder,
+        &[
+            "train",
+            name,
+            "--model",
+            "encoder",
+            "--data",
+            data,
+            "--set",
+            "optim.lr=2e-3",
+            "--set",
+            "batch.max_tokens=512",
+            "--set",
+            "epochs=15",
+            "-o",
+            out,
+        ],
+    ));
+    metrics(&folder.join(out))
+}
+
+fn metrics(model: &Path) -> Value {
+    let text = fs::read_to_string(model.join("metrics.json")).unwrap();
+    serde_json::from_str::<Value>(&text).unwrap()["validation"].clone()
+}
+
+#[track_caller]
+fn assert_at_least(metrics: &Value, name: &str, least: f64) {
+    let found = metrics[name].as_f64().unwrap();
+    assert!(
+        found >= least,
+        "{name}: expected at least {least}, found {found} in {metrics}"
+    );
+}
+
+#[test]
+fn a_new_encoder_learns_to_fill_blanks() {
+    let folder = base();
+    // Each of the four words that vary is one of 4 to 8; two others always follow from their place.
+    let found = metrics(&folder.join("encoder"));
+    assert!(found["perplexity"].as_f64().unwrap() < 12.0, "{found}");
+    let out = ok(cloze(
+        folder,
+        &[
+            "predict",
+            "encoder",
+            "--input-text",
+            "Anna saw the kind garden [MASK] Oslo",
+            "--top",
+            "1",
+        ],
+    ));
+    assert!(out.contains(" in "), "{out}");
+}
+
+#[test]
+fn labels_of_texts() {
+    assert_at_least(
+        &tuned("bert/classify", "labels.tsv", "classify"),
+        "accuracy",
+        0.95,
+    );
+    let out = ok(cloze(
+        base(),
+        &[
+            "predict",
+            "classify",
+            "--input-text",
+            "Hugo saw the rude market in Lima",
+            "--top",
+            "1",
+        ],
+    ));
+    assert!(out.contains("bad") && !out.contains("good"), "{out}");
+}
+
+#[test]
+fn several_labels_of_a_text() {
+    assert_at_least(
+        &tuned("bert/multilabel", "topics.jsonl", "topics"),
+        "micro-f1",
+        0.95,
+    );
+}
+
+#[test]
+fn numbers_of_texts() {
+    assert_at_least(
+        &tuned("bert/regress", "degrees.csv", "degrees"),
+        "spearman",
+        0.8,
+    );
+}
+
+#[test]
+fn entities_in_sentences() {
+    assert_at_least(&tuned("bert/tag", "words.conll", "tag"), "f1", 0.95);
+    let out = ok(cloze(
+        base(),
+        &[
+            "predict",
+            "tag",
+            "--input-text",
+            "Elif saw the bright bridge in Quito",
+            "--aggregation",
+            "first",
+        ],
+    ));
+    assert!(
+        out.contains("PER") && out.contains("Elif") && out.contains("Quito"),
+        "{out}"
+    );
+}
+
+#[test]
+fn answers_to_questions() {
+    assert_at_least(
+        &tuned("bert/answer", "questions.json", "answer"),
+        "exact-match",
+        0.9,
+    );
+    let out = ok(cloze(
+        base(),
+        &[
+            "predict",
+            "answer",
+            "--question",
+            "in which city",
+            "--context",
+            "Greta saw the dull river in Dakar",
+        ],
+    ));
+    assert!(out.contains("Dakar"), "{out}");
+}
+
+#[test]
+fn a_run_that_was_interrupted_ends_with_the_same_bits() {
+    let folder = base();
+    ok(cloze(folder, &new("whole", &["--set", "epochs=3"])));
+    ok(cloze(
+        folder,
+        &new("parts", &["--set", "epochs=3", "--max-steps", "4"]),
+    ));
+    assert!(
+        !folder.join("parts/model.safetensors").exists(),
+        "no validation has been yet"
+    );
+    ok(cloze(folder, &["train", "--resume", "parts"]));
+    let [whole, parts] = ["whole", "parts"]
+        .map(|name| fs::read(folder.join(name).join("model.safetensors")).unwrap());
+    assert!(whole == parts, "the weights differ");
+    assert_eq!(
+        metrics(&folder.join("whole")),
+        metrics(&folder.join("parts"))
+    );
+}
+
+#[test]
+fn parameters_that_are_frozen_stay_as_they_are() {
+    let folder = base();
+    ok(cloze(
+        folder,
+        &[
+            "train",
+            "bert/classify",
+            "--model",
+            "encoder",
+            "--data",
+            "labels.tsv",
+            "--set",
+            "epochs=1",
+            "--set",
+            "model.freeze=[\"embed.\", \"layer.0.\"]",
+            "-o",
+            "frozen",
+        ],
+    ));
+    let read = |name: &str| fs::read(folder.join(name).join("model.safetensors")).unwrap();
+    let (before, after) = (read("encoder"), read("frozen"));
+    let [before, after] =
+        [&before, &after].map(|bytes| safetensors::SafeTensors::deserialize(bytes).unwrap());
+    let same =
+        |name: &str| before.tensor(name).unwrap().data() == after.tensor(name).unwrap().data();
+    assert!(same("bert.embeddings.word_embeddings.weight"));
+    assert!(same("bert.encoder.layer.0.output.dense.weight"));
+    assert!(!same("bert.encoder.layer.1.output.dense.weight"));
+}
+
+#[test]
+fn what_is_missing_or_wrong_is_told_in_one_line() {
+    let folder = base();
+    fs::write(
+        folder.join("bad.tsv"),
+        "text\tlabel\na b\tgood\nc d\tugly\n",
+    )
+    .unwrap();
+    for (arguments, expected) in [
+        (
+            &["bert/classify", "--data", "labels.tsv"][..],
+            "name its folder, or its name on the hub, with --model",
+        ),
+        (
+            &["bert", "--data", "corpus.txt"],
+            "`cloze tokenizer train` makes one",
+        ),
+        (&["bert/classify", "--model", "encoder"], "pass --data FILE"),
+        (
+            &[
+                "bert/classify",
+                "--model",
+                "encoder",
+                "--data",
+                "labels.tsv",
+                "--label",
+                "mood",
+            ],
+            "no column \"mood\"",
+        ),
+        (
+            &[
+                "bert/classify",
+                "--model",
+                "encoder",
+                "--data",
+                "labels.tsv",
+                "--user",
+                "u",
+            ],
+            "--user: expected a recipe over items",
+        ),
+        (
+            &[
+                "bert/classify",
+                "--model",
+                "encoder",
+                "--data",
+                "labels.tsv",
+                "--validation",
+                "bad.tsv",
+            ],
+            "bad.tsv: line 3, column \"label\": expected a label of the training part (\"bad\", \"good\"), found \"ugly\"",
+        ),
+        (
+            &[
+                "bert/tag",
+                "--model",
+                "encoder",
+                "--data",
+                "labels.tsv",
+                "--set",
+                "validate.metric=rouge",
+            ],
+            "expected one of f1, precision, recall, accuracy",
+        ),
+        (
+            &[
+                "bert",
+                "--tokenizer",
+                "tokenizer",
+                "--data",
+                "corpus.txt",
+                "--set",
+                "model.config.hidden_sise=3",
+            ],
+            "hidden_size",
+        ),
+    ] {
+        let arguments = [&["train"], arguments, &["-o", "nowhere"]].concat();
+        let text = error(&cloze(folder, &arguments), 1);
+        assert!(text.contains(expected), "{arguments:?}\n{text}");
+        assert!(!folder.join("nowhere").exists(), "{arguments:?}");
+    }
+}

@@ -1,0 +1,49 @@
+//! Tokenised texts as batches to learn from.
+
+/// Tokens of several texts, one after the other, and what is to be predicted of them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TextBatch {
+    /// Token ids, `[N]`.
+    pub tokens: Vec<u32>,
+    /// Segment of each token, `[N]`.
+    pub segments: Vec<u32>,
+    /// Text `b` is the tokens `offsets[b]..offsets[b + 1]`, `[B + 1]`.
+    pub offsets: Vec<u32>,
+    /// Tokens at whose place something is to be predicted, rising, `[M]`; none where it is of whole texts, or of all tokens.
+    pub rows: Option<Vec<u32>>,
+    /// What is to be predicted.
+    pub wanted: Wanted,
+}
+
+/// What is to be predicted, in the order of [`TextBatch::rows`] or of the texts.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Wanted {
+    /// The token that stood in each row, `[M]`.
+    Tokens(Vec<u32>),
+    /// The class of each row or text, `[M]`.
+    Classes(Vec<u32>),
+    /// 1 for each label that a text has, 0 for the others, `[B, C]`.
+    Sets(Vec<f32>),
+    /// A number for each text, `[B]`.
+    Numbers(Vec<f32>),
+    /// First and last token of the answer in each text, counted from the text's first token, `[B]`.
+    Spans(Vec<[u32; 2]>),
+}
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self::Tokens(Vec::new())
+    }
+}
+
+impl TextBatch {
+    /// Number of texts, `B`.
+    pub fn len(&self) -> usize {
+        self.offsets.len().saturating_sub(1)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

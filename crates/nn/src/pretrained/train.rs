@@ -1,0 +1,250 @@
+use std::sync::Arc;
+
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{Int, Tensor, TensorData, activation};
+use cloze_data::text::batch::{TextBatch, Wanted};
+use cloze_runtime::Batch;
+use cloze_spec::encoder::Pool;
+use cloze_spec::text;
+
+use super::Pretrained;
+use crate::noise::Noise;
+use crate::op;
+use crate::weights::names;
+
+/// Shares dropped in training.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rates {
+    /// Of the embedding and of what each part of a layer adds.
+    pub hidden: f32,
+    /// Of attention's probabilities.
+    pub attention: f32,
+    /// Of what goes into the head's output map.
+    pub head: f32,
+}
+
+impl Rates {
+    /// Nothing.
+    pub const NONE: Self = Self {
+        hidden: 0.0,
+        attention: 0.0,
+        head: 0.0,
+    };
+}
+
+/// How labels are judged.
+#[derive(Debug, Clone, Copy)]
+pub struct LabelLoss<'a> {
+    /// What the recipe says.
+    pub settings: &'a text::LabelLoss,
+    /// What each class weighs, `[C]`; all the same if none.
+    pub class_weights: Option<&'a [f32]>,
+}
+
+impl Pretrained {
+    /// The same encoder, those of its parameters left as they are whose names begin with one of `frozen`.
+    #[must_use]
+    pub fn freeze(self, frozen: &[String]) -> Self {
+        if frozen.is_empty() {
+            return self;
+        }
+        let names = names(&self);
+        self.map(&mut Freeze {
+            frozen: names
+                .into_iter()
+                .map(|name| frozen.iter().any(|start| name.starts_with(&**start)))
+                .collect::<Vec<_>>()
+                .into_iter(),
+        })
+    }
+
+    /// The head's outputs where `batch` asks for them: for its rows, or else for whole sequences.
+    ///
+    /// # Shapes
+    /// `[M, C]`
+    ///
+    /// # Panics
+    /// If the encoder has no head.
+    pub fn outputs(&self, batch: &TextBatch, rates: Rates, noise: &mut Noise) -> Tensor<2> {
+        let x = self.hidden(batch, rates, noise);
+        let dropout = noise.dropout(rates.head);
+        let head = self.head.as_ref().expect("the encoder has a head");
+        head.forward(x, &self.embed.token.weight, dropout)
+    }
+
+    /// The mean loss of what `batch` asks for, `[1]`.
+    ///
+    /// # Panics
+    /// As [`Self::outputs`].
+    pub fn loss(
+        &self,
+        batch: &TextBatch,
+        how: LabelLoss<'_>,
+        rates: Rates,
+        noise: &mut Noise,
+    ) -> Tensor<1> {
+        match &batch.wanted {
+            Wanted::Tokens(targets) => self.masked_loss(batch, targets, rates, noise),
+            Wanted::Classes(classes) => label_loss(self.outputs(batch, rates, noise), classes, how),
+            Wanted::Sets(sets) => {
+                let logits = self.outputs(batch, rates, noise);
+                let truth = Tensor::from_data(
+                    TensorData::new(sets.clone(), logits.dims()),
+                    &logits.device(),
+                );
+                set_loss(logits, truth, how)
+            }
+            Wanted::Numbers(numbers) => {
+                let found = self.outputs(batch, rates, noise);
+                let truth = Tensor::from_data(
+                    TensorData::new(numbers.clone(), found.dims()),
+                    &found.device(),
+                );
+                (found - truth).powi_scalar(2).mean()
+            }
+            Wanted::Spans(spans) => {
+                span_loss(&self.outputs(batch, rates, noise), &batch.offsets, spans)
+            }
+        }
+    }
+
+    /// Vectors of the batch's rows, or of its sequences where it has none.
+    fn hidden(&self, batch: &TextBatch, rates: Rates, noise: &mut Noise) -> Tensor<2> {
+        let tokens = Batch {
+            tokens: batch.tokens.clone(),
+            segments: if self.embed.segment.is_some() {
+                batch.segments.clone()
+            } else {
+                Vec::new()
+            },
+            offsets: batch.offsets.clone(),
+        };
+        let pool = self.settings.head.as_ref().and_then(|head| head.pool);
+        let rows: Option<Arc<[u32]>> = match pool {
+            Some(Pool::First) => Some(tokens.offsets[..tokens.len()].into()),
+            Some(Pool::Mean) => None,
+            None => batch.rows.as_deref().map(Into::into),
+        };
+        let x = self.pass(&tokens, rows.as_ref(), rates, noise, |_| ());
+        if pool != Some(Pool::Mean) {
+            return x;
+        }
+        let width = x.dims()[1];
+        let means = (0..tokens.len()).map(|index| {
+            let rows = x.clone().slice([tokens.range(index), 0..width]);
+            rows.mean_dim(0)
+        });
+        Tensor::cat(means.collect(), 0)
+    }
+
+    /// The output map's scores never lie in memory whole: there is one for each token of the vocabulary.
+    fn masked_loss(
+        &self,
+        batch: &TextBatch,
+        targets: &[u32],
+        rates: Rates,
+        noise: &mut Noise,
+    ) -> Tensor<1> {
+        let head = self.head.as_ref().expect("the encoder has a head");
+        let output = head.output.as_ref().expect("the head has an output map");
+        let hidden = head.transformed(self.hidden(batch, rates, noise));
+        let table = output.weight.as_ref().unwrap_or(&self.embed.token.weight);
+        let table = table.val();
+        let vocab = table.dims()[0];
+        let bias = output.bias.as_ref().map(Param::val);
+        op::cross_entropy(hidden, table, bias, vocab, &targets.into())
+    }
+}
+
+/// Cross-entropy of rows of scores with their classes, smoothed and focused as the settings say: each row counts as much as its
+/// class weighs, and the sum is divided by what all rows weigh.
+fn label_loss(logits: Tensor<2>, classes: &[u32], how: LabelLoss<'_>) -> Tensor<1> {
+    let [rows, count] = logits.dims();
+    let device = logits.device();
+    let smoothing = how.settings.label_smoothing;
+    let target = |row: usize, class: usize| {
+        let own = if classes[row] as usize == class {
+            1.0 - smoothing
+        } else {
+            0.0
+        };
+        own + smoothing / count as f32
+    };
+    let targets = (0..rows * count).map(|at| target(at / count, at % count));
+    let targets = Tensor::<2>::from_data(
+        TensorData::new(targets.collect::<Vec<f32>>(), [rows, count]),
+        &device,
+    );
+    let log = activation::log_softmax(logits, 1);
+    let mut terms = targets * log.clone();
+    if how.settings.focal_gamma > 0.0 {
+        let miss = log.exp().neg().add_scalar(1.0).clamp_min(1e-7);
+        terms = terms * miss.powf_scalar(how.settings.focal_gamma);
+    }
+    let losses = terms.sum_dim(1).neg(); // [M, 1]
+    let Some(weights) = how.class_weights else {
+        return losses.mean();
+    };
+    let of_rows: Vec<f32> = classes
+        .iter()
+        .map(|&class| weights[class as usize])
+        .collect();
+    let total: f32 = of_rows.iter().sum();
+    let of_rows = Tensor::from_data(TensorData::new(of_rows, [rows, 1]), &device);
+    (losses * of_rows).sum().div_scalar(total)
+}
+
+/// Mean binary cross-entropy of scores with sets of labels, 1 where a label is in the set.
+fn set_loss(logits: Tensor<2>, truth: Tensor<2>, how: LabelLoss<'_>) -> Tensor<1> {
+    // log σ(x) and log σ(−x), each without overflow.
+    let yes = activation::log_sigmoid(logits.clone());
+    let no = activation::log_sigmoid(logits.neg());
+    let smoothing = how.settings.label_smoothing;
+    let truth = truth
+        .mul_scalar(1.0 - smoothing)
+        .add_scalar(0.5 * smoothing);
+    let mut positive = truth.clone() * yes.clone();
+    let mut negative = truth.neg().add_scalar(1.0) * no.clone();
+    if how.settings.focal_gamma > 0.0 {
+        positive = positive * no.exp().powf_scalar(how.settings.focal_gamma);
+        negative = negative * yes.exp().powf_scalar(how.settings.focal_gamma);
+    }
+    (positive + negative).mean().neg()
+}
+
+/// Mean cross-entropy of where an answer begins and of where it ends, each among the tokens of its sequence.
+///
+/// # Source
+/// Devlin et al., BERT, NAACL 2019, arXiv:1810.04805, §4.2.
+fn span_loss(logits: &Tensor<2>, offsets: &[u32], spans: &[[u32; 2]]) -> Tensor<1> {
+    let device = logits.device();
+    let ends = offsets.windows(2).zip(spans).flat_map(|(range, span)| {
+        let logits = logits.clone();
+        let (from, to) = (range[0] as usize, range[1] as usize);
+        let device = device.clone();
+        [0, 1].map(move |side| {
+            let scores = logits.clone().slice([from..to, side..side + 1]);
+            let scores = scores.swap_dims(0, 1); // [1, T]
+            let target = Tensor::<2, Int>::from_data(
+                TensorData::new(vec![span[side] as i32], [1, 1]),
+                &device,
+            );
+            activation::log_softmax(scores, 1).gather(1, target)
+        })
+    });
+    Tensor::cat(ends.collect(), 0).mean().neg()
+}
+
+struct Freeze {
+    frozen: std::vec::IntoIter<bool>,
+}
+
+impl ModuleMapper for Freeze {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        if self.frozen.next().expect("a name a parameter") {
+            param.set_require_grad(false)
+        } else {
+            param
+        }
+    }
+}

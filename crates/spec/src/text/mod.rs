@@ -1,0 +1,329 @@
+//! Recipes over texts: what a text encoder learns from, what it is made of, and what it learns.
+
+mod objective;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::batch::Batch;
+use crate::optim::Optim;
+use crate::recipe::{Document, Paper};
+use crate::schedule::Schedule;
+use crate::stage::{Validate, check_training};
+use crate::{Error, Faults};
+
+pub use objective::{
+    ClassWeights, LabelLoss, MaskedToken, Objective, Problem, Sequence, Span, SpanLength, Token,
+    Unit, lower_is_better,
+};
+
+/// A system over texts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TextRecipe {
+    /// Where all randomness flows from.
+    pub seed: u64,
+    /// The publication.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paper: Option<Paper>,
+    /// What it learns from.
+    pub data: Texts,
+    /// What it is made of.
+    pub model: TextModel,
+    /// What is done, in order.
+    pub stage: Vec<Stage>,
+}
+
+/// What tells a recipe over texts from others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Texts.
+    Text,
+}
+
+/// Files of texts, and what is true of them.
+///
+/// Labelled texts are tables (Parquet, CSV, TSV, JSON Lines), labelled words are files as of `CoNLL`, questions are JSON as
+/// of `SQuAD`; texts to fill blanks in may be tables or plain lines.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Texts {
+    /// Always `text`.
+    pub kind: Kind,
+    /// To learn from; relative to the working folder. None: the caller names them.
+    #[serde(default)]
+    pub files: Vec<PathBuf>,
+    /// To choose by while training; none: the share [`Self::validation_share`] of the training files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub validation: Vec<PathBuf>,
+    /// To judge the chosen model by; none: the validation files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub test: Vec<PathBuf>,
+    /// Share of the training examples that is held out where there are no validation files.
+    #[serde(default = "tenth")]
+    pub validation_share: f64,
+    /// Columns of tables.
+    #[serde(default)]
+    pub columns: Columns,
+    /// Whether the first line of a CSV or TSV names the columns; if not, columns are named by number, counted from 0.
+    #[serde(default = "yes")]
+    pub header: bool,
+    /// Whether quotes around a value of a CSV or TSV belong to the format; if not, they are characters like others, as in
+    /// the files of GLUE.
+    #[serde(default = "yes")]
+    pub quotes: bool,
+    /// What parts the labels of a text that has several, where they are written as one.
+    #[serde(default = "comma")]
+    pub label_separator: char,
+    /// Labels in the order of the head's outputs; none: all that occur, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
+    /// What makes one text of the lines of a file without columns.
+    #[serde(default)]
+    pub documents: Documents,
+}
+
+fn tenth() -> f64 {
+    0.1
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn comma() -> char {
+    ','
+}
+
+/// What makes one text of plain lines.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Documents {
+    /// Each line is one.
+    #[default]
+    Lines,
+    /// Lines up to an empty one are one.
+    Paragraphs,
+}
+
+/// Columns of tables of texts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Columns {
+    /// The text, or the first of a pair.
+    #[serde(default = "text")]
+    pub text: String,
+    /// The second of a pair.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second: Option<String>,
+    /// What is true.
+    #[serde(default = "label")]
+    pub label: String,
+}
+
+fn text() -> String {
+    "text".to_owned()
+}
+
+fn label() -> String {
+    "label".to_owned()
+}
+
+impl Default for Columns {
+    fn default() -> Self {
+        Self {
+            text: text(),
+            second: None,
+            label: label(),
+        }
+    }
+}
+
+/// What an encoder of texts is made of: a pretrained one, or settings for a new one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TextModel {
+    /// The pretrained encoder to begin with: its folder, or its name on the hub. None, nor [`Self::config`]: the caller names
+    /// it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
+    /// The folder of the tokenizer of a new encoder; a pretrained one brings its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<PathBuf>,
+    /// Settings of a new encoder, by the names that the `transformers` package has for them: `model_type`, `hidden_size`, ….
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub config: BTreeMap<String, toml::Value>,
+    /// Longest sequence in tokens, special ones included; longer texts are cut, or become several windows.
+    pub max_len: usize,
+    /// Shares dropped in training; absent: what the encoder's settings say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dropout: Option<Dropout>,
+    /// Parameters that stay as they are: those whose names begin with one of these, such as `embed.` or `layer.0.`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub freeze: Vec<String>,
+    /// Deviation of new weights.
+    #[serde(default = "init_std")]
+    pub init_std: f32,
+}
+
+fn init_std() -> f32 {
+    0.02
+}
+
+/// Shares dropped in training.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dropout {
+    /// Of the embedding and of what each part of a layer adds.
+    pub hidden: f32,
+    /// Of attention's probabilities.
+    pub attention: f32,
+    /// Of what goes into the head's output map.
+    pub head: f32,
+}
+
+/// A stage, by kind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Stage {
+    /// Learn from texts.
+    Train(Box<Train>),
+}
+
+/// Settings of training on texts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Train {
+    /// What is to be predicted, and the loss.
+    pub objective: Objective,
+    /// How many tokens make a batch.
+    pub batch: Batch,
+    /// Batches whose gradients are summed for one step.
+    #[serde(default = "one")]
+    pub accumulate: usize,
+    /// Passes over the data; early stopping may end sooner. The schedule ends with the last of these.
+    pub epochs: u64,
+    /// The optimiser.
+    pub optim: Optim,
+    /// The learning rate of a layer is this times that of the layer above it; 1: all learn alike.
+    ///
+    /// # Source
+    /// Howard and Ruder, `ULMFiT`, ACL 2018, arXiv:1801.06146, §3.2.
+    #[serde(default = "alike")]
+    pub layer_decay: f64,
+    /// The learning rate over the run.
+    pub schedule: Schedule,
+    /// When to look at the validation texts, and when to stop.
+    pub validate: Validate,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn alike() -> f64 {
+    1.0
+}
+
+impl TextRecipe {
+    /// The stage that trains.
+    pub fn train(&self) -> &Train {
+        let Stage::Train(train) = &self.stage[0];
+        train
+    }
+}
+
+impl Document for TextRecipe {
+    fn validate(&self, place: &str) -> Result<(), Error> {
+        let mut faults = Faults::default();
+        let share = self.data.validation_share;
+        faults.check(
+            (0.0..1.0).contains(&share) && share > 0.0,
+            "data.validation_share",
+            || format!("expected a share above 0 and below 1, found {share}"),
+        );
+        let mut seen = std::collections::BTreeSet::new();
+        for label in &self.data.labels {
+            faults.check(seen.insert(label), "data.labels", || {
+                format!("{label:?} stands there twice")
+            });
+        }
+        self.model.check(&mut faults);
+        faults.check(self.stage.len() == 1, "stage", || {
+            format!("expected one [[stage]], found {}", self.stage.len())
+        });
+        for (index, stage) in self.stage.iter().enumerate() {
+            let Stage::Train(train) = stage;
+            let path = format!("stage.{index}");
+            let (max_len, max_tokens) = (self.model.max_len, train.batch.max_tokens);
+            faults.check(
+                max_tokens >= max_len,
+                &format!("{path}.batch.max_tokens"),
+                || format!("expected at least model.max_len {max_len}, found {max_tokens}"),
+            );
+            train
+                .objective
+                .check(&format!("{path}.objective"), &mut faults);
+            faults.extend(train.batch.faults(&format!("{path}.batch")));
+            check_training(
+                &path,
+                train.accumulate,
+                train.epochs,
+                &train.optim,
+                &train.schedule,
+                &mut faults,
+            );
+            let decay = train.layer_decay;
+            faults.check(
+                decay > 0.0 && decay <= 1.0,
+                &format!("{path}.layer_decay"),
+                || format!("expected a factor above 0, up to 1, found {decay}"),
+            );
+            faults.check_positive(
+                &format!("{path}.validate.every_epochs"),
+                train.validate.every_epochs as usize,
+            );
+            let (metric, known) = (&train.validate.metric, train.objective.metrics());
+            faults.check(
+                known.contains(&&**metric),
+                &format!("{path}.validate.metric"),
+                || format!("expected one of {}, found {metric:?}", known.join(", ")),
+            );
+        }
+        faults.into_result(place)
+    }
+}
+
+impl TextModel {
+    fn check(&self, faults: &mut Faults) {
+        faults.check(self.base.is_none() || self.config.is_empty(), "model", || {
+            "expected base, the pretrained encoder to begin with, or config, settings of a new one, found both"
+                .to_owned()
+        });
+        faults.check(self.max_len >= 8, "model.max_len", || {
+            format!("expected at least 8, found {}", self.max_len)
+        });
+        if let Some(dropout) = self.dropout {
+            for (name, share) in [
+                ("hidden", dropout.hidden),
+                ("attention", dropout.attention),
+                ("head", dropout.head),
+            ] {
+                faults.check_dropout(&format!("model.dropout.{name}"), share);
+            }
+        }
+        faults.check(
+            self.init_std > 0.0 && self.init_std < 1.0,
+            "model.init_std",
+            || {
+                format!(
+                    "expected a deviation above 0 and below 1, found {}",
+                    self.init_std
+                )
+            },
+        );
+    }
+}

@@ -1,0 +1,222 @@
+use serde::{Deserialize, Serialize};
+
+use crate::Faults;
+use crate::objective::Replace;
+
+pub use crate::encoder::Problem;
+
+/// What an encoder of texts learns, by kind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Objective {
+    /// Fill blanks from what stands on both sides.
+    MaskedToken(MaskedToken),
+    /// Labels, or a number, of a text or pair.
+    Sequence(Sequence),
+    /// A label of each word.
+    Token(Token),
+    /// Where a question's answer stands in a text.
+    Span(Span),
+}
+
+/// Tokens are hidden at random, others each time, and named again.
+///
+/// # Source
+/// Devlin et al., BERT, NAACL 2019, arXiv:1810.04805, §3.1; drawn anew each epoch as in Liu et al., `RoBERTa`, 2019,
+/// arXiv:1907.11692, §4.1.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MaskedToken {
+    /// Share of a sequence's tokens to predict; at least one is.
+    pub mask_prob: f64,
+    /// What stands in the place of a token to predict.
+    pub replace: Replace,
+    /// What is hidden together.
+    #[serde(default = "token")]
+    pub unit: Unit,
+}
+
+fn token() -> Unit {
+    Unit::Token
+}
+
+/// What is hidden together.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Unit {
+    /// Single tokens.
+    #[serde(deserialize_with = "crate::objective::no_settings")]
+    Token,
+    /// All tokens of a word (whole-word masking, of the later releases of BERT).
+    #[serde(deserialize_with = "crate::objective::no_settings")]
+    Word,
+    /// Whole words that stand in a row.
+    ///
+    /// # Source
+    /// Joshi et al., `SpanBERT`, TACL 2020, arXiv:1907.10529, §3.1.
+    Span(SpanLength),
+}
+
+/// How many words stand in a row: a geometric distribution, cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpanLength {
+    /// Chance that a run ends after each word.
+    pub end_prob: f64,
+    /// Most words of a run; longer ones are drawn again.
+    pub max_words: usize,
+}
+
+/// Labels, or a number, of a text or pair.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sequence {
+    /// One label, several, or a number.
+    pub problem: Problem,
+    /// How labels are judged; without meaning for numbers, whose squared error counts.
+    #[serde(default)]
+    pub loss: LabelLoss,
+}
+
+/// A label of each word, taken at the word's first token.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Token {
+    /// How labels are judged.
+    #[serde(default)]
+    pub loss: LabelLoss,
+}
+
+/// Where a question's answer stands in a text; long texts become windows.
+///
+/// A window without the answer has its first token for one, and so have questions that the text does not answer.
+///
+/// # Source
+/// Devlin et al., BERT, NAACL 2019, arXiv:1810.04805, §4.2 and §4.3.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Span {
+    /// Tokens that a window shares with the one before.
+    pub overlap: usize,
+    /// Longest answer in tokens.
+    pub max_answer_len: usize,
+}
+
+/// Cross-entropy, and what may be changed about it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LabelLoss {
+    /// Share of the truth that is spread evenly over all labels (Szegedy et al., arXiv:1512.00567, §7).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub label_smoothing: f32,
+    /// How much less is learned from what is known already; 0: as much (Lin et al., Focal Loss, arXiv:1708.02002, §3.2).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub focal_gamma: f32,
+    /// What each class weighs.
+    #[serde(default, skip_serializing_if = "is_even")]
+    pub class_weights: ClassWeights,
+}
+
+/// What each class weighs in the loss.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClassWeights {
+    /// All the same.
+    #[default]
+    Even,
+    /// Rare ones more: `examples / (classes · examples of the class)` (King and Zeng, 2001, as in scikit-learn).
+    Balanced,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature that serde calls"
+)]
+fn is_zero(value: &f32) -> bool {
+    *value == 0.0
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature that serde calls"
+)]
+fn is_even(value: &ClassWeights) -> bool {
+    *value == ClassWeights::Even
+}
+
+impl Objective {
+    /// The metrics that validation may go by, the usual one first.
+    pub fn metrics(&self) -> &'static [&'static str] {
+        match self {
+            Self::MaskedToken(_) => &["perplexity", "accuracy"],
+            Self::Sequence(sequence) => match sequence.problem {
+                Problem::SingleLabel => &["accuracy", "f1", "macro-f1", "mcc"],
+                Problem::MultiLabel => &["micro-f1", "macro-f1", "subset-accuracy"],
+                Problem::Regression => &["spearman", "pearson", "mse"],
+            },
+            Self::Token(_) => &["f1", "precision", "recall", "accuracy"],
+            Self::Span(_) => &["f1", "exact-match"],
+        }
+    }
+
+    /// How labels are judged, where there are labels.
+    pub fn label_loss(&self) -> LabelLoss {
+        match self {
+            Self::Sequence(sequence) => sequence.loss,
+            Self::Token(token) => token.loss,
+            Self::MaskedToken(_) | Self::Span(_) => LabelLoss::default(),
+        }
+    }
+
+    pub(super) fn check(&self, path: &str, faults: &mut Faults) {
+        match self {
+            Self::MaskedToken(masked) => {
+                let share = masked.mask_prob;
+                faults.check(
+                    share > 0.0 && share <= 1.0,
+                    &format!("{path}.mask_prob"),
+                    || format!("expected a share above 0, up to 1, found {share}"),
+                );
+                faults.extend(masked.replace.faults(&format!("{path}.replace")));
+                if let Unit::Span(span) = masked.unit {
+                    faults.check(
+                        span.end_prob > 0.0 && span.end_prob <= 1.0,
+                        &format!("{path}.unit.end_prob"),
+                        || {
+                            format!(
+                                "expected a chance above 0, up to 1, found {}",
+                                span.end_prob
+                            )
+                        },
+                    );
+                    faults.check_positive(&format!("{path}.unit.max_words"), span.max_words);
+                }
+            }
+            Self::Span(span) => {
+                faults.check_positive(&format!("{path}.max_answer_len"), span.max_answer_len);
+            }
+            Self::Sequence(_) | Self::Token(_) => {}
+        }
+        let loss = self.label_loss();
+        faults.check(
+            (0.0..1.0).contains(&loss.label_smoothing),
+            &format!("{path}.loss.label_smoothing"),
+            || {
+                format!(
+                    "expected a share from 0 up to, not including, 1, found {}",
+                    loss.label_smoothing
+                )
+            },
+        );
+        faults.check(
+            loss.focal_gamma >= 0.0 && loss.focal_gamma.is_finite(),
+            &format!("{path}.loss.focal_gamma"),
+            || format!("expected 0 or more, found {}", loss.focal_gamma),
+        );
+    }
+}
+
+/// Whether less of a metric is better.
+pub fn lower_is_better(metric: &str) -> bool {
+    matches!(metric, "perplexity" | "mse")
+}

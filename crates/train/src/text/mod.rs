@@ -1,0 +1,363 @@
+//! Training encoders of texts: from a pretrained one or from nothing, for blanks, labels, words or answers.
+//!
+//! [`Preparation::new`] reads all that a recipe names; [`TextRun::train`] learns and leaves a folder that `transformers`
+//! opens; [`judge::judge`] measures.
+
+pub mod judge;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use burn::tensor::{Device, Tensor};
+use cloze_data::prefetch::Prefetch;
+use cloze_data::text::Tokenizer;
+use cloze_data::text::batch::TextBatch;
+use cloze_data::text::examples::TextPlan;
+use cloze_data::text::learn::{Ask, TextData};
+use cloze_nn::Noise;
+use cloze_nn::pretrained::{LabelLoss, Pretrained, Rates};
+use cloze_nn::weights::{self, Values};
+use cloze_runtime::model::Checkpoint;
+use cloze_spec::TextRecipe;
+use cloze_spec::encoder::{self, Task};
+use cloze_spec::folder::{self, write_atomically, write_text};
+use cloze_spec::hugging_face::{self, Draft};
+use cloze_spec::inventory::{Parameter, encoder_parameters};
+use cloze_spec::recipe::Document;
+use cloze_spec::text::{Objective, lower_is_better};
+
+use crate::fit::{Event, Fit, Job, Outcome, Plan};
+use crate::safetensors::{self, Tensors};
+use crate::{Error, checkpoint};
+
+/// All that a recipe over texts names, read.
+pub struct Preparation {
+    /// The recipe.
+    pub recipe: TextRecipe,
+    /// Texts to learn from and to judge by.
+    pub data: TextData,
+    tokenizer: Tokenizer,
+    tokenizer_files: Vec<PathBuf>,
+    draft: Draft,
+    base: Option<Checkpoint>,
+}
+
+impl Preparation {
+    /// Opens the encoder to begin with, in the folder `base` if the recipe names one, and reads the texts.
+    ///
+    /// # Errors
+    /// If the recipe names nothing to begin with, if a folder or file cannot be read, if settings do not fit together, or if the texts are not what the recipe says.
+    pub fn new(recipe: TextRecipe, base: Option<&Path>) -> Result<Self, Error> {
+        let model = &recipe.model;
+        if base.is_none() && (model.config.is_empty() || model.tokenizer.is_none()) {
+            return Err(Error::Empty(
+                if model.config.is_empty() {
+                    "the recipe names no encoder to begin with; name its folder, or its name on the hub, with --model"
+                } else {
+                    "a new encoder needs a tokenizer; name its folder with --tokenizer (`cloze tokenizer train` makes one)"
+                }
+                .to_owned(),
+            ));
+        }
+        let base = base.map(Checkpoint::open).transpose()?;
+        let files = match (&base, &recipe.model.tokenizer) {
+            (Some(base), _) => base.folder.tokenizer.clone(),
+            (None, Some(folder)) => hugging_face::tokenizer_files(folder),
+            (None, None) => Vec::new(),
+        };
+        let home = files.first().and_then(|file| file.parent());
+        let home = home.or(recipe.model.tokenizer.as_deref());
+        let tokenizer = Tokenizer::open(home.unwrap_or(Path::new(".")))?;
+        let train = recipe.train();
+        let longest = base
+            .as_ref()
+            .map_or(usize::MAX, |base| base.encoder.max_len);
+        let data = TextData::prepare(&Ask {
+            texts: &recipe.data,
+            objective: &train.objective,
+            tokenizer: &tokenizer,
+            max_len: recipe.model.max_len.min(longest),
+            seed: recipe.seed,
+        })?;
+        let task = task(&train.objective, &data.labels);
+        let draft = match &base {
+            Some(base) => Draft::of(&base.folder, &base.encoder, task)?,
+            None => {
+                let config = serde_json::to_value(&recipe.model.config);
+                let Ok(serde_json::Value::Object(config)) = config else {
+                    unreachable!("a table of TOML is an object of JSON");
+                };
+                Draft::new(config, tokenizer.vocabulary_len(), task)?
+            }
+        };
+        let (found, fits) = (recipe.model.max_len, draft.encoder().max_len);
+        if base.is_none() && found > fits {
+            let message = format!(
+                "model.max_len: expected at most {fits}, as model.config has it, found {found}"
+            );
+            return Err(cloze_spec::Error::Recipe {
+                place: "recipe".to_owned(),
+                message,
+            }
+            .into());
+        }
+        Ok(Self {
+            recipe,
+            data,
+            tokenizer,
+            tokenizer_files: files,
+            draft,
+            base,
+        })
+    }
+
+    /// What is computed.
+    pub fn encoder(&self) -> &encoder::Encoder {
+        self.draft.encoder()
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    fn parameters(&self) -> Vec<Parameter> {
+        encoder_parameters(self.draft.encoder())
+    }
+
+    /// New values, those of the base put over them where it has the same part.
+    fn values(&self) -> Result<Values, Error> {
+        let parameters = self.parameters();
+        let model = &self.recipe.model;
+        let mut values = weights::fresh(&parameters, model.init_std, self.recipe.seed);
+        let Some(base) = &self.base else {
+            return Ok(values);
+        };
+        let old = encoder_parameters(&base.encoder);
+        for parameter in parameters {
+            let is_head = parameter.name.starts_with("head.");
+            if old.contains(&parameter) && (!is_head || self.keeps_head(&parameter.name)) {
+                let values = values.get_mut(&parameter.name).expect("all were made");
+                base.read(&parameter, values)?;
+            }
+        }
+        Ok(values)
+    }
+
+    /// Whether a part of the base's head means the same in the new one.
+    fn keeps_head(&self, name: &str) -> bool {
+        let task = |encoder: &encoder::Encoder| encoder.head.as_ref().map(|head| head.task.clone());
+        let old = self.base.as_ref().and_then(|base| task(&base.encoder));
+        match (old, task(self.draft.encoder())) {
+            (Some(Task::Vector), Some(Task::Sequence(_))) => name.starts_with("head.transform."),
+            (Some(old), Some(new)) => std::mem::discriminant(&old) == std::mem::discriminant(&new),
+            _ => false,
+        }
+    }
+
+    /// What is dropped in training: as the recipe says, or else as the encoder's settings say.
+    fn rates(&self) -> Rates {
+        match self.recipe.model.dropout {
+            Some(own) => Rates {
+                hidden: own.hidden,
+                attention: own.attention,
+                head: own.head,
+            },
+            None => {
+                let own = self.draft.dropout();
+                Rates {
+                    hidden: own.hidden,
+                    attention: own.attention,
+                    head: own.head,
+                }
+            }
+        }
+    }
+}
+
+/// What the head is for.
+fn task(objective: &Objective, labels: &[String]) -> Task {
+    match objective {
+        Objective::MaskedToken(_) => Task::MaskedToken,
+        Objective::Sequence(sequence) => Task::Sequence(encoder::Sequence {
+            labels: labels.to_vec(),
+            problem: sequence.problem,
+        }),
+        Objective::Token(_) => Task::Token {
+            labels: labels.to_vec(),
+        },
+        Objective::Span(_) => Task::Span,
+    }
+}
+
+/// A training run on texts.
+pub struct TextRun<'a> {
+    /// What is learned, and from what.
+    pub preparation: &'a Preparation,
+    /// Where the model folder goes.
+    pub out: &'a Path,
+    /// Where to compute.
+    pub device: Device,
+    /// Stop after the step under way once this is set.
+    pub interrupt: &'a AtomicBool,
+    /// Stop after this many steps in all, as if interrupted; none: go on.
+    pub max_steps: Option<u64>,
+}
+
+impl TextRun<'_> {
+    /// Trains to the end, from the newest checkpoint of the folder if there is one; the folder holds the best weights so
+    /// far as soon as there has been a validation.
+    ///
+    /// # Errors
+    /// If the loss is no longer a number, a checkpoint does not fit, or a file cannot be written.
+    pub fn train(&self, observe: &mut dyn FnMut(&Event<'_>)) -> Result<Outcome, Error> {
+        let fit = Fit {
+            job: self,
+            out: self.out,
+            device: &self.device,
+            interrupt: self.interrupt,
+            max_steps: self.max_steps,
+        };
+        fit.train(observe)
+    }
+
+    /// The encoder with the best weights that the run has found.
+    ///
+    /// # Errors
+    /// If the run has not validated yet, or the folder is damaged.
+    pub fn best(&self) -> Result<Pretrained, Error> {
+        let best = Checkpoint::open(self.out)?;
+        let mut values = Values::new();
+        for parameter in self.preparation.parameters() {
+            let mut of = vec![0.0; parameter.shape.iter().product()];
+            best.read(&parameter, &mut of)?;
+            values.insert(parameter.name, of);
+        }
+        Ok(self.model(&values, &self.device))
+    }
+}
+
+impl Job for TextRun<'_> {
+    type Model = Pretrained;
+    type Batch = TextBatch;
+
+    fn plan(&self) -> Plan<'_> {
+        let recipe = &self.preparation.recipe;
+        let train = recipe.train();
+        Plan {
+            seed: recipe.seed,
+            fingerprint: self.preparation.data.fingerprint,
+            epochs: train.epochs,
+            accumulate: train.accumulate,
+            optim: &train.optim,
+            schedule: &train.schedule,
+            validate: &train.validate,
+            lower_is_better: lower_is_better(&train.validate.metric),
+        }
+    }
+
+    fn parameters(&self) -> Vec<Parameter> {
+        self.preparation.parameters()
+    }
+
+    fn fresh(&self) -> Result<Values, Error> {
+        self.preparation.values()
+    }
+
+    fn model(&self, values: &Values, device: &Device) -> Pretrained {
+        let encoder = Arc::new(self.preparation.encoder().clone());
+        Pretrained::new(encoder, values, device).freeze(&self.preparation.recipe.model.freeze)
+    }
+
+    fn rate(&self, parameter: &str) -> f64 {
+        let decay = self.preparation.recipe.train().layer_decay;
+        let layers = self.preparation.encoder().layers.len();
+        let layer = parameter
+            .strip_prefix("layer.")
+            .and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());
+        let below = match layer {
+            Some(layer) => layers - layer,
+            None if parameter.starts_with("embed.") || parameter.starts_with("relative.") => {
+                layers + 1
+            }
+            None => 0,
+        };
+        decay.powi(below as i32)
+    }
+
+    fn batches(&self, epoch: u64, start: usize) -> Prefetch<TextBatch> {
+        let Preparation { recipe, data, .. } = self.preparation;
+        let plan = TextPlan::shuffled(
+            &data.train,
+            data.blanks.as_ref(),
+            recipe.train().batch,
+            (recipe.seed, epoch),
+        );
+        Prefetch::of_texts(plan, start)
+    }
+
+    fn size(&self, batch: &TextBatch) -> (usize, usize) {
+        (batch.len(), batch.tokens.len())
+    }
+
+    fn loss(&self, model: &Pretrained, batch: &TextBatch, noise: &mut Noise) -> Tensor<1> {
+        let Preparation { recipe, data, .. } = self.preparation;
+        let settings = recipe.train().objective.label_loss();
+        let how = LabelLoss {
+            settings: &settings,
+            class_weights: data.class_weights.as_deref(),
+        };
+        model.loss(batch, how, self.preparation.rates(), noise)
+    }
+
+    fn validate(&self, model: &Pretrained) -> Result<Vec<(String, f64)>, Error> {
+        judge::judge(self.preparation, model, &self.preparation.data.validation)
+    }
+
+    /// Settings, tokenizer and recipe. The weights come with validation.
+    fn write_folder(&self) -> Result<(), Error> {
+        let Preparation {
+            recipe,
+            tokenizer_files,
+            draft,
+            ..
+        } = self.preparation;
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |source| cloze_spec::Error::Io { path, source }
+        };
+        std::fs::create_dir_all(self.out).map_err(io(self.out))?;
+        for file in tokenizer_files {
+            let bytes = std::fs::read(file).map_err(io(file))?;
+            let name = file.file_name().expect("a file has a name");
+            write_atomically(&self.out.join(name), |out| {
+                std::io::Write::write_all(out, &bytes)
+            })?;
+        }
+        let config = serde_json::to_string_pretty(draft.config());
+        let config = config.expect("an object of JSON can be written");
+        write_text(&self.out.join(folder::CONFIG), &config)?;
+        write_text(&self.out.join(folder::RECIPE), &recipe.to_toml())?;
+        Ok(())
+    }
+
+    fn keep(&self, values: &Values) -> Result<(), Error> {
+        let parameters = self.parameters();
+        let inventory = checkpoint::tensors(&parameters, values);
+        let tensors: Tensors = self
+            .preparation
+            .draft
+            .tensors()
+            .into_iter()
+            .map(|target| {
+                let (shape, of) = &inventory[&target.parameter];
+                let row: usize = shape.iter().skip(1).product();
+                let rows = target.rows.iter();
+                let values = rows.flat_map(|rows| &of[rows.start * row..rows.end * row]);
+                (target.tensor, (target.shape, values.copied().collect()))
+            })
+            .collect();
+        safetensors::write(&self.out.join(folder::WEIGHTS), &tensors)
+    }
+}

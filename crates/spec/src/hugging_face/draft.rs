@@ -309,10 +309,11 @@ fn is_published(family: Family, config: &Map<String, Value>) -> bool {
     }
 }
 
+/// Whether the family has a class for the task; release 5 gives the two that came with it no pooler and no spans.
 fn has_class(family: Family, kind: Kind, config: &Map<String, Value>) -> bool {
-    let lacks_span = matches!(family, Family::NomicBert | Family::Gte);
-    head_names(family, kind).is_some()
-        && (kind != Kind::Span || !lacks_span || is_published(family, config))
+    let is_few = matches!(family, Family::NomicBert | Family::Gte);
+    let is_of_all = !matches!(kind, Kind::Vector | Kind::Span);
+    head_names(family, kind).is_some() && (!is_few || is_of_all || is_published(family, config))
 }
 
 fn all_defaults() -> Map<String, Value> {

@@ -35,7 +35,8 @@ const GIVEN: [&str; 8] = [
 ///
 /// Names are those of the family's own classes, so that `AutoModelFor…` opens the folder and finds every tensor it looks for.
 /// Of `NomicBERT`, `JinaBERT` and GTE as their authors publish them, the classes are code in other repositories:
-/// `auto_map` stays, and plain `transformers` asks to trust it.
+/// `auto_map` stays, and `transformers` asks whether to trust it. A BERT whose positions are vectors per distance opens in
+/// transformers 4 alone, which finds that a table it does not read is missing.
 #[derive(Debug, Clone)]
 pub struct Draft {
     family: Family,
@@ -108,14 +109,11 @@ impl Draft {
             config.insert("tie_word_embeddings".to_owned(), output.tied.into());
         }
         let draft = Self::build(folder.family, config, encoder.embed.vocab, task, &faults);
-        let alike = |one: &Encoder, other: &Encoder| {
-            let bodies = [one, other].map(|encoder| Encoder {
-                head: None,
-                ..encoder.clone()
-            });
-            bodies[0] == bodies[1]
+        let body = |encoder: &Encoder| Encoder {
+            head: None,
+            ..encoder.clone()
         };
-        let is_ours = alike(&draft.encoder, encoder)
+        let is_ours = body(&draft.encoder) == body(encoder)
             && (old_head.is_none() || draft.encoder.head.as_ref() == old_head);
         let mut faults = faults.into_inner();
         faults.check(is_ours, "encoder", || {
@@ -136,23 +134,20 @@ impl Draft {
     /// alike: all at once.
     pub fn new(config: Map<String, Value>, vocab: usize, task: Task) -> Result<Self, Error> {
         const PLACE: &str = "settings";
+        let place = "a new model".to_owned();
         let faults = RefCell::new(Faults::default());
         let keys = Keys::new(PLACE, &config, &faults);
-        let types = types_with_defaults().join(", ");
         let model_type = keys.text("model_type").unwrap_or_default();
         let Some(defaults) = defaults(model_type) else {
-            let found = match keys.get("model_type") {
-                Some(found) => shown(found),
-                None => "nothing".to_owned(),
-            };
-            keys.fault(
-                "model_type",
-                format_args!("expected one of {types}, found {found}"),
-            );
-            return Err(faults
-                .into_inner()
-                .into_result("a new model")
-                .expect_err("a fault was noted"));
+            let found = keys
+                .get("model_type")
+                .map_or_else(|| "nothing".to_owned(), shown);
+            let types = types_with_defaults().join(", ");
+            let mut faults = Faults::default();
+            faults.check(false, "model_type", || {
+                format!("expected one of {types}, found {found}")
+            });
+            return Err(Error::Invalid { place, faults });
         };
         for (key, value) in keys.entries().filter(|(key, _)| *key != "model_type") {
             if GIVEN.contains(&key.as_str()) {
@@ -175,10 +170,8 @@ impl Draft {
                 keys.optional_count(key, &(0..=vocab.saturating_sub(1)));
             }
         }
-        keys.one_of(
-            "position_embedding_type",
-            &["absolute", "relative_key", "relative_key_query"].map(|kind| (kind, ())),
-        );
+        // Others are code of authors, or gone from release 5, which would leave them out without a word.
+        keys.one_of("position_embedding_type", &[("absolute", ())]);
         keys.positive("initializer_range", 0.02);
         let mut whole = defaults;
         whole.retain(|_, value| !value.is_null());
@@ -192,7 +185,7 @@ impl Draft {
         whole.extend(config);
         let family = family::family(&Keys::new(PLACE, &whole, &faults));
         let draft = family.map(|family| Self::build(family, whole, vocab, task, &faults));
-        faults.into_inner().into_result("a new model")?;
+        faults.into_inner().into_result(&place)?;
         Ok(draft.expect("a family that is not known is a fault"))
     }
 
@@ -244,7 +237,10 @@ impl Draft {
         {
             keys.fault(
                 "id2label",
-                format_args!("expected labels that differ, found {labels:?}"),
+                format_args!(
+                    "expected labels that differ, found {}",
+                    shown(&format_args!("{labels:?}"))
+                ),
             );
         }
         if !has_class(family, kind, &config) {
@@ -286,13 +282,10 @@ impl Draft {
     pub fn tensors(&self) -> Vec<Target> {
         let faults = RefCell::new(Faults::default());
         let keys = Keys::new(CONFIG, &self.config, &faults);
-        let is_bare = self
-            .encoder
-            .head
-            .as_ref()
-            .is_some_and(|head| head.task == Task::Vector);
+        let head = self.encoder.head.as_ref();
+        let has_class = head.is_some_and(|head| head.task != Task::Vector);
         let base = family::base(&keys, self.family);
-        let prefix = Prefix::usual(self.family, (!is_bare).then_some(base));
+        let prefix = Prefix::usual(self.family, has_class.then_some(base));
         names::targets(
             self.family,
             family::inner_layers(&keys),
@@ -316,10 +309,11 @@ fn is_published(family: Family, config: &Map<String, Value>) -> bool {
     }
 }
 
+/// Whether the family has a class for the task; release 5 gives the two that came with it no pooler and no spans.
 fn has_class(family: Family, kind: Kind, config: &Map<String, Value>) -> bool {
-    let lacks_span = matches!(family, Family::NomicBert | Family::Gte);
-    head_names(family, kind).is_some()
-        && (kind != Kind::Span || !lacks_span || is_published(family, config))
+    let is_few = matches!(family, Family::NomicBert | Family::Gte);
+    let is_of_all = !matches!(kind, Kind::Vector | Kind::Span);
+    head_names(family, kind).is_some() && (!is_few || is_of_all || is_published(family, config))
 }
 
 fn all_defaults() -> Map<String, Value> {

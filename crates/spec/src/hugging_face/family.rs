@@ -65,9 +65,8 @@ const CLASSES: [(&str, &str); 14] = [
     ("Gte", "gte"),
 ];
 
-/// The `model_type` of the class that the settings name.
-fn type_of_class(keys: &Keys) -> Option<&'static str> {
-    let class = head::architecture(keys)?;
+/// The `model_type` of a class.
+fn type_of_class(class: &str) -> Option<&'static str> {
     let starts = |start: &str| {
         let rest = class.strip_prefix(start);
         rest.is_some_and(|rest| rest == "Model" || rest.starts_with("For"))
@@ -78,7 +77,8 @@ fn type_of_class(keys: &Keys) -> Option<&'static str> {
 
 /// The `model_type` of settings that [`family`] knows.
 pub(super) fn model_type(keys: &Keys) -> String {
-    let named = keys.text("model_type").or_else(|| type_of_class(keys));
+    let by_class = || head::architecture(keys).and_then(type_of_class);
+    let named = keys.text("model_type").or_else(by_class);
     named.unwrap_or("bert").to_owned()
 }
 
@@ -124,7 +124,8 @@ pub(super) fn family(keys: &Keys) -> Option<Family> {
         None if keys.has("model_type") => return None,
         None => {
             let class = head::architecture(keys);
-            let known = type_of_class(keys)
+            let known = class
+                .and_then(type_of_class)
                 .and_then(|known| MODEL_TYPES.iter().find(|(name, _)| *name == known));
             match (known, class) {
                 (Some((_, family)), _) => *family,

@@ -83,8 +83,10 @@ fn what_a_family_writes_for_a_task_reads_back() {
         "distilbert Vector",
         "electra Vector",
         "gte Span",
+        "gte Vector",
         "modernbert Vector",
         "nomic_bert Span",
+        "nomic_bert Vector",
     ];
     assert!(without.iter().eq(&expected), "{without:?}");
 }
@@ -96,7 +98,9 @@ fn new_encoders_read_back_and_are_those_of_a_folder_with_the_same_settings() {
         let model_type = fixture.config["model_type"].as_str().unwrap();
         let is_published =
             fixture.config.contains_key("auto_map") || fixture.config.contains_key("_name_or_path");
-        let Some(known) = defaults(model_type).filter(|_| !is_published) else {
+        // Release 5 has no distances in BERT.
+        let is_gone = fixture.name == "bert-relative-key";
+        let Some(known) = defaults(model_type).filter(|_| !is_published && !is_gone) else {
             continue;
         };
         types.insert(model_type.to_owned());
@@ -129,6 +133,31 @@ fn new_encoders_read_back_and_are_those_of_a_folder_with_the_same_settings() {
         "xlm-roberta",
     ];
     assert!(types.iter().eq(&expected), "{types:?}");
+}
+
+#[test]
+fn bodies_keep_the_names_that_their_families_save() {
+    for fixture in fixtures() {
+        let resolved = fixture.resolve();
+        let draft = of(&fixture, Task::MaskedToken).unwrap();
+        let is_body = |parameter: &str| !parameter.starts_with("head.");
+        let bare = |names: BTreeSet<String>| {
+            let mut ends = names.iter().filter_map(|name| name.find("embeddings."));
+            let prefix = ends.next().unwrap();
+            let bare = names.iter().map(|name| name[prefix..].to_owned());
+            bare.collect::<BTreeSet<_>>()
+        };
+        let sources = resolved.parameters.iter();
+        let saved = sources
+            .filter(|source| is_body(&source.parameter.name))
+            .flat_map(|source| source.pieces.iter().map(|piece| piece.tensor.clone()));
+        let targets = draft.tensors().into_iter();
+        let written = targets
+            .filter(|target| is_body(&target.parameter))
+            .map(|target| target.tensor);
+        let (saved, written) = (bare(saved.collect()), bare(written.collect()));
+        assert_eq!(saved, written, "{}", fixture.name);
+    }
 }
 
 fn recipe(json: &str) -> Map<String, Value> {
@@ -230,7 +259,7 @@ fn faults_of_a_new_model_are_told_together() {
         "settings: hiden_size: bert has no such setting, found 64; did you mean hidden_size?",
         "settings: vocab_size: follows from the vocabulary and the task; leave it out",
         "settings: pad_token_id: expected a whole number from 0 to 99, found 100",
-        "settings: position_embedding_type: expected one of absolute, relative_key",
+        "settings: position_embedding_type: expected one of absolute, found \"alibi\"",
         "hidden_dropout_prob: expected a share from 0 up to, not including, 1, found 1.0",
         "id2label: expected labels that differ, found [\"a\", \"a\"]",
     ] {
@@ -239,7 +268,7 @@ fn faults_of_a_new_model_are_told_together() {
     let found = fault(r#"{"model_type": "distilbert"}"#, Task::Vector);
     assert!(
         found.contains(
-            "expected one of the families that have such a class, bert, roberta, xlm-roberta, camembert, albert, mpnet, nomic_bert, new, gte, found DistilBertModel"
+            "expected one of the families that have such a class, bert, roberta, xlm-roberta, camembert, albert, mpnet, new, found DistilBertModel"
         ),
         "{found}"
     );

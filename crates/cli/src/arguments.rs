@@ -26,10 +26,6 @@ pub struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one, for as long as the program runs"
-)]
 pub enum Command {
     /// Train BERT4Rec on the bundled purchases, evaluate it against baselines, and recommend products
     Quickstart(Quickstart),
@@ -63,8 +59,8 @@ pub enum Command {
 #[derive(Debug, Args, Default)]
 #[command(next_help_heading = "Data")]
 pub struct Data {
-    /// Interactions: Parquet, CSV, TSV, JSON Lines or `user item` lines; texts: the same, plain lines, CoNLL or SQuAD; gzip or
-    /// zstd read through; repeat for more
+    /// Interactions: Parquet, CSV, TSV, JSON Lines or `user item` lines; texts: the same, plain lines, a word and tag a line, or
+    /// JSON of questions as of SQuAD; gzip or zstd read through; repeat for more
     #[arg(long = "data", value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// How the files are written; by default told from the extension

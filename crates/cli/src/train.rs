@@ -141,7 +141,7 @@ pub fn train(
         data: facts(dataset),
         recipe: recipe.to_toml(),
     };
-    watch(out, about, &mut |observe| run.train(observe))
+    watch(out, about, &mut |observe| Ok(run.train(observe)?))
 }
 
 fn facts(dataset: &Dataset) -> Vec<(&'static str, String)> {
@@ -180,7 +180,7 @@ type Observe<'a> = dyn FnMut(&Event<'_>) + 'a;
 fn watch(
     out: &Path,
     about: About<'_>,
-    train: &mut dyn FnMut(&mut Observe<'_>) -> Result<Outcome, cloze_train::Error>,
+    train: &mut dyn FnMut(&mut Observe<'_>) -> anyhow::Result<Outcome>,
 ) -> anyhow::Result<(Outcome, Dashboard)> {
     let mut progress = Progress::new(about.metric);
     let mut dashboard = None;
@@ -216,7 +216,7 @@ fn watch(
     let Some(mut dashboard) = dashboard else {
         return Err(outcome
             .err()
-            .map_or_else(|| anyhow::anyhow!("the run did not start"), Into::into));
+            .unwrap_or_else(|| anyhow::anyhow!("the run did not start")));
     };
     match &outcome {
         Ok(Outcome::Finished) => {}

@@ -1,6 +1,8 @@
 //! Pretrained encoders in Burn against their authors' numbers, and so against the CPU engine, which meets the same; and
 //! what they learn, against finite differences.
 
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,12 +10,12 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor};
 use cloze_data::text::batch::{TextBatch, Wanted};
 use cloze_nn::Noise;
-use cloze_nn::pretrained::{BurnEngine, LabelLoss, Pretrained, Rates};
+use cloze_nn::pretrained::{BurnEngine, LabelLoss, Pretrained};
 use cloze_nn::weights::{Values, names};
 use cloze_runtime::Batch;
 use cloze_runtime::golden::Golden;
 use cloze_runtime::model::Checkpoint;
-use cloze_spec::encoder::{Problem, Task};
+use cloze_spec::encoder::{DropoutRates, Problem, Task};
 use cloze_spec::inventory::encoder_parameters;
 use cloze_spec::text;
 
@@ -113,7 +115,7 @@ fn loss(model: &Pretrained, batch: &TextBatch) -> Tensor<1> {
         settings: &settings,
         class_weights: None,
     };
-    model.loss(batch, how, Rates::NONE, &mut Noise::none())
+    model.loss(batch, how, DropoutRates::NONE, &mut Noise::none())
 }
 
 /// The gradient of each parameter, by its name; of one that the loss does not depend on, none.
@@ -193,7 +195,7 @@ fn outputs_of_some_rows_are_those_of_all() {
             &values(&checkpoint),
             &Device::flex(),
         );
-        let few = model.outputs(&batch, Rates::NONE, &mut Noise::none());
+        let few = model.outputs(&batch, DropoutRates::NONE, &mut Noise::none());
         let tokens = Batch {
             tokens: batch.tokens.clone(),
             segments: batch.segments.clone(),
@@ -259,7 +261,7 @@ fn what_is_frozen_has_no_gradient_and_dropout_follows_its_seed() {
         left.iter()
             .all(|name| !name.starts_with("embed.") && !name.starts_with("layer.0."))
     );
-    let rates = Rates {
+    let rates = DropoutRates {
         hidden: 0.3,
         attention: 0.3,
         head: 0.3,

@@ -319,6 +319,27 @@ pub struct Ffn {
     pub down_bias: bool,
 }
 
+/// Shares dropped in training.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DropoutRates {
+    /// Of the embedding, and of what each part of a layer adds.
+    pub hidden: f32,
+    /// Of attention's probabilities.
+    pub attention: f32,
+    /// Of what goes into a head's output map.
+    pub head: f32,
+}
+
+impl DropoutRates {
+    /// Nothing.
+    pub const NONE: Self = Self {
+        hidden: 0.0,
+        attention: 0.0,
+        head: 0.0,
+    };
+}
+
 /// An elementwise function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]

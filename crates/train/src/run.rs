@@ -54,7 +54,7 @@ impl Run<'_> {
             self.recipe.seed,
             0,
         );
-        if first.len() == 0 {
+        if first.is_empty() {
             return Err(Error::Empty(
                 "no user has enough training items to predict one from another".to_owned(),
             ));

@@ -36,7 +36,7 @@ pub fn run(args: &Train, mut recipe: TextRecipe, out: &Path, place: Place) -> an
         data: facts(&preparation),
         recipe: recipe.to_toml(),
     };
-    let (outcome, mut dashboard) = watch(out, about, &mut |observe| run.train(observe))?;
+    let (outcome, mut dashboard) = watch(out, about, &mut |observe| Ok(run.train(observe)?))?;
     if outcome == Outcome::Interrupted {
         say_interrupted(out);
         return Ok(());
@@ -50,20 +50,19 @@ pub fn run(args: &Train, mut recipe: TextRecipe, out: &Path, place: Place) -> an
         Ok((part, metrics))
     });
     let results = results.collect::<anyhow::Result<Vec<_>>>()?;
-    write_text(
-        &out.join(METRICS),
-        &serde_json::to_string_pretty(&serde_json::Map::from_iter(results.iter().map(
-            |(part, metrics)| {
-                let metrics = metrics
-                    .iter()
-                    .map(|(name, value)| (name.clone(), (*value).into()));
-                (
-                    (*part).to_owned(),
-                    serde_json::Value::Object(metrics.collect()),
-                )
-            },
-        )))?,
-    )?;
+    let all: serde_json::Map<String, serde_json::Value> = results
+        .iter()
+        .map(|(part, metrics)| {
+            let metrics = metrics
+                .iter()
+                .map(|(name, value)| (name.clone(), (*value).into()));
+            (
+                (*part).to_owned(),
+                serde_json::Value::Object(metrics.collect()),
+            )
+        })
+        .collect();
+    write_text(&out.join(METRICS), &serde_json::to_string_pretty(&all)?)?;
     let names = results[0].1.iter().map(|(name, _)| &**name);
     let header: Vec<&str> = std::iter::once("part").chain(names).collect();
     let rows: Vec<Vec<String>> = results

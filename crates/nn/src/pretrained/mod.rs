@@ -15,7 +15,7 @@ use std::sync::Arc;
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, activation};
 use cloze_runtime::Batch;
-use cloze_spec::encoder::{self, Activation, NormKind, Order};
+use cloze_spec::encoder::{self, Activation, DropoutRates, NormKind, Order};
 use cloze_spec::inventory::encoder_parameters;
 
 use crate::noise::Noise;
@@ -24,7 +24,7 @@ use crate::pretrained::attention::Relative;
 use crate::pretrained::layer::Layer;
 use crate::weights::{Source, Values};
 
-pub use train::{LabelLoss, Rates};
+pub use train::LabelLoss;
 
 /// A pretrained text encoder with its head; parameters are named as in
 /// [`encoder_parameters`].
@@ -85,7 +85,7 @@ impl Pretrained {
     /// # Shapes
     /// `N` tokens → `[N, D]`
     pub fn forward(&self, batch: &Batch, see: impl FnMut(&Tensor<2>)) -> Tensor<2> {
-        self.pass(batch, None, Rates::NONE, &mut Noise::none(), see)
+        self.pass(batch, None, DropoutRates::NONE, &mut Noise::none(), see)
     }
 
     /// As [`Self::forward`], of some tokens if `rows` are given: once tokens have been mixed for the last time, each is by
@@ -97,7 +97,7 @@ impl Pretrained {
         &self,
         batch: &Batch,
         rows: Option<&Arc<[u32]>>,
-        rates: Rates,
+        rates: DropoutRates,
         noise: &mut Noise,
         mut see: impl FnMut(&Tensor<2>),
     ) -> Tensor<2> {
@@ -142,7 +142,7 @@ struct Pass<'a> {
     relative: Option<(&'a encoder::Relative, &'a Tensor<2>)>,
     /// The tokens that are carried on once mixed; all if none.
     rows: Option<&'a Arc<[u32]>>,
-    rates: Rates,
+    rates: DropoutRates,
 }
 
 /// Tokens into vectors.

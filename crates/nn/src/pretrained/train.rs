@@ -4,33 +4,13 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Int, Tensor, TensorData, activation};
 use cloze_data::text::batch::{TextBatch, Wanted};
 use cloze_runtime::Batch;
-use cloze_spec::encoder::Pool;
+use cloze_spec::encoder::{DropoutRates, Pool};
 use cloze_spec::text;
 
 use super::Pretrained;
 use crate::noise::Noise;
 use crate::op;
 use crate::weights::names;
-
-/// Shares dropped in training.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Rates {
-    /// Of the embedding and of what each part of a layer adds.
-    pub hidden: f32,
-    /// Of attention's probabilities.
-    pub attention: f32,
-    /// Of what goes into the head's output map.
-    pub head: f32,
-}
-
-impl Rates {
-    /// Nothing.
-    pub const NONE: Self = Self {
-        hidden: 0.0,
-        attention: 0.0,
-        head: 0.0,
-    };
-}
 
 /// How labels are judged.
 #[derive(Debug, Clone, Copy)]
@@ -65,7 +45,7 @@ impl Pretrained {
     ///
     /// # Panics
     /// If the encoder has no head.
-    pub fn outputs(&self, batch: &TextBatch, rates: Rates, noise: &mut Noise) -> Tensor<2> {
+    pub fn outputs(&self, batch: &TextBatch, rates: DropoutRates, noise: &mut Noise) -> Tensor<2> {
         let x = self.hidden(batch, rates, noise);
         let dropout = noise.dropout(rates.head);
         let head = self.head.as_ref().expect("the encoder has a head");
@@ -80,7 +60,7 @@ impl Pretrained {
         &self,
         batch: &TextBatch,
         how: LabelLoss<'_>,
-        rates: Rates,
+        rates: DropoutRates,
         noise: &mut Noise,
     ) -> Tensor<1> {
         match &batch.wanted {
@@ -109,7 +89,7 @@ impl Pretrained {
     }
 
     /// Vectors of the batch's rows, or of its sequences where it has none.
-    fn hidden(&self, batch: &TextBatch, rates: Rates, noise: &mut Noise) -> Tensor<2> {
+    fn hidden(&self, batch: &TextBatch, rates: DropoutRates, noise: &mut Noise) -> Tensor<2> {
         let tokens = Batch {
             tokens: batch.tokens.clone(),
             segments: if self.embed.segment.is_some() {
@@ -142,7 +122,7 @@ impl Pretrained {
         &self,
         batch: &TextBatch,
         targets: &[u32],
-        rates: Rates,
+        rates: DropoutRates,
         noise: &mut Noise,
     ) -> Tensor<1> {
         let head = self.head.as_ref().expect("the encoder has a head");

@@ -11,7 +11,7 @@ use super::head::{self, Kind, PROBLEMS};
 use super::keys::{Keys, shown};
 use super::names::{self, Prefix, head_names};
 use super::{CONFIG, Folder};
-use crate::encoder::{Encoder, Relative, Task};
+use crate::encoder::{DropoutRates, Encoder, Relative, Task};
 use crate::recipe::nearest;
 use crate::{Error, Faults};
 
@@ -42,7 +42,7 @@ pub struct Draft {
     family: Family,
     config: Map<String, Value>,
     encoder: Encoder,
-    dropout: Dropout,
+    dropout: DropoutRates,
 }
 
 /// A tensor to be written, and the rows of a parameter that it is.
@@ -56,17 +56,6 @@ pub struct Target {
     pub parameter: String,
     /// Which rows of its outermost dimension, one range after the other.
     pub rows: Vec<Range<usize>>,
-}
-
-/// Shares of values dropped in training.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Dropout {
-    /// Of the embedding, and of what each part of a layer adds.
-    pub hidden: f32,
-    /// Of the attention's weights.
-    pub attention: f32,
-    /// Before a head's output map; 0 where the family's class drops nothing there.
-    pub head: f32,
 }
 
 impl Draft {
@@ -295,7 +284,7 @@ impl Draft {
     }
 
     /// What training drops.
-    pub fn dropout(&self) -> Dropout {
+    pub fn dropout(&self) -> DropoutRates {
         self.dropout
     }
 }
@@ -336,7 +325,7 @@ pub(super) fn defaults(model_type: &str) -> Option<Map<String, Value>> {
     }
 }
 
-fn dropout(keys: &Keys, family: Family, kind: Kind, model_type: &str) -> Dropout {
+fn dropout(keys: &Keys, family: Family, kind: Kind, model_type: &str) -> DropoutRates {
     let model_type = if family == Family::New {
         "gte"
     } else {
@@ -379,7 +368,7 @@ fn dropout(keys: &Keys, family: Family, kind: Kind, model_type: &str) -> Dropout
         (Kind::MaskedToken | Kind::Vector | Kind::Span, _) => None,
     };
     let drops = matches!(kind, Kind::Sequence | Kind::Token) || own.is_some();
-    Dropout {
+    DropoutRates {
         hidden,
         attention: share(attention).unwrap_or(0.0),
         head: match own.and_then(share) {

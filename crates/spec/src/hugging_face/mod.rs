@@ -29,7 +29,7 @@ use crate::{Error, Faults};
 use family::Family;
 use keys::{Keys, LENGTH};
 
-pub use draft::{Draft, Dropout, Target};
+pub use draft::{Draft, Target};
 pub use listing::Listing;
 
 /// Name of the file of settings.

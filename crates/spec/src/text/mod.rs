@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::Batch;
+use crate::encoder::DropoutRates;
 use crate::optim::Optim;
 use crate::recipe::{Document, Paper};
 use crate::schedule::Schedule;
@@ -160,7 +161,7 @@ pub struct TextModel {
     pub max_len: usize,
     /// Shares dropped in training; absent: what the encoder's settings say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub dropout: Option<Dropout>,
+    pub dropout: Option<DropoutRates>,
     /// Parameters that stay as they are: those whose names begin with one of these, such as `embed.` or `layer.0.`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub freeze: Vec<String>,
@@ -171,18 +172,6 @@ pub struct TextModel {
 
 fn init_std() -> f32 {
     0.02
-}
-
-/// Shares dropped in training.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Dropout {
-    /// Of the embedding and of what each part of a layer adds.
-    pub hidden: f32,
-    /// Of attention's probabilities.
-    pub attention: f32,
-    /// Of what goes into the head's output map.
-    pub head: f32,
 }
 
 /// A stage, by kind.

@@ -8,7 +8,8 @@ use cloze_data::text::batch::{TextBatch, Wanted};
 use cloze_data::text::examples::{Asked, Examples, TextPlan, Truth, Words};
 use cloze_data::text::{Answers, answers};
 use cloze_nn::Noise;
-use cloze_nn::pretrained::{Pretrained, Rates};
+use cloze_nn::pretrained::Pretrained;
+use cloze_spec::encoder::DropoutRates;
 use cloze_spec::text::Objective;
 
 use super::Preparation;
@@ -34,7 +35,7 @@ pub fn judge(
     let plan = TextPlan::in_order(examples, data.blanks.as_ref(), train.batch);
     let batches = (0..plan.len()).map(|index| {
         let batch = plan.build(index);
-        let outputs = model.outputs(&batch, Rates::NONE, &mut Noise::none());
+        let outputs = model.outputs(&batch, DropoutRates::NONE, &mut Noise::none());
         (batch, floats(outputs))
     });
     let named = |values: &[(&str, f64)]| {

@@ -16,11 +16,11 @@ use cloze_data::text::batch::TextBatch;
 use cloze_data::text::examples::TextPlan;
 use cloze_data::text::learn::{Ask, TextData};
 use cloze_nn::Noise;
-use cloze_nn::pretrained::{LabelLoss, Pretrained, Rates};
+use cloze_nn::pretrained::{LabelLoss, Pretrained};
 use cloze_nn::weights::{self, Values};
 use cloze_runtime::model::Checkpoint;
 use cloze_spec::TextRecipe;
-use cloze_spec::encoder::{self, Task};
+use cloze_spec::encoder::{self, DropoutRates, Task};
 use cloze_spec::folder::{self, write_atomically, write_text};
 use cloze_spec::hugging_face::{self, Draft};
 use cloze_spec::inventory::{Parameter, encoder_parameters};
@@ -81,15 +81,17 @@ impl Preparation {
             seed: recipe.seed,
         })?;
         let task = task(&train.objective, &data.labels);
-        let draft = match &base {
-            Some(base) => Draft::of(&base.folder, &base.encoder, task)?,
-            None => {
-                let config = serde_json::to_value(&recipe.model.config);
-                let Ok(serde_json::Value::Object(config)) = config else {
-                    unreachable!("a table of TOML is an object of JSON");
-                };
-                Draft::new(config, tokenizer.vocabulary_len(), task)?
+        let draft = if let Some(base) = &base {
+            Draft::of(&base.folder, &base.encoder, task)?
+        } else {
+            let config = serde_json::to_value(&recipe.model.config);
+            let Ok(serde_json::Value::Object(mut config)) = config else {
+                unreachable!("a table of TOML is an object of JSON");
+            };
+            if let Some(pad) = tokenizer.pad() {
+                config.entry("pad_token_id").or_insert(pad.into());
             }
+            Draft::new(config, tokenizer.vocabulary_len(), task)?
         };
         let (found, fits) = (recipe.model.max_len, draft.encoder().max_len);
         if base.is_none() && found > fits {
@@ -157,22 +159,9 @@ impl Preparation {
     }
 
     /// What is dropped in training: as the recipe says, or else as the encoder's settings say.
-    fn rates(&self) -> Rates {
-        match self.recipe.model.dropout {
-            Some(own) => Rates {
-                hidden: own.hidden,
-                attention: own.attention,
-                head: own.head,
-            },
-            None => {
-                let own = self.draft.dropout();
-                Rates {
-                    hidden: own.hidden,
-                    attention: own.attention,
-                    head: own.head,
-                }
-            }
-        }
+    fn rates(&self) -> DropoutRates {
+        let own = self.recipe.model.dropout;
+        own.unwrap_or_else(|| self.draft.dropout())
     }
 }
 

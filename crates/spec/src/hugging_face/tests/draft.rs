@@ -1,5 +1,5 @@
 use super::*;
-use crate::encoder::Sequence;
+use crate::encoder::{DropoutRates, Sequence};
 use crate::hugging_face::draft::defaults;
 
 fn texts(labels: &[&str]) -> Vec<String> {
@@ -303,7 +303,7 @@ fn what_a_new_model_leaves_out_is_the_family_s() {
 #[test]
 fn dropout_has_each_family_s_names() {
     let dropout = |json: &str, task: Task| Draft::new(recipe(json), 100, task).unwrap().dropout();
-    let shares = |hidden, attention, head| Dropout {
+    let shares = |hidden, attention, head| DropoutRates {
         hidden,
         attention,
         head,

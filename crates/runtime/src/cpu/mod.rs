@@ -46,7 +46,7 @@ pub struct CpuEngine {
     arenas: Mutex<Vec<Arena>>,
 }
 
-/// Most tokens of a slice, if it has several sequences; and as many as are worth passing the weights for.
+/// Tokens of a slice of several sequences: from as many as are worth passing the weights for, to what stays in cache.
 const SLICE_TOKENS: Range<usize> = 128..512;
 
 impl CpuEngine {

@@ -3,7 +3,7 @@
 mod agree;
 
 use agree::{Odd, assert_close, assert_threads_do_not_matter, bits, numbers, wide};
-use cloze_kernels::op::encode::attention::{Attention, Position, forward};
+use cloze_kernels::op::encode::attention::{Attention, Position, forward, forward_heads};
 use cloze_kernels::op::encode::rotary::{Rotary, rotate};
 use cloze_kernels::{Isa, reference};
 use proptest::prelude::*;
@@ -184,6 +184,45 @@ fn neighbours_threads_and_missing_queries_do_not_matter() {
                         .collect();
                     assert_eq!(bits(&run(isa, &some, &qkv)), want, "{isa:?} {kind}");
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn some_heads_are_those_of_all() {
+    let lengths = [31, 300, 0, 5];
+    let all = offsets(&lengths);
+    let (heads, size, tokens) = (5, 12, 336);
+    let (width, tables) = (heads * size, Tables::new(heads, size));
+    let qkv = numbers(8, tokens * 3 * width);
+    let queries = some_of(tokens, 3);
+    for isa in Isa::available() {
+        for kind in 0..KINDS {
+            for queries in [None, Some(&queries[..])] {
+                let shape = Attention {
+                    offsets: &all,
+                    heads,
+                    head_width: size,
+                    scale: 0.3,
+                    window: Some(100),
+                    log_scale: None,
+                    position: tables.position(kind),
+                    queries,
+                };
+                let together = run(isa, &shape, &qkv);
+                let mut out = Odd::blank(together.len());
+                for held in [1..3, 0..1, 3..5] {
+                    let part = |row: &[f32], part: usize| {
+                        row[part * width..][held.start * size..held.end * size].to_vec()
+                    };
+                    let rows = qkv.chunks(3 * width);
+                    let qkv: Vec<f32> = rows
+                        .flat_map(|row| [0, 1, 2].map(|of| part(row, of)).concat())
+                        .collect();
+                    forward_heads(isa, &shape, held, &Odd::new(&qkv), &mut out);
+                }
+                assert_eq!(bits(&out), bits(&together), "{isa:?} {kind}");
             }
         }
     }

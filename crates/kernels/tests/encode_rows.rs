@@ -6,7 +6,7 @@ use agree::{Odd, assert_close, assert_threads_do_not_matter, bits, numbers, wide
 use cloze_kernels::op::encode::convolution::{Convolution, convolve};
 use cloze_kernels::op::encode::embed::{Embed, Table, embed};
 use cloze_kernels::op::encode::norm::{
-    Norm, add_norm, add_norm_into, norm, norm_into, norm_queries_and_keys,
+    Norm, add_norm, add_norm_into, norm, norm_here, norm_into, norm_queries_and_keys,
 };
 use cloze_kernels::op::encode::pool::{Pool, normalize, pool};
 use cloze_kernels::op::encode::score::{sigmoid, softmax};
@@ -58,6 +58,9 @@ fn check_norms(rows: usize, width: usize, centred: bool, with_bias: bool) {
         norm(isa, &by, &mut out);
         assert_close(&what, &out, &alone, TOLERANCE);
         let in_place = bits(&out);
+        let mut out = Odd::new(&x);
+        norm_here(isa, &by, &mut out);
+        assert_eq!(bits(&out), in_place, "{what}");
         let mut out = Odd::blank(n);
         norm_into(isa, &by, &x, &mut out);
         assert_eq!(bits(&out), in_place, "{what}");

@@ -216,6 +216,59 @@ fn threads_do_not_change_a_bit() {
 }
 
 #[test]
+fn some_columns_are_those_of_all() {
+    for (rows, inputs, panels) in [(1, 40, 9), (50, 96, 7), (301, 16, 5)] {
+        for storage in STORAGES {
+            for isa in Isa::available() {
+                let (activation, gated) = (Activation::Silu, rows == 50);
+                let mut case = Case {
+                    rows,
+                    inputs,
+                    outputs: 8,
+                    gated,
+                    activation,
+                    storage,
+                };
+                let width = case.map(isa, true).panel();
+                // The last panel is not full.
+                case.outputs = panels * width - 3;
+                let (x, map, outputs) = (case.x(), case.map(isa, true), case.outputs);
+                let mut all = vec![f32::NAN; rows * outputs];
+                map.forward(&x, Residual::None, &mut all);
+                let columns = [width..3 * width, 0..0, 0..width, 4 * width..outputs];
+                let wanted: Vec<f32> = all
+                    .chunks(outputs)
+                    .flat_map(|row| columns.iter().flat_map(|part| row[part.clone()].to_vec()))
+                    .collect();
+                assert_threads_do_not_matter("columns", || {
+                    let mut out = Odd::blank(wanted.len());
+                    map.forward_columns(&x, &columns, &mut out);
+                    assert_eq!(bits(&out), bits(&wanted), "{isa:?} {rows} {storage:?}");
+                    out.to_vec()
+                });
+            }
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "not whole panels")]
+fn columns_within_a_panel_are_refused() {
+    let (activation, gated, storage) = (Activation::Identity, false, Storage::F32);
+    let case = Case {
+        rows: 1,
+        inputs: 2,
+        outputs: 9,
+        gated,
+        activation,
+        storage,
+    };
+    let columns = [1..9, 0..0];
+    case.map(Isa::Scalar, false)
+        .forward_columns(&case.x(), &columns, &mut [0.0; 8]);
+}
+
+#[test]
 fn what_follows_sees_every_finished_row_once() {
     for (rows, outputs) in [(0, 3), (1, 40), (16, 640), (333, 48)] {
         let inputs = 64;

@@ -32,7 +32,8 @@ fn check_every_folder() {
             let (_, engine) = open(&folder, options).expect("a model");
             let (vocab, longest) = (engine.encoder().embed.vocab, engine.encoder().max_len);
             let mut batch = Batch::new();
-            for len in [longest.min(40), 1, longest.min(17)] {
+            // More than one slice.
+            for len in [longest.min(40), 1, longest.min(17)].repeat(20) {
                 let tokens: Vec<u32> = (0..len).map(|i| (i * 7 % vocab) as u32).collect();
                 batch.push(&tokens, &[]);
             }

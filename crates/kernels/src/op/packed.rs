@@ -192,6 +192,11 @@ impl PackedLinear {
         self.inputs
     }
 
+    /// Outputs that lie together; see [`Self::forward_columns`].
+    pub fn panel(&self) -> usize {
+        gemm::tile(self.isa).1
+    }
+
     /// Bytes of the packed weights and what goes with them.
     pub fn bytes(&self) -> usize {
         let weights = match &self.panels {
@@ -217,6 +222,25 @@ impl PackedLinear {
         self.forward_then(x, residual, out, |_, _| ());
     }
 
+    /// Some outputs only, written side by side: `columns` begin at multiples of [`Self::panel`], and end at one or at O.
+    ///
+    /// # Shapes
+    /// `x: [N, I]` → `out: [N, C]`, where `columns` are C together
+    /// # Panics
+    /// If a length does not fit, or a range begins or ends elsewhere.
+    pub fn forward_columns(&self, x: &[f32], columns: &[Range<usize>], out: &mut [f32]) {
+        let width = self.panel();
+        for part in columns {
+            let ends = part.end == self.outputs || part.end.is_multiple_of(width);
+            assert!(
+                part.start.is_multiple_of(width) && part.end <= self.outputs && ends,
+                "columns {part:?} are not whole panels of {width}, of {}",
+                self.outputs
+            );
+        }
+        self.run(x, columns, Residual::None, out, |_, _| ());
+    }
+
     /// Runs the map, and `then` on blocks of whole rows of its output while they are in cache: a norm, say.
     ///
     /// `then(first, rows)` is called once for every row, on any thread, with the number of the block's first row. How
@@ -233,6 +257,20 @@ impl PackedLinear {
         out: &mut [f32],
         then: impl Fn(usize, &mut [f32]) + Sync,
     ) {
+        let all = 0..self.outputs;
+        self.run(x, std::slice::from_ref(&all), residual, out, then);
+    }
+
+    /// [`Self::forward_then`] for some columns.
+    fn run(
+        &self,
+        x: &[f32],
+        columns: &[Range<usize>],
+        residual: Residual<'_>,
+        out: &mut [f32],
+        then: impl Fn(usize, &mut [f32]) + Sync,
+    ) {
+        let outputs: usize = columns.iter().map(Range::len).sum();
         let rows = x.len() / self.inputs;
         assert_eq!(
             x.len(),
@@ -242,9 +280,8 @@ impl PackedLinear {
         );
         assert_eq!(
             out.len(),
-            rows * self.outputs,
-            "out must hold {rows}×{} floats",
-            self.outputs
+            rows * outputs,
+            "out must hold {rows}×{outputs} floats"
         );
         if let Residual::Add(residual) = residual {
             assert_eq!(residual.len(), out.len(), "residual must be as long as out");
@@ -253,15 +290,13 @@ impl PackedLinear {
             return;
         }
         let width = gemm::tile(self.isa).1;
-        let cut = Cut::new(self.isa, rows, self.inputs, self.outputs);
+        let panels = columns.iter().map(|part| part.len().div_ceil(width)).sum();
+        let cut = Cut::new(self.isa, rows, self.inputs, panels);
         let out = Shared::new(out);
         let then = |rows: Range<usize>| {
             // SAFETY: the rows lie inside out, are finished, and no other task has them.
             let block = unsafe {
-                std::slice::from_raw_parts_mut(
-                    out.at(rows.start * self.outputs),
-                    rows.len() * self.outputs,
-                )
+                std::slice::from_raw_parts_mut(out.at(rows.start * outputs), rows.len() * outputs)
             };
             then(rows.start, block);
         };
@@ -271,27 +306,43 @@ impl PackedLinear {
         };
         each(cut.serial, cut.row_tasks * cut.column_tasks, |task| {
             let block = cut.rows(task / cut.column_tasks, rows);
-            let panels = cut.panels(task % cut.column_tasks);
-            let columns = panels.start * width..self.outputs.min(panels.end * width);
-            let at = block.start * self.outputs + columns.start;
-            let finish = Finish {
-                out: out.at(at),
-                stride: self.outputs,
-                columns: columns.len(),
-                bias: std::ptr::null(),
-                activation: self.activation,
-                gated: self.gated,
-                residual: match residual {
-                    Residual::None => std::ptr::null(),
-                    Residual::Add(residual) => residual[at..].as_ptr(),
-                    Residual::InPlace => out.at(at).cast_const(),
-                },
-            };
             let x = match &quantised {
                 Some(rows) => Input::Int8(rows.from(block.start)),
                 None => Input::F32(&x[block.start * self.inputs..]),
             };
-            self.task(x, block.len(), panels, finish);
+            let mine = cut.panels(task % cut.column_tasks);
+            // Panels, and columns of `out`, of the parts before.
+            let (mut passed, mut done) = (0, 0);
+            for part in columns {
+                let first = part.start / width;
+                let all = part.end.div_ceil(width) - first;
+                let panels = mine.start.clamp(passed, passed + all) - passed
+                    ..mine.end.clamp(passed, passed + all) - passed;
+                let to = done + panels.start * width;
+                let count =
+                    part.len().min(panels.end * width) - part.len().min(panels.start * width);
+                passed += all;
+                done += part.len();
+                if count == 0 {
+                    continue;
+                }
+                let at = block.start * outputs + to;
+                let finish = Finish {
+                    out: out.at(at),
+                    stride: outputs,
+                    columns: count,
+                    bias: std::ptr::null(),
+                    activation: self.activation,
+                    gated: self.gated,
+                    residual: match residual {
+                        Residual::None => std::ptr::null(),
+                        Residual::Add(residual) => residual[at..].as_ptr(),
+                        Residual::InPlace => out.at(at).cast_const(),
+                    },
+                };
+                let panels = first + panels.start..first + panels.end;
+                self.task(x, block.len(), panels, finish);
+            }
             if cut.column_tasks == 1 {
                 then(block);
             }
@@ -474,7 +525,7 @@ struct Cut {
 }
 
 impl Cut {
-    fn new(isa: Isa, rows: usize, inputs: usize, outputs: usize) -> Self {
+    fn new(isa: Isa, rows: usize, inputs: usize, panels: usize) -> Self {
         let (height, width) = gemm::tile(isa);
         let threads = rayon::current_num_threads();
         let fit = (BLOCK_BYTES / (4 * inputs)).clamp(height, BLOCK_ROWS) / height;
@@ -486,7 +537,6 @@ impl Cut {
         }
         // Four tasks for each thread, so that one that is late leaves little to wait for.
         let wanted = if threads == 1 { 1 } else { 4 * threads };
-        let panels = outputs.div_ceil(width);
         let column_tasks = wanted.div_ceil(row_tasks).min(panels);
         Self {
             height,
@@ -495,7 +545,7 @@ impl Cut {
             panels,
             column_tasks,
             // Under about 10 µs of arithmetic, one thread is as fast.
-            serial: row_tasks * column_tasks == 1 || rows * inputs * outputs < 1 << 19,
+            serial: row_tasks * column_tasks == 1 || rows * inputs * panels * width < 1 << 19,
         }
     }
 

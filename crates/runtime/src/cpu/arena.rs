@@ -17,11 +17,9 @@ pub(super) struct Arena {
     pub input: Vec<f32>,
     /// `[ROWS, D]`, of a norm and the map before or behind it.
     pub y: Vec<f32>,
-    /// `[N, 3·H·K]`
-    pub qkv: Vec<f32>,
     /// `[N, H·K]`
     pub mixed: Vec<f32>,
-    /// Feed-forward channels of a block of rows, `[ROWS, F]`.
+    /// Queries, keys and values of a group of heads, `[N, 3·G·K]`; then feed-forward channels of a block of rows, `[ROWS, F]`.
     pub inner: Vec<f32>,
     spare: Vec<u32>,
 }
@@ -64,13 +62,15 @@ impl Arena {
 /// Makes a vector hold at least `len` floats, and gives that many of it; what is in them is of no meaning.
 pub(super) fn room(vector: &mut Vec<f32>, len: usize) -> &mut [f32] {
     if vector.len() < len {
-        vector.resize(len, 0.0);
+        // The old goes before the new comes.
+        *vector = Vec::new();
+        *vector = vec![0.0; len];
     }
     &mut vector[..len]
 }
 
 /// Most rows that go through adjacent maps together: what is between them stays in cache.
-const ROWS: usize = 768;
+const ROWS: usize = 384;
 
 /// Cuts `0..rows` into equal blocks.
 pub(super) fn blocks(rows: usize) -> impl Iterator<Item = Range<usize>> {

@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use cloze_kernels::Isa;
 use cloze_kernels::op::encode::attention::{self, Position};
 use cloze_kernels::op::encode::norm::{norm_into, norm_queries_and_keys};
@@ -9,6 +11,10 @@ use cloze_spec::encoder::{self, Activation, Relative, alibi_slopes};
 use super::arena::{Arena, blocks, room};
 use super::plan::{Norm, Reader};
 use crate::Error;
+
+/// Most floats of queries, keys and values that lie side by side, if that many hold a few heads: of a long text, all heads'
+/// would be the largest thing in memory.
+const TOGETHER: usize = 2 << 20;
 
 /// What all layers' attention is told of distance.
 pub(super) struct Shared {
@@ -202,34 +208,12 @@ impl Attention {
         let settings = &layer.attention;
         let (heads, head_width) = (settings.heads, settings.head_width);
         let tokens = arena.tokens.len();
-        let (width, all) = (self.qkv.inputs(), self.qkv.outputs());
-        let x = &arena.x[..tokens * width];
-        let qkv = room(&mut arena.qkv, tokens * all);
-        match norm {
-            None => self.qkv.forward(x, Residual::None, qkv),
-            Some(norm) => {
-                for rows in blocks(tokens) {
-                    let normed = room(&mut arena.y, rows.len() * width);
-                    norm_into(
-                        isa,
-                        &norm.kernel(),
-                        &x[rows.start * width..rows.end * width],
-                        normed,
-                    );
-                    let qkv = &mut qkv[rows.start * all..rows.end * all];
-                    self.qkv.forward(normed, Residual::None, qkv);
-                }
-            }
-        }
-        if let Some((queries, keys)) = &self.query_key_norm {
-            norm_queries_and_keys(isa, &queries.kernel(), &keys.kernel(), qkv);
-        }
+        let mut rotary = None;
         let position = match &settings.position {
             encoder::Position::None => Position::None,
             encoder::Position::Rotary(wanted) => {
                 let known = shared.rotaries.iter().find(|(known, _)| known == wanted);
-                let (_, table) = known.expect("made for every layer's setting");
-                rotate(isa, table, &arena.offsets, heads, head_width, qkv);
+                rotary = known.map(|(_, table)| table);
                 Position::None
             }
             encoder::Position::Alibi => Position::Alibi {
@@ -261,6 +245,70 @@ impl Attention {
             queries,
         };
         let mixed = room(&mut arena.mixed, rows * self.inner());
-        attention::forward(isa, &kernel, qkv, mixed);
+        let x = &arena.x[..tokens * self.qkv.inputs()];
+        let group = self.group(head_width, tokens);
+        for first in (0..heads).step_by(group) {
+            let held = first..heads.min(first + group);
+            let qkv = room(&mut arena.inner, tokens * 3 * held.len() * head_width);
+            self.project(isa, &held, head_width, norm, x, &mut arena.y, qkv);
+            if let Some((queries, keys)) = &self.query_key_norm {
+                norm_queries_and_keys(isa, &queries.kernel(), &keys.kernel(), qkv);
+            }
+            if let Some(table) = rotary {
+                rotate(isa, table, &arena.offsets, held.len(), head_width, qkv);
+            }
+            attention::forward_heads(isa, &kernel, held, qkv, mixed);
+        }
+    }
+
+    /// How many heads go together: their queries, keys and values fill up to [`TOGETHER`].
+    fn group(&self, head_width: usize, tokens: usize) -> usize {
+        let (inner, panel) = (self.inner(), self.qkv.panel());
+        let heads = inner / head_width;
+        if self.query_key_norm.is_some() || !inner.is_multiple_of(panel) {
+            // Norms are of all heads together; the map gives whole panels.
+            return heads;
+        }
+        let whole = (1..=panel).find(|count| (count * head_width).is_multiple_of(panel));
+        let whole = whole.expect("a panel of heads is whole panels");
+        let fit = (TOGETHER / (tokens * 3 * head_width)).max(1);
+        heads.div_ceil(heads.div_ceil(fit)).next_multiple_of(whole)
+    }
+
+    /// Queries, keys and values of some heads, from rows of `x`, after the `norm` if there is one.
+    fn project(
+        &self,
+        isa: Isa,
+        held: &Range<usize>,
+        head_width: usize,
+        norm: Option<&Norm>,
+        x: &[f32],
+        y: &mut Vec<f32>,
+        qkv: &mut [f32],
+    ) {
+        let channels = held.len() * head_width;
+        let parts = [0, 1, 2].map(|part| {
+            let first = part * self.inner() + held.start * head_width;
+            first..first + channels
+        });
+        let all = 0..self.qkv.outputs();
+        let columns = if channels == self.inner() {
+            std::slice::from_ref(&all)
+        } else {
+            &parts
+        };
+        let Some(norm) = norm else {
+            self.qkv.forward_columns(x, columns, qkv);
+            return;
+        };
+        let width = self.qkv.inputs();
+        let channels = 3 * channels;
+        for rows in blocks(x.len() / width) {
+            let normed = room(y, rows.len() * width);
+            let block = &x[rows.start * width..rows.end * width];
+            norm_into(isa, &norm.kernel(), block, normed);
+            let qkv = &mut qkv[rows.start * channels..rows.end * channels];
+            self.qkv.forward_columns(normed, columns, qkv);
+        }
     }
 }

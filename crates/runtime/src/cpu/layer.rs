@@ -1,6 +1,6 @@
 use cloze_kernels::Isa;
 use cloze_kernels::op::encode::convolution::{self, convolve};
-use cloze_kernels::op::encode::norm::{add_norm, norm_into};
+use cloze_kernels::op::encode::norm::{add_norm, norm_here, norm_into};
 use cloze_kernels::op::packed::{PackedLinear, Residual};
 use cloze_spec::encoder::{self, Activation, Order};
 
@@ -98,37 +98,32 @@ impl Layer {
             _ => tokens,
         };
         let x = &mut arena.x[..rows * width];
-        let mixed = &arena.mixed[..rows * self.attention.inner()];
-        match &self.mixer_norm {
-            Some(norm) if !pre_norm => {
-                let inner = self.attention.inner();
-                for rows in blocks(rows) {
-                    let y = room(&mut arena.y, rows.len() * width);
-                    let mixed = &mixed[rows.start * inner..rows.end * inner];
-                    self.attention.output.forward(mixed, Residual::None, y);
-                    add_norm(
-                        isa,
-                        &norm.kernel(),
-                        y,
-                        &mut x[rows.start * width..rows.end * width],
-                    );
-                }
-            }
-            _ => self.attention.output.forward(mixed, Residual::InPlace, x),
-        }
+        let mixed = &arena.mixed;
+        let channels = self.attention.inner();
+        let close = |map: &PackedLinear, from: &[f32], norm: &Norm, x: &mut [f32]| {
+            let norm = norm.kernel();
+            map.forward_then(from, Residual::InPlace, x, |_, rows| {
+                norm_here(isa, &norm, rows);
+            });
+        };
         for rows in blocks(rows) {
-            let block = &mut x[rows.start * width..rows.end * width];
-            let count = block.len() / width;
-            let inner = room(&mut arena.inner, count * self.up.outputs());
-            let y = room(&mut arena.y, count * width);
+            let mixed = &mixed[rows.start * channels..rows.end * channels];
+            let x = &mut x[rows.start * width..rows.end * width];
+            let output = &self.attention.output;
+            let inner = room(&mut arena.inner, rows.len() * self.up.outputs());
             if pre_norm {
-                norm_into(isa, &self.ffn_norm.kernel(), block, y);
+                output.forward(mixed, Residual::InPlace, x);
+                let y = room(&mut arena.y, rows.len() * width);
+                norm_into(isa, &self.ffn_norm.kernel(), x, y);
                 self.up.forward(y, Residual::None, inner);
-                self.down.forward(inner, Residual::InPlace, block);
+                self.down.forward(inner, Residual::InPlace, x);
             } else {
-                self.up.forward(block, Residual::None, inner);
-                self.down.forward(inner, Residual::None, y);
-                add_norm(isa, &self.ffn_norm.kernel(), y, block);
+                match &self.mixer_norm {
+                    Some(norm) => close(output, mixed, norm, x),
+                    None => output.forward(mixed, Residual::InPlace, x),
+                }
+                self.up.forward(x, Residual::None, inner);
+                close(&self.down, inner, &self.ffn_norm, x);
             }
         }
         if let Some(convolution) = &self.convolution {

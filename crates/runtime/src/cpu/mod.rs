@@ -1,13 +1,16 @@
 //! The CPU engine: weights packed once into a plan, then packed batches through fused kernels.
 //!
 //! A batch is run in slices of whole sequences, so that what is between two layers stays in cache and memory never grows with
-//! the batch. Every row of every kernel is computed the same way whatever the other rows are.
+//! the batch. Each thread takes slices through all layers, so that threads seldom wait for each other; those that find no
+//! slice left help with the steps of others', as all do where there is one slice. Every row of every kernel is computed the
+//! same way whatever the other rows are.
 
 mod arena;
 mod attention;
 mod layer;
 mod plan;
 
+use std::ops::Range;
 use std::sync::Mutex;
 
 use cloze_spec::Encoder;
@@ -34,7 +37,7 @@ pub struct Options {
 
 /// Runs pretrained encoders on the CPU.
 ///
-/// Memory between runs is kept and reused: after the largest batch has been seen, running allocates nothing.
+/// Memory between runs is kept and reused: once every thread has had the largest slice, running allocates nothing.
 pub struct CpuEngine {
     encoder: Encoder,
     plan: Plan,
@@ -43,8 +46,8 @@ pub struct CpuEngine {
     arenas: Mutex<Vec<Arena>>,
 }
 
-/// Tokens of a slice for each thread: enough rows for every thread's share of a matrix product.
-const SLICE_TOKENS: usize = 512;
+/// Tokens of a slice of several sequences: from as many as are worth passing the weights for, to what stays in cache.
+const SLICE_TOKENS: Range<usize> = 128..512;
 
 impl CpuEngine {
     /// Makes the plan of `encoder` from its parameters.
@@ -79,16 +82,77 @@ impl CpuEngine {
         self.plan.bytes()
     }
 
-    /// Runs `work` on the engine's threads, with memory to work in.
-    fn with<T: Send>(&self, work: impl FnOnce(&mut Arena) -> T + Send) -> T {
+    /// Runs `work` on the engine's threads.
+    fn install<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        match &self.pool {
+            Some(pool) => pool.install(work),
+            None => work(),
+        }
+    }
+
+    /// Runs `work` with memory to work in, for so many tokens.
+    fn with<T>(&self, tokens: usize, work: impl FnOnce(&mut Arena) -> T) -> T {
         let lock = || self.arenas.lock().expect("nothing panics while it is held");
-        let mut arena = lock().pop().unwrap_or_default();
-        let result = match &self.pool {
-            Some(pool) => pool.install(|| work(&mut arena)),
-            None => work(&mut arena),
+        let mut arena = {
+            // Smallest first: the first that has room, else the largest, which then grows.
+            let mut free = lock();
+            let fits = free.iter().position(|one| one.tokens.capacity() >= tokens);
+            fits.map(|at| free.remove(at))
+                .or_else(|| free.pop())
+                .unwrap_or_default()
         };
-        lock().push(arena);
+        let result = work(&mut arena);
+        let mut free = lock();
+        let at = free.partition_point(|one| one.tokens.capacity() < arena.tokens.capacity());
+        free.insert(at, arena);
         result
+    }
+
+    /// Runs sequences of a batch in slices of up to `most` tokens, each on whatever thread is free.
+    ///
+    /// # Shapes
+    /// `output: [N, D]`, or `[M, D]` for `M` rows that are `selected` of them
+    fn run_slices(
+        &self,
+        batch: &Batch,
+        sequences: Range<usize>,
+        most: usize,
+        selected: Option<&[u32]>,
+        output: &mut [f32],
+    ) {
+        if output.is_empty() {
+            return;
+        }
+        let width = self.encoder.width;
+        let offsets = &batch.offsets[sequences.start..=sequences.end];
+        let (first, end) = (offsets[0], offsets[sequences.len()]);
+        let tokens = (end - first) as usize;
+        if tokens <= most || sequences.len() == 1 {
+            self.with(tokens, |arena| {
+                arena.take_slice(batch, sequences, selected);
+                self.plan.run(&self.encoder, arena, None);
+                output.copy_from_slice(arena.output(output.len()));
+            });
+            return;
+        }
+        // As nearly halves as sequences allow.
+        let before = offsets.partition_point(|&at| at <= first + (end - first) / 2) - 1;
+        let before = before.clamp(1, sequences.len() - 1);
+        let cut = offsets[before];
+        let (here, there) = match selected {
+            None => (None, None),
+            Some(rows) => {
+                let (here, there) = rows.split_at(rows.partition_point(|&row| row < cut));
+                (Some(here), Some(there))
+            }
+        };
+        let rows = here.map_or((cut - first) as usize, <[u32]>::len);
+        let (left, right) = output.split_at_mut(rows * width);
+        let middle = sequences.start + before;
+        rayon::join(
+            || self.run_slices(batch, sequences.start..middle, most, here, left),
+            || self.run_slices(batch, middle..sequences.end, most, there, right),
+        );
     }
 }
 
@@ -124,43 +188,41 @@ impl Engine for CpuEngine {
             Rows::Some(rows) => rows.len(),
         };
         output.resize(count * width, 0.0);
-        self.with(|arena| {
-            if rows == Rows::All && !batch.is_empty() && slice(batch, 0) == batch.len() {
+        self.install(|| {
+            let tokens = batch.tokens.len();
+            let threads = rayon::current_num_threads();
+            let most = (tokens / threads).clamp(SLICE_TOKENS.start, SLICE_TOKENS.end);
+            if rows == Rows::All && (batch.len() == 1 || (1..=most).contains(&tokens)) {
                 // What is between layers becomes the output in place.
-                std::mem::swap(&mut arena.x, output);
-                arena.take_slice(batch, 0..batch.len(), None);
-                self.plan.run(&self.encoder, arena, None);
-                std::mem::swap(&mut arena.x, output);
+                self.with(tokens, |arena| {
+                    std::mem::swap(&mut arena.x, output);
+                    arena.take_slice(batch, 0..batch.len(), None);
+                    self.plan.run(&self.encoder, arena, None);
+                    std::mem::swap(&mut arena.x, output);
+                });
                 return;
             }
             let (mut from, mut rest) = (0, output.as_mut_slice());
             let mut left = match rows {
-                Rows::All => &[],
-                Rows::Some(rows) => rows,
+                Rows::All => None,
+                Rows::Some(rows) => Some(rows),
             };
             while from < batch.len() {
-                let to = slice(batch, from);
-                let (first, end) = (batch.offsets[from], batch.offsets[to]);
-                let wanted;
-                let selected = match rows {
-                    Rows::All => {
-                        wanted = (end - first) as usize;
-                        None
-                    }
-                    Rows::Some(_) => {
-                        wanted = left.partition_point(|&row| row < end);
-                        let (here, after) = left.split_at(wanted);
-                        left = after;
-                        Some(here)
-                    }
-                };
+                // Long sequences one by one: side by side they would take as much memory each.
+                let is_long = |at: &usize| batch.range(*at).len() > SLICE_TOKENS.end;
+                let to = (from..batch.len()).find(is_long).unwrap_or(batch.len());
+                let to = to.max(from + 1);
+                let end = batch.offsets[to];
+                let mut wanted = (end - batch.offsets[from]) as usize;
+                let mut selected = None;
+                if let Some(rows) = left {
+                    wanted = rows.partition_point(|&row| row < end);
+                    let (here, after) = rows.split_at(wanted);
+                    (selected, left) = (Some(here), Some(after));
+                }
                 let (here, after) = rest.split_at_mut(wanted * width);
                 rest = after;
-                if wanted > 0 {
-                    arena.take_slice(batch, from..to, selected);
-                    self.plan.run(&self.encoder, arena, None);
-                    here.copy_from_slice(arena.output(wanted * width));
-                }
+                self.run_slices(batch, from..to, most, selected, here);
                 from = to;
             }
         });
@@ -170,10 +232,13 @@ impl Engine for CpuEngine {
     fn trace(&self, batch: &Batch, see: &mut (dyn FnMut(&[f32]) + Send)) -> Result<(), Error> {
         check(&self.encoder, batch)?;
         if !batch.is_empty() {
-            self.with(|arena| {
-                arena.take_slice(batch, 0..batch.len(), None);
-                self.plan.run(&self.encoder, arena, Some(see));
-                see(arena.output(batch.tokens.len() * self.encoder.width));
+            let tokens = batch.tokens.len();
+            self.install(|| {
+                self.with(tokens, |arena| {
+                    arena.take_slice(batch, 0..batch.len(), None);
+                    self.plan.run(&self.encoder, arena, Some(see));
+                    see(arena.output(tokens * self.encoder.width));
+                });
             });
         }
         Ok(())
@@ -184,15 +249,7 @@ impl Engine for CpuEngine {
             return Err(Error::Batch("this encoder has no head".to_owned()));
         }
         let width = self.encoder.width;
-        self.with(|arena| self.plan.head(vectors, width, arena, output));
+        self.install(|| self.with(0, |arena| self.plan.head(vectors, width, arena, output)));
         Ok(())
     }
-}
-
-/// Sequences `from..` of a batch up to the returned one, about as many tokens as the threads keep busy.
-fn slice(batch: &Batch, from: usize) -> usize {
-    let tokens = SLICE_TOKENS * rayon::current_num_threads().clamp(2, 16);
-    let limit = batch.offsets[from] as usize + tokens;
-    let fits = batch.offsets[from + 1..].partition_point(|&end| end as usize <= limit);
-    from + fits.max(1)
 }

@@ -257,11 +257,20 @@ impl Vectors<'_> {
     }
 }
 
+/// Heads `first..first + count`.
+#[derive(Clone, Copy)]
+struct Held {
+    first: usize,
+    count: usize,
+}
+
 /// Some queries of one head of one sequence.
 #[derive(Clone, Copy)]
 struct Piece<'a> {
     shape: &'a Attention<'a>,
     head: usize,
+    /// Heads whose queries, keys and values there are.
+    held: Held,
     /// First token of the sequence in the batch.
     start: usize,
     /// T
@@ -370,26 +379,53 @@ impl<'a> Piece<'a> {
 /// # Panics
 /// Where a slice has another length, the fields of `shape` do not fit each other, or the machine lacks `isa`.
 pub fn forward(isa: Isa, shape: &Attention, qkv: &[f32], out: &mut [f32]) {
+    forward_heads(isa, shape, 0..shape.heads, qkv, out);
+}
+
+/// [`forward`] for G of the heads: the others' columns of `out` stay.
+///
+/// # Shapes
+/// `qkv: [N, 3·G·K]`, `out` as there
+/// # Panics
+/// As [`forward`], or where there are no such heads.
+pub fn forward_heads(
+    isa: Isa,
+    shape: &Attention,
+    heads: Range<usize>,
+    qkv: &[f32],
+    out: &mut [f32],
+) {
     require(isa);
     let tokens = shape.check();
-    let (rows, width) = (shape.rows(), shape.width());
+    let rows = shape.rows();
+    assert!(
+        heads.start < heads.end && heads.end <= shape.heads,
+        "attention: heads {heads:?} of {}",
+        shape.heads
+    );
+    let held = Held {
+        first: heads.start,
+        count: heads.len(),
+    };
+    let width = held.count * shape.head_width;
     assert_eq!(qkv.len(), tokens * 3 * width, "attention: length of qkv");
-    assert_eq!(out.len(), rows * width, "attention: length of out");
+    assert_eq!(out.len(), rows * shape.width(), "attention: length of out");
     if rows == 0 {
         return;
     }
     let threads = rayon::current_num_threads();
-    let wanted = (rows * shape.heads).div_ceil(4 * threads);
+    let wanted = (rows * held.count).div_ceil(4 * threads);
     let size = wanted.next_multiple_of(TILE).clamp(TILE, PIECE);
     let out = Shared::new(out);
     let work = |task: usize| {
-        let (chunk, head) = (task / shape.heads, task % shape.heads);
+        let (chunk, head) = (task / held.count, held.first + task % held.count);
         let begin = chunk * size;
         shape.each_piece(begin..rows.min(begin + size), size, |sequence, rows| {
             let start = shape.offsets[sequence] as usize;
             let piece = Piece {
                 shape,
                 head,
+                held,
                 start,
                 tokens: shape.offsets[sequence + 1] as usize - start,
                 first: rows.start,
@@ -399,7 +435,7 @@ pub fn forward(isa: Isa, shape: &Attention, qkv: &[f32], out: &mut [f32]) {
             unsafe { forward_piece(isa, isa, piece, qkv.as_ptr(), out.at(0)) };
         });
     };
-    let tasks = rows.div_ceil(size) * shape.heads;
+    let tasks = rows.div_ceil(size) * held.count;
     if rows * tokens.min(BLOCK) * width < ALONE {
         (0..tasks).for_each(work);
     } else {
@@ -408,10 +444,10 @@ pub fn forward(isa: Isa, shape: &Attention, qkv: &[f32], out: &mut [f32]) {
 }
 
 dispatch! {
-    /// One piece of [`forward`].
+    /// One piece of [`forward_heads`].
     ///
     /// # Safety
-    /// The machine has `isa`, also given as `same`; the pointers have the shapes of [`forward`], and no other thread uses the
+    /// The machine has `isa`, also given as `same`; the pointers have the shapes of [`forward_heads`], and no other thread uses the
     /// piece's places in `out`.
     unsafe fn forward_piece(same: Isa, piece: Piece, qkv: *const f32, out: *mut f32) = piece_body;
 }
@@ -430,14 +466,16 @@ unsafe fn piece_body<V: Vector>(isa: Isa, piece: Piece, qkv: *const f32, out: *m
         rest = others;
         part.as_mut_ptr()
     });
-    let query = qkv.add(piece.start * 3 * width + piece.head * size);
+    // Floats from a token's queries to its keys, and to its values.
+    let part = piece.held.count * size;
+    let query = qkv.add(piece.start * 3 * part + (piece.head - piece.held.first) * size);
     let work = Work {
         isa,
         piece,
         query,
-        key: query.add(width),
-        value: query.add(2 * width),
-        stride: 3 * width,
+        key: query.add(part),
+        value: query.add(2 * part),
+        stride: 3 * part,
         wide: piece.wide(),
         factor: shape.factor(piece.tokens),
         vectors: piece.vectors(),

@@ -50,6 +50,21 @@ pub fn norm(isa: Isa, norm: &Norm, x: &mut [f32]) {
     unsafe { sum_and_norm(isa, norm, rows, x, None, x, x) };
 }
 
+/// [`norm`] on this thread alone: for rows that lie in its cache.
+///
+/// # Shapes
+/// `x: [N, D]`
+/// # Panics
+/// As [`norm`].
+pub fn norm_here(isa: Isa, norm: &Norm, x: &mut [f32]) {
+    check(isa, norm, x.len());
+    for row in x.chunks_exact_mut(norm.gain.len()) {
+        let row = row.as_mut_ptr();
+        // SAFETY: length and instruction set checked above.
+        unsafe { norm_row(isa, norm, row, std::ptr::null(), row, row) };
+    }
+}
+
 /// `out = norm(x)`, row by row.
 ///
 /// # Shapes

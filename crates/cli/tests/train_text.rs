@@ -425,3 +425,50 @@ fn what_is_missing_or_wrong_is_told_in_one_line() {
         assert!(!folder.join("nowhere").exists(), "{arguments:?}");
     }
 }
+
+#[test]
+fn updates_of_low_rank_learn_and_are_written_as_weights() {
+    let folder = base();
+    ok(cloze(
+        folder,
+        &[
+            "train",
+            "bert/classify",
+            "--model",
+            "encoder",
+            "--data",
+            "labels.tsv",
+            "--set",
+            "epochs=8",
+            "--set",
+            "optim.lr=1e-2",
+            "--set",
+            "model.lora={ rank = 4, alpha = 8.0 }",
+            "-o",
+            "lora",
+        ],
+    ));
+    assert_at_least(&metrics(&folder.join("lora")), "accuracy", 0.95);
+    let read = |name: &str| fs::read(folder.join(name).join("model.safetensors")).unwrap();
+    let (before, after) = (read("encoder"), read("lora"));
+    let [before, after] =
+        [&before, &after].map(|bytes| safetensors::SafeTensors::deserialize(bytes).unwrap());
+    let same =
+        |name: &str| before.tensor(name).unwrap().data() == after.tensor(name).unwrap().data();
+    assert!(after.names().iter().all(|name| !name.contains("lora")));
+    assert!(same("bert.encoder.layer.0.output.LayerNorm.weight"));
+    assert!(!same("bert.encoder.layer.0.output.dense.weight"));
+    // What is written answers as what was judged: the metrics are of the folder, read again.
+    let out = ok(cloze(
+        folder,
+        &[
+            "predict",
+            "lora",
+            "--input-text",
+            "Anna saw the awful river in Oslo",
+            "--top",
+            "1",
+        ],
+    ));
+    assert!(out.contains("bad"), "{out}");
+}

@@ -36,6 +36,7 @@ impl Encoder {
             values,
             shapes,
             device,
+            lora_scale: 1.0,
         };
         let stack = &model.stack;
         Self {

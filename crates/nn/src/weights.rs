@@ -152,6 +152,8 @@ pub(crate) struct Source<'a> {
     pub values: &'a Values,
     pub shapes: BTreeMap<String, Vec<usize>>,
     pub device: &'a Device,
+    /// What updates of low rank are multiplied with.
+    pub lora_scale: f32,
 }
 
 impl Source<'_> {

@@ -229,7 +229,7 @@ impl Attention {
     ) -> Tensor<2> {
         if meet.shared_maps {
             let rows = part * inner..(part + 1) * inner;
-            let weight = self.qkv.weight.val();
+            let weight = self.qkv.weight();
             let weight = weight.clone().slice([rows.clone(), 0..weight.dims()[1]]);
             let bias = match &self.qkv.bias {
                 Some(bias) => bias.val().slice([rows]),

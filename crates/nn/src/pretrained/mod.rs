@@ -17,6 +17,7 @@ use burn::tensor::{Device, Tensor, activation};
 use cloze_runtime::Batch;
 use cloze_spec::encoder::{self, Activation, DropoutRates, NormKind, Order};
 use cloze_spec::inventory::encoder_parameters;
+use cloze_spec::text::Lora;
 
 use crate::noise::Noise;
 use crate::op::{self, Dropout};
@@ -45,14 +46,28 @@ impl Pretrained {
     /// # Panics
     /// If `values` lack a parameter of the inventory or have one of another length.
     pub fn new(settings: Arc<cloze_spec::Encoder>, values: &Values, device: &Device) -> Self {
-        let shapes = encoder_parameters(&settings)
-            .into_iter()
-            .map(|p| (p.name, p.shape))
-            .collect();
+        Self::with_lora(settings, None, values, device)
+    }
+
+    /// As [`Self::new`], with updates of low rank for those maps of which `values` have one.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn with_lora(
+        settings: Arc<cloze_spec::Encoder>,
+        lora: Option<&Lora>,
+        values: &Values,
+        device: &Device,
+    ) -> Self {
+        let mut parameters = encoder_parameters(&settings);
+        if let Some(lora) = lora {
+            parameters.extend(lora.parameters(&parameters));
+        }
         let source = Source {
             values,
-            shapes,
+            shapes: parameters.into_iter().map(|p| (p.name, p.shape)).collect(),
             device,
+            lora_scale: lora.map_or(1.0, Lora::scale),
         };
         let groups = settings.layers.iter().map(|layer| layer.weights + 1);
         let layer = (0..groups.max().unwrap_or(0))
@@ -224,6 +239,15 @@ impl Embed {
 struct Linear {
     weight: Param<Tensor<2>>,
     bias: Option<Param<Tensor<1>>>,
+    lora: Option<LowRank>,
+}
+
+/// An update `scale · b·a` of a map's weight.
+#[derive(Module, Debug)]
+struct LowRank {
+    a: Param<Tensor<2>>,
+    b: Param<Tensor<2>>,
+    scale: f32,
 }
 
 impl Linear {
@@ -231,13 +255,30 @@ impl Linear {
         Self {
             weight: Param::from_tensor(source.tensor(&format!("{name}.weight"))),
             bias: bias.then(|| Param::from_tensor(source.tensor(&format!("{name}.bias")))),
+            lora: source
+                .values
+                .contains_key(&format!("{name}.lora.a"))
+                .then(|| LowRank {
+                    a: Param::from_tensor(source.tensor(&format!("{name}.lora.a"))),
+                    b: Param::from_tensor(source.tensor(&format!("{name}.lora.b"))),
+                    scale: source.lora_scale,
+                }),
+        }
+    }
+
+    /// The weight with its update.
+    fn weight(&self) -> Tensor<2> {
+        let weight = self.weight.val();
+        match &self.lora {
+            Some(lora) => weight + lora.b.val().matmul(lora.a.val()).mul_scalar(lora.scale),
+            None => weight,
         }
     }
 
     /// # Shapes
     /// `[N, I]` → `[N, O]`
     fn forward(&self, x: Tensor<2>, activation: Activation) -> Tensor<2> {
-        let weight = self.weight.val();
+        let weight = self.weight();
         let bias = match &self.bias {
             Some(bias) => bias.val(),
             None => Tensor::zeros([weight.dims()[0]], &x.device()),

@@ -22,19 +22,12 @@ pub struct LabelLoss<'a> {
 }
 
 impl Pretrained {
-    /// The same encoder, those of its parameters left as they are whose names begin with one of `frozen`.
+    /// The same encoder, those of its parameters left as they are whose names `is_frozen` takes.
     #[must_use]
-    pub fn freeze(self, frozen: &[String]) -> Self {
-        if frozen.is_empty() {
-            return self;
-        }
-        let names = names(&self);
+    pub fn freeze(self, is_frozen: impl Fn(&str) -> bool) -> Self {
+        let frozen: Vec<bool> = names(&self).iter().map(|name| is_frozen(name)).collect();
         self.map(&mut Freeze {
-            frozen: names
-                .into_iter()
-                .map(|name| frozen.iter().any(|start| name.starts_with(&**start)))
-                .collect::<Vec<_>>()
-                .into_iter(),
+            frozen: frozen.into_iter(),
         })
     }
 

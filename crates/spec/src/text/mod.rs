@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch::Batch;
 use crate::encoder::DropoutRates;
+use crate::inventory::Parameter;
 use crate::optim::Optim;
 use crate::recipe::{Document, Paper};
 use crate::schedule::Schedule;
@@ -162,12 +163,96 @@ pub struct TextModel {
     /// Shares dropped in training; absent: what the encoder's settings say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dropout: Option<DropoutRates>,
+    /// Learn small updates of the layers' maps, and the head, instead of all parameters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lora: Option<Lora>,
     /// Parameters that stay as they are: those whose names begin with one of these, such as `embed.` or `layer.0.`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub freeze: Vec<String>,
     /// Deviation of new weights.
     #[serde(default = "init_std")]
     pub init_std: f32,
+}
+
+/// Updates of low rank: a map `W` of `I` inputs and `O` outputs becomes `W + alpha/rank · B·A`, where only `A: [rank, I]` and
+/// `B: [O, rank]` learn. What is written has them put into `W`.
+///
+/// # Source
+/// Hu et al., `LoRA`, ICLR 2022, arXiv:2106.09685, §4.1; on all maps as in Dettmers et al., `QLoRA`, arXiv:2305.14314, §4.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lora {
+    /// Rank of an update.
+    pub rank: usize,
+    /// An update counts this much, divided by its rank.
+    pub alpha: f32,
+    /// Which maps of each layer learn.
+    #[serde(default = "all_maps")]
+    pub maps: Vec<LayerMap>,
+}
+
+/// A map of a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LayerMap {
+    /// Queries, keys and values.
+    Qkv,
+    /// Attention's output.
+    Output,
+    /// The first of the feed-forward part.
+    Up,
+    /// The second of the feed-forward part.
+    Down,
+}
+
+fn all_maps() -> Vec<LayerMap> {
+    vec![
+        LayerMap::Qkv,
+        LayerMap::Output,
+        LayerMap::Up,
+        LayerMap::Down,
+    ]
+}
+
+impl LayerMap {
+    /// The end of its parameter's name.
+    fn part(self) -> &'static str {
+        match self {
+            Self::Qkv => "mixer.qkv",
+            Self::Output => "mixer.output",
+            Self::Up => "ffn.up",
+            Self::Down => "ffn.down",
+        }
+    }
+}
+
+impl Lora {
+    /// The parameters of the updates of those of `parameters` that have one: of `NAME.weight`, `NAME.lora.a` and `NAME.lora.b`.
+    pub fn parameters(&self, parameters: &[Parameter]) -> Vec<Parameter> {
+        let updated = parameters.iter().filter_map(|parameter| {
+            let name = parameter.name.strip_suffix(".weight")?;
+            let rest = name.strip_prefix("layer.")?.split_once('.')?.1;
+            let is_updated = self.maps.iter().any(|map| map.part() == rest);
+            is_updated.then_some((name, &parameter.shape))
+        });
+        updated
+            .flat_map(|(name, shape)| {
+                [
+                    ("a", vec![self.rank, shape[1]]),
+                    ("b", vec![shape[0], self.rank]),
+                ]
+                .map(|(part, shape)| Parameter {
+                    name: format!("{name}.lora.{part}"),
+                    shape,
+                })
+            })
+            .collect()
+    }
+
+    /// What `B·A` is multiplied with.
+    pub fn scale(&self) -> f32 {
+        self.alpha / self.rank as f32
+    }
 }
 
 fn init_std() -> f32 {
@@ -292,6 +377,15 @@ impl TextModel {
             "expected base, the pretrained encoder to begin with, or config, settings of a new one, found both"
                 .to_owned()
         });
+        if let Some(lora) = &self.lora {
+            faults.check_positive("model.lora.rank", lora.rank);
+            faults.check(lora.alpha > 0.0, "model.lora.alpha", || {
+                format!("expected a number above 0, found {}", lora.alpha)
+            });
+            faults.check(!lora.maps.is_empty(), "model.lora.maps", || {
+                "expected one or more of qkv, output, up and down, found none".to_owned()
+            });
+        }
         faults.check(self.max_len >= 8, "model.max_len", || {
             format!("expected at least 8, found {}", self.max_len)
         });

@@ -124,8 +124,15 @@ impl Preparation {
         &self.tokenizer
     }
 
+    /// Of the encoder, without updates.
     fn parameters(&self) -> Vec<Parameter> {
         encoder_parameters(self.draft.encoder())
+    }
+
+    /// The parameters of updates of low rank.
+    fn updates(&self) -> Vec<Parameter> {
+        let lora = self.recipe.model.lora.as_ref();
+        lora.map_or_else(Vec::new, |lora| lora.parameters(&self.parameters()))
     }
 
     /// New values, those of the base put over them where it has the same part.
@@ -133,6 +140,15 @@ impl Preparation {
         let parameters = self.parameters();
         let model = &self.recipe.model;
         let mut values = weights::fresh(&parameters, model.init_std, self.recipe.seed);
+        // Updates begin as nothing: `b` is 0.
+        let updates = self.updates();
+        let fresh = weights::fresh(&updates, model.init_std, self.recipe.seed);
+        values.extend(fresh.into_iter().map(|(name, mut of)| {
+            if name.ends_with(".b") {
+                of.fill(0.0);
+            }
+            (name, of)
+        }));
         let Some(base) = &self.base else {
             return Ok(values);
         };
@@ -247,7 +263,9 @@ impl Job for TextRun<'_> {
     }
 
     fn parameters(&self) -> Vec<Parameter> {
-        self.preparation.parameters()
+        let mut parameters = self.preparation.parameters();
+        parameters.extend(self.preparation.updates());
+        parameters
     }
 
     fn fresh(&self) -> Result<Values, Error> {
@@ -256,7 +274,12 @@ impl Job for TextRun<'_> {
 
     fn model(&self, values: &Values, device: &Device) -> Pretrained {
         let encoder = Arc::new(self.preparation.encoder().clone());
-        Pretrained::new(encoder, values, device).freeze(&self.preparation.recipe.model.freeze)
+        let model = &self.preparation.recipe.model;
+        let lora = model.lora.as_ref();
+        Pretrained::with_lora(encoder, lora, values, device).freeze(|name| {
+            let stays = lora.is_some() && !name.contains(".lora.") && !name.starts_with("head.");
+            stays || model.freeze.iter().any(|start| name.starts_with(&**start))
+        })
     }
 
     fn rate(&self, parameter: &str) -> f64 {
@@ -332,8 +355,11 @@ impl Job for TextRun<'_> {
     }
 
     fn keep(&self, values: &Values) -> Result<(), Error> {
-        let parameters = self.parameters();
-        let inventory = checkpoint::tensors(&parameters, values);
+        let mut values = values.clone();
+        if let Some(lora) = &self.preparation.recipe.model.lora {
+            merge(&mut values, lora.scale(), &self.preparation.updates());
+        }
+        let inventory = checkpoint::tensors(&self.preparation.parameters(), &values);
         let tensors: Tensors = self
             .preparation
             .draft
@@ -348,5 +374,29 @@ impl Job for TextRun<'_> {
             })
             .collect();
         safetensors::write(&self.out.join(folder::WEIGHTS), &tensors)
+    }
+}
+
+/// Puts updates of low rank into the weights that they are of.
+fn merge(values: &mut Values, scale: f32, updates: &[Parameter]) {
+    for pair in updates.chunks(2) {
+        let [a, b] = pair else {
+            unreachable!("updates come in pairs");
+        };
+        let (rank, inputs) = (a.shape[0], a.shape[1]);
+        let name = a
+            .name
+            .strip_suffix(".lora.a")
+            .expect("as updates are named");
+        let (of_a, of_b) = (values[&a.name].clone(), values[&b.name].clone());
+        let weight = values.get_mut(&format!("{name}.weight"));
+        let weight = weight.expect("an update is of a weight");
+        for (row, of_b) in weight.chunks_mut(inputs).zip(of_b.chunks(rank)) {
+            for (of_a, b) in of_a.chunks(inputs).zip(of_b) {
+                for (value, a) in row.iter_mut().zip(of_a) {
+                    *value += scale * b * a;
+                }
+            }
+        }
     }
 }

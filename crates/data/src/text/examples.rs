@@ -143,14 +143,28 @@ impl Examples {
         self.records[text] as usize
     }
 
-    /// A hash of the tokens and where texts end.
+    /// A hash of the tokens, where texts end, and what is true of them.
     pub(super) fn fingerprint(&self) -> u64 {
         // FNV-1a (Fowler, Noll and Vo): the same on every machine and in every release.
+        let add = |hash: u64, value: u64| (hash ^ value).wrapping_mul(0x0100_0000_01b3);
         let ends = self.offsets.iter().map(|&end| end as u64);
         let values = ends.chain(self.ids.iter().map(|&id| u64::from(id)));
-        values.fold(0xcbf2_9ce4_8422_2325, |hash, value| {
-            (hash ^ value).wrapping_mul(0x0100_0000_01b3)
-        })
+        let hash = values.fold(0xcbf2_9ce4_8422_2325, add);
+        let numbers: &mut dyn Iterator<Item = u32> = match &self.truth {
+            Truth::Tokens => &mut std::iter::empty(),
+            Truth::Classes(classes) => &mut classes.iter().copied(),
+            Truth::Sets(sets) => &mut sets.of.iter().flat_map(|set| {
+                let end = std::iter::once(u32::MAX);
+                set.iter().copied().chain(end)
+            }),
+            Truth::Numbers(numbers) => &mut numbers.iter().map(|number| number.to_bits()),
+            Truth::Words(words) => &mut words
+                .places
+                .iter()
+                .flat_map(|word| [word.token, word.label]),
+            Truth::Answers(asked) => &mut asked.spans.iter().flatten().copied(),
+        };
+        numbers.fold(hash, |hash, number| add(hash, u64::from(number)))
     }
 
     fn range(&self, text: usize) -> Range<usize> {

@@ -39,9 +39,12 @@ function fields(schema, all) {
   }));
 }
 
+/** A sentence with what stands between backticks as code. */
+const sentence = (text) => text.split("`").map((part, at) => (at % 2 ? make("code", {}, part) : part));
+
 function table(rows) {
   const row = ({ name, required, kind, said }) =>
-    make("tr", {}, make("td", {}, make("code", {}, name)), make("td", {}, kind, required ? ", required" : ""), make("td", {}, said));
+    make("tr", {}, make("td", {}, make("code", {}, name)), make("td", {}, kind, required ? ", required" : ""), make("td", {}, sentence(said)));
   return make("table", {}, make("tbody", {}, rows.map(row)));
 }
 
@@ -61,12 +64,12 @@ function route(path, method, described, all) {
       {},
       make("span", { className: "method" }, method.toUpperCase()),
       make("code", {}, path),
-      make("span", { className: "quiet" }, described.summary ?? ""),
+      make("span", { className: "quiet" }, sentence(described.summary ?? "")),
     ),
     make(
       "div",
       { className: "inside" },
-      described.description ? make("p", {}, described.description) : undefined,
+      described.description ? make("p", {}, sentence(described.description)) : undefined,
       rows.length + queries.length ? table([...rows, ...queries]) : undefined,
       good ? make("p", { className: "quiet" }, `${good.description}${schema ? `: ${kind(schema, all)}` : ""}`) : undefined,
     ),

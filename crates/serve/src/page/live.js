@@ -56,8 +56,8 @@ const milliseconds = (seconds) => (Number.isFinite(seconds) ? shown(1000 * secon
 const FIGURES = [
   ["Requests", "a second", (a, b) => shown(rate(a, b, "te_request_success"), 1), (a, b) => rate(a, b, "te_request_success")],
   ["Throughput", "tokens a second", (a, b) => Math.round(rate(a, b, "te_request_input_length_sum")).toLocaleString("en"), (a, b) => rate(a, b, "te_request_input_length_sum")],
-  ["Half of the answers within", "ms", (a, b) => milliseconds(quantile(a, b, 0.5)), (a, b) => quantile(a, b, 0.5) || 0],
-  ["95 of 100 within", "ms", (a, b) => milliseconds(quantile(a, b, 0.95)), (a, b) => quantile(a, b, 0.95) || 0],
+  ["Median time", "ms", (a, b) => milliseconds(quantile(a, b, 0.5)), (a, b) => quantile(a, b, 0.5) || 0],
+  ["95th percentile", "ms", (a, b) => milliseconds(quantile(a, b, 0.95)), (a, b) => quantile(a, b, 0.95) || 0],
   ["In line", "texts", (_, b) => String(count(b, "te_queue_size")), (_, b) => count(b, "te_queue_size")],
   ["Refused or failed", "since the start", (_, b) => String(count(b, "te_request_failure")), undefined],
 ];
@@ -76,7 +76,7 @@ function spark() {
 
 function draw(svg, numbers) {
   const most = Math.max(...numbers, 1e-9);
-  const points = numbers.map((n, at) => `${(100 * (at + KEPT - numbers.length)) / (KEPT - 1)},${31 - (29 * n) / most}`);
+  const points = numbers.map((n, at) => `${(100 * at) / (KEPT - 1)},${31 - (29 * n) / most}`);
   svg.firstChild.setAttribute("points", points.join(" "));
 }
 
@@ -88,7 +88,7 @@ export async function live(section) {
     const row = make("div", {}, make("dt", {}, name), make("dd", {}, number, make("small", {}, unit)));
     if (line) row.append(line);
     section.querySelector("dl").append(row);
-    return { number, line, value, height, heights: [] };
+    return { number, line, value, height, heights: Array(KEPT).fill(0) };
   });
   const samples = [];
   const tick = async () => {
@@ -106,7 +106,7 @@ export async function live(section) {
           row.number.textContent = row.value(first, last);
           if (!row.line) continue;
           row.heights.push(row.height(samples.at(-2) ?? last, last));
-          if (row.heights.length > KEPT) row.heights.shift();
+          row.heights.shift();
           draw(row.line, row.heights);
         }
       }

@@ -66,7 +66,9 @@ function heatMap(texts, rows) {
   const body = rows.map((row, i) => {
     const cell = (value, j) => {
       const share = Math.max(0, value) ** 1.5;
-      return make("td", { share, className: share > 0.55 ? "deep" : "", title: `${i + 1} and ${j + 1}` }, shown(value, 2));
+      const depth = share > 0.75 ? "deep" : share > 0.6 ? "middle" : "";
+      const number = value.toFixed(2).replace(/^-0.00$/, "0.00").replace("-", "\u2212");
+      return make("td", { share, className: depth, title: `${i + 1} and ${j + 1}` }, number);
     };
     return make("tr", {}, make("th", { scope: "row", title: texts[i] }, number(i), texts[i]), row.map(cell));
   });
@@ -123,7 +125,7 @@ const TOOLS = [
     id: "classify",
     name: "Classify",
     deed: "Classify",
-    tasks: ["text-classification", "text-ranking"],
+    tasks: ["text-classification"],
     hint: "Labels and their scores appear here.",
     make() {
       const input = area("I waited an hour and nobody came.", 5);

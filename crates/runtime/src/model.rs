@@ -212,9 +212,15 @@ impl TextEncoder {
     /// Opens a folder; one without settings for embeddings takes the mean of the token vectors.
     ///
     /// # Errors
-    /// As [`open`], and if there is no tokenizer.
+    /// As [`open`], and if there is no tokenizer or the folder is made for sparse vectors.
     pub fn open(path: &Path, options: Options) -> Result<Self, Error> {
         let (folder, mut model) = TextModel::new(Checkpoint::open(path)?, options)?;
+        if folder.is_sparse {
+            return Err(Error::Input(format!(
+                "{}: expected a model whose embeddings are dense, found one of sparse vectors; serve answers them at /embed_sparse",
+                path.display()
+            )));
+        }
         let Some(embedder) = folder.embedder else {
             return Ok(Self::mean_of(model));
         };

@@ -155,7 +155,7 @@ impl Model {
     /// The filler, of a model that fills masks.
     pub(crate) fn filler(&self) -> Result<&FillMask, Fault> {
         match &*self.task {
-            Task::Fill(filler, _) => Ok(filler),
+            Task::Fill(filler, _) | Task::Sparse(filler, _) => Ok(filler),
             _ => Err(self.is_not("one that fills masks")),
         }
     }
@@ -280,7 +280,7 @@ impl Model {
         let most = self.limits.waiting_tokens;
         if tokens > most {
             return Err(Fault::Validation(format!(
-                "the windows of the texts have {tokens} tokens, the server takes at most {most} at once; send less at once"
+                "the request has {tokens} tokens, the server takes at most {most} at once; send less at once"
             )));
         }
         times.tokens += tokens;

@@ -18,6 +18,8 @@ pub enum Task {
     Label(Classifier),
     /// Tokens behind masks, and which tokens a text is about; vectors too, the means of those of tokens.
     Fill(FillMask, TextEncoder),
+    /// The same of a model that is made to say which tokens a text is about, by SPLADE, and whose vectors say nothing.
+    Sparse(FillMask, TextEncoder),
     /// Labels of stretches of texts.
     Entities(TokenClassifier),
     /// Answers to questions, in contexts.
@@ -31,6 +33,7 @@ impl Task {
     pub fn open(path: &Path, options: Options) -> Result<Self, Error> {
         let checkpoint = Checkpoint::open(path)?;
         let head = checkpoint.encoder.head.as_ref();
+        let is_sparse = checkpoint.folder.is_sparse;
         let predicts = head.is_some_and(|head| head.task != encoder::Task::Vector);
         if !predicts || checkpoint.folder.embedder.is_some() {
             drop(checkpoint);
@@ -41,7 +44,11 @@ impl Task {
             Predictor::Classifier(model) => Self::Label(model),
             Predictor::FillMask(model) => {
                 let encoder = TextEncoder::mean_of(model.model().clone());
-                Self::Fill(model, encoder)
+                if is_sparse {
+                    Self::Sparse(model, encoder)
+                } else {
+                    Self::Fill(model, encoder)
+                }
             }
             Predictor::TokenClassifier(model) => Self::Entities(model),
             Predictor::Answerer(model) => Self::Answer(model),
@@ -55,6 +62,7 @@ impl Task {
             Self::Label(model) if model.labels().len() == 1 => "text-ranking",
             Self::Label(_) => "text-classification",
             Self::Fill(..) => "fill-mask",
+            Self::Sparse(..) => "feature-extraction",
             Self::Entities(_) => "token-classification",
             Self::Answer(_) => "question-answering",
             Self::Recommend(_) => "recommendation",
@@ -67,6 +75,7 @@ impl Task {
             Self::Embed(_) => "/embed",
             Self::Label(_) => "/predict or /rerank",
             Self::Fill(..) => "/v1/fill, /embed or /embed_sparse",
+            Self::Sparse(..) => "/embed_sparse",
             Self::Entities(_) => "/v1/entities",
             Self::Answer(_) => "/v1/answer",
             Self::Recommend(_) => "/v1/recommend",
@@ -76,7 +85,7 @@ impl Task {
     /// The tokenizer, of a model of texts.
     pub fn tokenizer(&self) -> Option<&Tokenizer> {
         Some(match self {
-            Self::Embed(model) | Self::Fill(_, model) => model.tokenizer(),
+            Self::Embed(model) | Self::Fill(_, model) | Self::Sparse(_, model) => model.tokenizer(),
             Self::Label(model) => model.model().tokenizer(),
             Self::Entities(model) => model.model().tokenizer(),
             Self::Answer(model) => model.model().tokenizer(),
@@ -87,7 +96,7 @@ impl Task {
     /// Longest input in tokens, special ones included, or in items.
     pub fn max_len(&self) -> usize {
         match self {
-            Self::Embed(model) | Self::Fill(_, model) => model.max_len(),
+            Self::Embed(model) | Self::Fill(_, model) | Self::Sparse(_, model) => model.max_len(),
             Self::Label(model) => model.model().max_len(),
             Self::Entities(model) => model.model().max_len(),
             Self::Answer(model) => model.model().max_len(),
@@ -98,7 +107,7 @@ impl Task {
     /// Ids of tokens or items that there are.
     pub fn vocabulary(&self) -> usize {
         let engine = match self {
-            Self::Embed(model) | Self::Fill(_, model) => model.engine(),
+            Self::Embed(model) | Self::Fill(_, model) | Self::Sparse(_, model) => model.engine(),
             Self::Label(model) => model.model().engine(),
             Self::Entities(model) => model.model().engine(),
             Self::Answer(model) => model.model().engine(),
@@ -115,10 +124,10 @@ impl Task {
         long: Long,
     ) -> Result<Encoding, Error> {
         let windows = match (self, input.second, prompt) {
-            (Self::Embed(model) | Self::Fill(_, model), None, prompt) => {
+            (Self::Embed(model) | Self::Fill(_, model) | Self::Sparse(_, model), None, prompt) => {
                 model.windows(input.first, prompt, long)?
             }
-            (Self::Embed(_) | Self::Fill(..), Some(_), _) => {
+            (Self::Embed(_) | Self::Fill(..) | Self::Sparse(..), Some(_), _) => {
                 return Err(Error::Input("expected one text, found a pair".to_owned()));
             }
             (_, _, Some(_)) => {
@@ -158,11 +167,11 @@ impl Task {
             (Self::Label(model), Wanted::Logits) => model.run(texts),
             (Self::Entities(model), Wanted::Logits) => model.run(texts),
             (Self::Answer(model), Wanted::Logits) => model.run(texts),
-            (Self::Fill(model, _), Wanted::Sparse) => {
+            (Self::Fill(model, _) | Self::Sparse(model, _), Wanted::Sparse) => {
                 let weights = model.sparse(texts)?.into_iter();
                 Ok(weights.map(|weights| flat(&weights)).collect())
             }
-            (Self::Fill(model, _), Wanted::Fills(fills)) => {
+            (Self::Fill(model, _) | Self::Sparse(model, _), Wanted::Fills(fills)) => {
                 let found = model.likeliest(texts, fills.top, &fills.candidates)?;
                 let masks = found.into_iter().map(|masks| masks.concat());
                 Ok(masks.map(|fills| flat(&fills)).collect())

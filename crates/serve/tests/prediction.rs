@@ -4,13 +4,16 @@
 
 mod loopback;
 
+use std::fs;
+
 use cloze_data::text::{Agreement, Answers, Encoding, Input, Long, Shorten};
 use cloze_runtime::cpu::Options;
 use cloze_runtime::model::TextEncoder;
 use cloze_runtime::predict::{Filled, Predict, Predictor};
-use cloze_serve::{Keys, Limits};
+use cloze_serve::{Keys, Limits, Model};
 use loopback::{Loopback, Successors, folder, model};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 fn predictor(name: &str) -> Predictor {
     Predictor::open(&folder(name), Options::default()).unwrap()
@@ -170,6 +173,33 @@ async fn tokens_of_weight_are_those_that_the_library_gives() {
     dense.normalize(vector.len(), &mut vector);
     assert_eq!(floats(&vectors[0]), vector);
     server.stop().await;
+
+    // A folder that says that it is made for this.
+    let made = TempDir::new().unwrap();
+    for file in fs::read_dir(folder(name)).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), made.path().join(file.file_name())).unwrap();
+    }
+    let modules =
+        json!([{"path": "", "type": "a.MLMTransformer"}, {"path": "1", "type": "a.SpladePooling"}]);
+    fs::write(made.path().join("modules.json"), modules.to_string()).unwrap();
+    let splade = Model::open(
+        "splade".into(),
+        made.path(),
+        Options::default(),
+        Limits::default(),
+    );
+    let splade = Loopback::start(vec![splade.unwrap()]).await;
+    for path in ["/embed_sparse", "/"] {
+        assert_eq!(splade.ok(path, &json!({"inputs": texts})).await, found);
+    }
+    let part = "model is not an embedding model; ask /embed_sparse";
+    splade
+        .refused("/embed", &json!({"inputs": "a"}), 424, part)
+        .await;
+    let info = splade.get("/info", "").await.json();
+    assert_eq!(info["model_type"]["embedding"]["pooling"], "splade");
+    splade.stop().await;
 
     let other = Loopback::start(vec![model("golden/sentence-v6", Limits::default())]).await;
     let part = "Model is not an embedding model with SPLADE pooling";

@@ -3,7 +3,7 @@ use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{State, answer, embed, entities, fill, predict, recommend, similarity};
+use super::{State, answer, embed, embed_sparse, entities, fill, predict, recommend, similarity};
 use crate::Fault;
 use crate::input::Body;
 use crate::task::Task;
@@ -26,6 +26,7 @@ pub async fn root(state: State, headers: HeaderMap, Body(body): Body<Value>) -> 
         Task::Embed(_) => ask!(embed::embed),
         Task::Label(_) => ask!(predict::predict),
         Task::Fill(..) => ask!(fill::fill),
+        Task::Sparse(..) => ask!(embed_sparse::embed_sparse),
         Task::Entities(_) => ask!(entities::entities),
         Task::Answer(_) => ask!(answer::answer),
         Task::Recommend(_) => ask!(recommend::recommend),

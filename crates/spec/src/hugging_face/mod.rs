@@ -64,6 +64,8 @@ pub struct Folder {
     pub config: Map<String, Value>,
     /// What follows the encoder where the folder is made for embeddings.
     pub embedder: Option<Embedder>,
+    /// Whether the folder is made for sparse vectors, of a masked-token head's outputs.
+    pub is_sparse: bool,
     /// What a cross-encoder makes of its outputs, where the folder says so.
     pub score_activation: Option<ScoreActivation>,
     /// Longest text in tokens, special ones included, where the tokenizer's settings have a limit.
@@ -148,7 +150,7 @@ impl Folder {
         let keys = Keys::new(CONFIG, &config, &faults);
         let family = family::family(&keys);
         let encoder = family.map(|family| family::encoder(&keys, family, None));
-        let tokenizer_max_len = tokenizer_max_len(&home)?;
+        let mut tokenizer_max_len = tokenizer_max_len(&home)?;
         let mut score_activation = keys
             .object("sentence_transformers")
             .and_then(|keys| keys.score_activation("activation_fn"))
@@ -156,7 +158,15 @@ impl Folder {
         let further = sentence::Further::read(path, &faults)?;
         score_activation = score_activation.or(further.score_activation);
         let width = encoder.map(|encoder| encoder.width);
+        let sparse = match &modules {
+            Some(modules) => modules.sparse(path, &home, &faults)?,
+            None => None,
+        };
+        if let Some(max_len) = sparse {
+            tokenizer_max_len = max_len.or(tokenizer_max_len);
+        }
         let embedder = match modules {
+            Some(_) if sparse.is_some() => None,
             Some(modules) if !further.is_cross_encoder => {
                 modules.embedder(path, &home, width, further, tokenizer_max_len, &faults)?
             }
@@ -170,6 +180,7 @@ impl Folder {
             path: path.to_owned(),
             config,
             embedder,
+            is_sparse: sparse.is_some(),
             score_activation,
             tokenizer_max_len,
             weights,

@@ -94,7 +94,6 @@ fn what_is_no_json_is_refused() {
         "{\"inputs\": \"a\", \"inputs\": \"b\"}",
         &deep,
         &format!("{{\"inputs\": {deep}, \"history\": {deep}}}"),
-        &format!("{{\"inputs\": \"[MASK]\", \"parameters\": {deep}}}"),
     ];
     for path in ROUTES {
         for body in bodies {
@@ -110,7 +109,9 @@ fn what_is_no_json_is_refused() {
         let reply = post(path, b"{\"inputs\": \"\xff\xfe\"}");
         assert_eq!(reply.status, 422, "{path}: no UTF-8");
     }
+    let parameters = format!("{{\"inputs\": \"[MASK]\", \"parameters\": {deep}}}");
     for (path, body) in [
+        ("/v1/fill", &*parameters),
         (
             "/v1/fill",
             "{\"inputs\": \"[MASK]\", \"parameters\": {\"top_k\": 99999999999999999999}}",
@@ -129,11 +130,11 @@ fn huge_and_strange_texts_are_answered_or_refused() {
     let texts = [
         "\u{0}".repeat(1000),
         "[MASK]".repeat(5000),
-        "\u{301}".repeat(20_000),
+        "\u{301}".repeat(5000),
         "👩‍👩‍👧‍👦 ".repeat(2000),
         " \n\t\u{a0}\u{2028}\u{feff}".to_owned(),
         "x".repeat(200_000),
-        format!("[MASK] {}", "cat ".repeat(100_000)),
+        format!("[MASK] {}", "cat ".repeat(30_000)),
         "[CLS] [SEP] [PAD] [UNK] [MASK]".to_owned(),
     ];
     for text in &texts {

@@ -221,7 +221,8 @@ impl Queue {
         let mut start = state.clock;
         let answers = encodings
             .into_iter()
-            .map(|encoding| {
+            .zip(std::iter::repeat(wanted))
+            .map(|(encoding, wanted)| {
                 let (reply, answer) = oneshot::channel();
                 let number = state.arrivals;
                 state.arrivals += 1;
@@ -231,7 +232,7 @@ impl Queue {
                     number,
                     job: Job {
                         encoding,
-                        wanted: wanted.clone(),
+                        wanted,
                         came,
                         deadline,
                         reply,

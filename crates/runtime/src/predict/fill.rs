@@ -145,7 +145,7 @@ impl FillMask {
         windows: &[&Encoding],
         top: usize,
         candidates: &[u32],
-    ) -> Result<Vec<Vec<Vec<(u32, f32)>>>, Error> {
+    ) -> Result<Vec<<Self as Predict>::Output>, Error> {
         let engine = self.model.engine();
         let batch = self.model.batch(windows);
         let tokens = batch.tokens.iter().zip(0_u32..);

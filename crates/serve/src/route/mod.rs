@@ -79,13 +79,11 @@ impl Shared {
         name: Option<&str>,
         can: impl Fn(&Model) -> bool,
     ) -> Result<&Arc<Model>, Fault> {
-        match name {
-            Some(_) => self.asked(name),
-            None => {
-                let able = self.models.iter().find(|model| can(model));
-                Ok(able.unwrap_or_else(|| self.first()))
-            }
+        if name.is_some() {
+            return self.asked(name);
         }
+        let able = self.models.iter().find(|model| can(model));
+        Ok(able.unwrap_or_else(|| self.first()))
     }
 }
 

@@ -158,16 +158,14 @@ impl Folder {
         let further = sentence::Further::read(path, &faults)?;
         score_activation = score_activation.or(further.score_activation);
         let width = encoder.map(|encoder| encoder.width);
-        let sparse = match &modules {
-            Some(modules) => modules.sparse(path, &home, &faults)?,
-            None => None,
-        };
-        if let Some(max_len) = sparse {
+        let sparse = modules.as_ref().filter(|modules| modules.is_sparse());
+        let is_sparse = sparse.is_some();
+        if let Some(modules) = sparse {
+            let max_len = modules.sparse(path, &home, &faults)?;
             tokenizer_max_len = max_len.or(tokenizer_max_len);
         }
         let embedder = match modules {
-            Some(_) if sparse.is_some() => None,
-            Some(modules) if !further.is_cross_encoder => {
+            Some(modules) if !is_sparse && !further.is_cross_encoder => {
                 modules.embedder(path, &home, width, further, tokenizer_max_len, &faults)?
             }
             _ => None,
@@ -180,7 +178,7 @@ impl Folder {
             path: path.to_owned(),
             config,
             embedder,
-            is_sparse: sparse.is_some(),
+            is_sparse,
             score_activation,
             tokenizer_max_len,
             weights,

@@ -130,24 +130,25 @@ impl Modules {
         std::iter::once(self.encoder).chain(steps).collect()
     }
 
-    /// Checks the settings of a folder that makes sparse vectors of a masked-token head's outputs, as SPLADE does, and tells
-    /// its longest text, if it names one; none if the folder is for something else.
+    /// Whether the folder makes sparse vectors of a masked-token head's outputs, as SPLADE does.
+    pub(super) fn is_sparse(&self) -> bool {
+        is_sparse(&self.steps)
+    }
+
+    /// Checks the settings of a sparse pooling, and tells the longest text, if the folder names one.
     pub(super) fn sparse(
         &self,
         path: &Path,
         home: &Path,
         faults: &RefCell<Faults>,
-    ) -> Result<Option<Option<usize>>, Error> {
-        if !is_sparse(&self.steps) {
-            return Ok(None);
-        }
+    ) -> Result<Option<usize>, Error> {
         let file = self.steps[0].1.join("config.json");
         if let Some(map) = keys::read_object(&path.join(&file))? {
             let keys = Keys::new(file.display().to_string(), &map, faults);
             keys.unsupported("pooling_strategy", |value| value == "max");
             keys.unsupported("activation_function", |value| value == "relu");
         }
-        Ok(Some(encoder_settings(home, faults)?.0))
+        Ok(encoder_settings(home, faults)?.0)
     }
 
     /// The steps after the encoder, if the first of them is a pooling.

@@ -591,13 +591,16 @@ pub struct ByName {
 #[command(after_help = "\
 Examples:
   cloze serve all-MiniLM-L6-v2
+  cloze serve my-tagger my-answerer shop=model
   cloze serve mini=models/all-MiniLM-L6-v2 large=models/all-mpnet-base-v2 --weights int8
   cloze serve all-MiniLM-L6-v2 --unix-socket cloze.sock --api-key-file keys.txt
 
   curl 127.0.0.1:3000/embed -H 'content-type: application/json' -d '{\"inputs\": \"What is a cloze?\"}'
 
-Routes: /embed /embed_all /similarity /predict /rerank /tokenize /decode /info /health /ready /ping /metrics,
-/v1/embeddings /v1/models /v1/rerank /v2/rerank, described in /api-doc/openapi.json. The first model answers where a request names none.
+Routes: /embed /embed_all /embed_sparse /similarity /predict /rerank /tokenize /decode /info /health /ready /ping /metrics,
+/v1/embeddings /v1/models /v1/rerank /v2/rerank /v1/fill /v1/entities /v1/answer /v1/chunks /v1/recommend /v1/items, described at
+/docs and in /api-doc/openapi.json; a browser gets a page to try the models on. Where a request names no model, the first that can
+do it answers. A folder that `cloze train` wrote is served like any other.
 A request may allow less time than the server does: `x-request-timeout: 500`, in milliseconds.
 SIGTERM and Ctrl-C answer what is under way first.
 A flag goes before its environment variable, and that before the default.")]

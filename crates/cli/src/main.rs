@@ -12,6 +12,7 @@ mod predict;
 mod progress;
 mod quickstart;
 mod recipes;
+mod recommender;
 mod score;
 mod serve;
 mod source;

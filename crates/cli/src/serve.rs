@@ -5,11 +5,12 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use cloze_serve::{Keys, Limits, Listener, Model, Server, Settings};
+use cloze_spec::hugging_face::Folder;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
 use crate::arguments::Serve;
-use crate::hub;
+use crate::{hub, recommender};
 
 /// How often the file of keys is looked at.
 const KEYS_EVERY: Duration = Duration::from_secs(5);
@@ -27,7 +28,12 @@ pub fn run(args: &Serve) -> anyhow::Result<()> {
             let (name, folder) = named(model);
             let folder = hub::folder(folder, &args.by_name)?;
             tracing::info!(model = name, "loading");
-            Ok(Model::open(name.to_owned(), &folder, options, limits)?)
+            let name = name.to_owned();
+            Ok(if Folder::is_at(&folder) {
+                Model::open(name, &folder, options, limits)?
+            } else {
+                Model::recommender(name, recommender::open(&folder)?, limits)?
+            })
         })
         .collect::<anyhow::Result<_>>()?;
     let recorder = recorder()?;

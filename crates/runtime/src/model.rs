@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use cloze_data::text::{Encoding, Input, Limit, Long, Part, Prompt, Shorten, Tokenizer};
 use cloze_kernels::Isa;
@@ -110,10 +111,11 @@ pub fn open(path: &Path, options: Options) -> Result<(Folder, CpuEngine), Error>
     Checkpoint::open(path)?.into_engine(options)
 }
 
-/// A folder's tokenizer and encoder: texts up to token vectors.
+/// A folder's tokenizer and encoder: texts up to token vectors. Copies share both.
+#[derive(Clone)]
 pub struct TextModel {
     tokenizer: Tokenizer,
-    engine: CpuEngine,
+    engine: Arc<CpuEngine>,
     max_len: usize,
     isa: Isa,
 }
@@ -134,7 +136,7 @@ impl TextModel {
             max_len: limits.into_iter().flatten().fold(longest, usize::min),
             isa: options.isa.unwrap_or_else(Isa::detect),
             tokenizer,
-            engine,
+            engine: Arc::new(engine),
         };
         Ok((folder, model))
     }
@@ -210,16 +212,18 @@ impl TextEncoder {
     /// Opens a folder; one without settings for embeddings takes the mean of the token vectors.
     ///
     /// # Errors
-    /// As [`open`], and if there is no tokenizer.
+    /// As [`open`], and if there is no tokenizer or the folder is made for sparse vectors.
     pub fn open(path: &Path, options: Options) -> Result<Self, Error> {
         let (folder, mut model) = TextModel::new(Checkpoint::open(path)?, options)?;
-        let embedder = folder.embedder.unwrap_or_else(|| Embedder {
-            modules: vec![Module::Pooling(Pooling {
-                modes: vec![PoolingMode::Mean],
-                include_prompt: true,
-            })],
-            ..Embedder::default()
-        });
+        if folder.is_sparse {
+            return Err(Error::Input(format!(
+                "{}: expected a model whose embeddings are dense, found one of sparse vectors; serve answers them at /embed_sparse",
+                path.display()
+            )));
+        }
+        let Some(embedder) = folder.embedder else {
+            return Ok(Self::mean_of(model));
+        };
         let isa = model.isa;
         let dense = embedder.modules.iter().filter_map(|module| match module {
             Module::Dense(dense) => Some(read_dense(isa, path, dense)),
@@ -236,6 +240,23 @@ impl TextEncoder {
             embedder,
             dense,
         })
+    }
+
+    /// Takes the mean of a model's token vectors.
+    pub fn mean_of(mut model: TextModel) -> Self {
+        model.tokenizer = model.tokenizer.with_strip(true);
+        let mean = Pooling {
+            modes: vec![PoolingMode::Mean],
+            include_prompt: true,
+        };
+        Self {
+            model,
+            embedder: Embedder {
+                modules: vec![Module::Pooling(mean)],
+                ..Embedder::default()
+            },
+            dense: Vec::new(),
+        }
     }
 
     /// The tokenizer.
@@ -432,25 +453,34 @@ impl TextEncoder {
     pub fn embed_parts(&self, texts: &[(&Encoding, &[Part])]) -> Result<Vec<f32>, Error> {
         self.check_parts()?;
         let encodings: Vec<&Encoding> = texts.iter().map(|(text, _)| *text).collect();
-        let batch = self.model.batch(&encodings);
-        let mut vectors = Vec::new();
-        self.engine().run(&batch, Rows::All, &mut vectors)?;
+        let vectors = self.token_vectors(&encodings)?;
+        let width = self.engine().encoder().width;
+        let mut rest = vectors.as_slice();
+        let each = texts.iter().flat_map(|(text, parts)| {
+            let (here, after) = rest.split_at(text.len() * width);
+            rest = after;
+            self.pool_parts(parts, here)
+        });
+        Ok(each.collect())
+    }
+
+    /// The embeddings of parts of a text from the vectors of its tokens, as [`Self::token_vectors`] gives them.
+    ///
+    /// # Shapes
+    /// `vectors: [N, D]` → `[parts, E]`
+    pub fn pool_parts(&self, parts: &[Part], vectors: &[f32]) -> Vec<f32> {
         let width = self.engine().encoder().width;
         let (mut gathered, mut offsets) = (Vec::new(), vec![0]);
-        for (index, (text, parts)) in texts.iter().enumerate() {
-            let first = batch.range(index).start;
-            for part in *parts {
-                let tokens = if part.tokens.is_empty() {
-                    0..text.len()
-                } else {
-                    part.tokens.clone()
-                };
-                let (start, end) = (first + tokens.start, first + tokens.end);
-                gathered.extend_from_slice(&vectors[start * width..end * width]);
-                offsets.push((gathered.len() / width) as u32);
-            }
+        for part in parts {
+            let tokens = if part.tokens.is_empty() {
+                0..vectors.len() / width
+            } else {
+                part.tokens.clone()
+            };
+            gathered.extend_from_slice(&vectors[tokens.start * width..tokens.end * width]);
+            offsets.push((gathered.len() / width) as u32);
         }
-        Ok(self.finish(self.transformed(self.pool(&offsets, &[], &gathered))))
+        self.finish(self.transformed(self.pool(&offsets, &[], &gathered)))
     }
 
     /// Whether parts of a text can be pooled by themselves: where a text's embedding is the mean of its token vectors.

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use cloze_data::text::{Agreement, Answers, Input, Long, Shorten};
 use cloze_runtime::cpu::Options;
 use cloze_runtime::predict::{Answerer, Classifier, FillMask, Predict, Predictor, TokenClassifier};
+use cloze_runtime::{Engine, Rows};
 use cloze_spec::encoder::Activation;
 use cloze_spec::hugging_face::ScoreActivation;
 use proptest::prelude::*;
@@ -371,5 +372,42 @@ proptest! {
         neighbours_change_nothing(&classifier("pipelines/labels"), &pairs, CUT, batch_tokens);
         neighbours_change_nothing(&token_classifier(), &inputs, long, batch_tokens);
         neighbours_change_nothing(&answerer(), &pairs, long, batch_tokens);
+    }
+}
+
+/// Weights of tokens by the formula, one token and one word of the vocabulary after the other.
+#[test]
+fn a_text_is_about_the_tokens_whose_largest_output_is_above_nothing() {
+    for name in ["pipelines/masks", "pipelines/masks-bytes"] {
+        let Predictor::FillMask(model) = open(name) else {
+            panic!("{name}: fills masks");
+        };
+        let texts = [
+            "The cat sat on the mat.",
+            "",
+            "how is the water how is the water",
+        ];
+        let encode = |text: &&str| model.encode((*text).into(), CUT).unwrap().remove(0);
+        let encodings: Vec<_> = texts.iter().map(encode).collect();
+        let together = model.sparse(&encodings.iter().collect::<Vec<_>>()).unwrap();
+        let engine = model.model().engine();
+        let vocab = engine.encoder().embed.vocab;
+        for (encoding, found) in encodings.iter().zip(&together) {
+            let batch = model.model().batch(&[encoding]);
+            let (mut vectors, mut logits) = (Vec::new(), Vec::new());
+            engine.run(&batch, Rows::All, &mut vectors).unwrap();
+            engine.head(&vectors, &mut logits).unwrap();
+            let weight = |id: usize| {
+                let outputs = (0..encoding.len()).map(|token| logits[token * vocab + id]);
+                outputs.map(|x| x.max(0.0).ln_1p()).fold(0.0, f32::max)
+            };
+            let weights = (0..vocab).map(|id| (id as u32, weight(id)));
+            let expected: Vec<_> = weights.filter(|(_, weight)| *weight > 0.0).collect();
+            assert!(!expected.is_empty());
+            assert_eq!(
+                *found, expected,
+                "{name}: alone as among others, to the bit"
+            );
+        }
     }
 }

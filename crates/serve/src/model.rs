@@ -3,14 +3,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::http::HeaderMap;
-use cloze_data::text::{Encoding, Long, Shorten};
+use cloze_data::text::{Encoding, Long, Shorten, Tokenizer};
 use cloze_runtime::cpu::{Options, Storage};
 use cloze_runtime::model::TextEncoder;
-use cloze_runtime::predict::Classifier;
+use cloze_runtime::predict::{Answerer, Classifier, FillMask, TokenClassifier};
 use tokio::sync::Semaphore;
 
 use crate::input::{Item, Side, Taking};
 use crate::queue::{Answer, Bounds, Lost, Queue, Wanted};
+use crate::recommend::Recommend;
 use crate::task::Task;
 use crate::watch::Times;
 use crate::{Fault, StartError};
@@ -60,7 +61,7 @@ pub struct Model {
 }
 
 impl Model {
-    /// Loads the model of a folder.
+    /// Loads the model of texts of a folder.
     ///
     /// # Errors
     /// If the folder's model cannot be opened, or the system gives no thread.
@@ -70,14 +71,41 @@ impl Model {
         options: Options,
         limits: Limits,
     ) -> Result<Self, StartError> {
-        let task = Arc::new(Task::open(path, options)?);
+        let dtype = match options.storage {
+            Storage::F32 => "float32",
+            Storage::F16 => "float16",
+            Storage::Bf16 => "bfloat16",
+            Storage::Int8 => "int8",
+        };
+        Self::new(name, Task::open(path, options)?, dtype, limits)
+    }
+
+    /// A model that recommends items.
+    ///
+    /// # Errors
+    /// If the system gives no thread.
+    pub fn recommender(
+        name: String,
+        model: Box<dyn Recommend>,
+        limits: Limits,
+    ) -> Result<Self, StartError> {
+        Self::new(name, Task::Recommend(model), "float32", limits)
+    }
+
+    fn new(
+        name: String,
+        task: Task,
+        dtype: &'static str,
+        limits: Limits,
+    ) -> Result<Self, StartError> {
+        let task = Arc::new(task);
         let bounds = Bounds {
             batch_tokens: limits.batch_tokens,
             waiting_tokens: limits.waiting_tokens,
         };
         let compute = {
             let task = task.clone();
-            move |wanted, texts: &[&Encoding]| task.run(wanted, texts).map_err(|e| e.to_string())
+            move |wanted, texts: &[&Encoding]| task.run(&wanted, texts).map_err(|e| e.to_string())
         };
         let queue = Queue::new(bounds, Arc::new(compute)).map_err(|source| StartError::Io {
             what: format!("a thread for model {name:?}"),
@@ -89,12 +117,7 @@ impl Model {
             queue,
             limits,
             tokenizers: Semaphore::new(limits.tokenizers.max(1)),
-            dtype: match options.storage {
-                Storage::F32 => "float32",
-                Storage::F16 => "float16",
-                Storage::Bf16 => "bfloat16",
-                Storage::Int8 => "int8",
-            },
+            dtype,
         })
     }
 
@@ -116,10 +139,8 @@ impl Model {
     /// The encoder, of a model for embeddings.
     pub(crate) fn encoder(&self) -> Result<&TextEncoder, Fault> {
         match &*self.task {
-            Task::Embed(encoder) => Ok(encoder),
-            Task::Label(_) => Err(Fault::Backend(
-                "model is not an embedding model; ask /predict or /rerank".to_owned(),
-            )),
+            Task::Embed(encoder) | Task::Fill(_, encoder) => Ok(encoder),
+            _ => Err(self.is_not("an embedding model")),
         }
     }
 
@@ -127,10 +148,51 @@ impl Model {
     pub(crate) fn classifier(&self) -> Result<&Classifier, Fault> {
         match &*self.task {
             Task::Label(classifier) => Ok(classifier),
-            Task::Embed(_) => Err(Fault::Backend(
-                "model is not a classifier or re-ranker; ask /embed".to_owned(),
-            )),
+            _ => Err(self.is_not("a classifier or re-ranker")),
         }
+    }
+
+    /// The filler, of a model that fills masks.
+    pub(crate) fn filler(&self) -> Result<&FillMask, Fault> {
+        match &*self.task {
+            Task::Fill(filler, _) | Task::Sparse(filler, _) => Ok(filler),
+            _ => Err(self.is_not("one that fills masks")),
+        }
+    }
+
+    /// The labeller, of a model that labels stretches of texts.
+    pub(crate) fn labeller(&self) -> Result<&TokenClassifier, Fault> {
+        match &*self.task {
+            Task::Entities(labeller) => Ok(labeller),
+            _ => Err(self.is_not("one that labels tokens")),
+        }
+    }
+
+    /// The answerer, of a model that answers questions.
+    pub(crate) fn answerer(&self) -> Result<&Answerer, Fault> {
+        match &*self.task {
+            Task::Answer(answerer) => Ok(answerer),
+            _ => Err(self.is_not("one that answers questions")),
+        }
+    }
+
+    /// The recommender, of a model of items.
+    pub(crate) fn items(&self) -> Result<&dyn Recommend, Fault> {
+        match &*self.task {
+            Task::Recommend(recommender) => Ok(&**recommender),
+            _ => Err(self.is_not("a recommender")),
+        }
+    }
+
+    /// The tokenizer, of a model of texts.
+    pub(crate) fn tokenizer(&self) -> Result<&Tokenizer, Fault> {
+        self.task
+            .tokenizer()
+            .ok_or_else(|| self.is_not("a model of texts"))
+    }
+
+    fn is_not(&self, kind: &str) -> Fault {
+        Fault::Backend(format!("model is not {kind}; ask {}", self.task.routes()))
     }
 
     /// What requests may ask of it.
@@ -184,35 +246,51 @@ impl Model {
             Item::Ids(_) => 0,
         };
         times.characters += items.iter().map(characters).sum::<usize>();
-        let permit = self.tokenizers.acquire().await;
-        let model = self.clone();
-        let work = move || {
+        let work = move |model: &Self| {
             let encode = |item| model.encode(item, &taking);
             items.into_iter().map(encode).collect::<Result<_, _>>()
         };
-        let encodings: Vec<Encoding> = tokio::task::spawn_blocking(work)
-            .await
-            .map_err(|_| Fault::Tokenizer("it gave up on this text".to_owned()))??;
-        drop(permit);
+        let encodings: Vec<Encoding> = self.apart(work).await?;
         times.tokens += encodings.iter().map(Encoding::len).sum::<usize>();
         times.tokenization += start.elapsed();
         Ok(encodings)
     }
 
+    /// Work with texts, on a thread that may be busy with it.
+    pub(crate) async fn apart<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Fault> {
+        let _permit = self.tokenizers.acquire().await;
+        let model = self.clone();
+        tokio::task::spawn_blocking(move || work(&model))
+            .await
+            .map_err(|_| Fault::Tokenizer("it gave up on this text".to_owned()))?
+    }
+
+    /// As [`Self::tokenize`] of texts that `cut` cuts into windows.
+    pub(crate) async fn windows(
+        self: &Arc<Self>,
+        cut: impl FnOnce(&Self) -> Result<Vec<Vec<Encoding>>, Fault> + Send + 'static,
+        times: &mut Times,
+    ) -> Result<Vec<Vec<Encoding>>, Fault> {
+        let start = Instant::now();
+        let windows = self.apart(cut).await?;
+        let tokens = windows.iter().flatten().map(Encoding::len).sum::<usize>();
+        let most = self.limits.waiting_tokens;
+        if tokens > most {
+            return Err(Fault::Validation(format!(
+                "the request has {tokens} tokens, the server takes at most {most} at once; send less at once"
+            )));
+        }
+        times.tokens += tokens;
+        times.tokenization += start.elapsed();
+        Ok(windows)
+    }
+
     fn encode(&self, item: Item, taking: &Taking) -> Result<Encoding, Fault> {
         let max_len = self.task.max_len();
         let cuts = taking.truncate.unwrap_or(self.limits.auto_truncate);
-        let fail = |error: cloze_runtime::Error| match error {
-            cloze_runtime::Error::Batch(message) | cloze_runtime::Error::Input(message) => {
-                Fault::Validation(message)
-            }
-            cloze_runtime::Error::Text(cloze_data::Error::TooLong { tokens, max_len }) => {
-                Fault::Validation(format!(
-                    "`inputs` must have at most {max_len} tokens, found {tokens}; shorten it or send \"truncate\": true"
-                ))
-            }
-            other => Fault::Tokenizer(other.to_string()),
-        };
         let long = match (cuts, taking.truncation_direction) {
             (false, _) => Long::Error,
             (true, Side::Right) => Long::Truncate(Shorten::LongestFirst),
@@ -222,12 +300,12 @@ impl Model {
         let encoding = match item {
             Item::Text(text) => {
                 let encoded = self.task.encode(text.as_str().into(), prompt, long);
-                encoded.map_err(fail)?
+                encoded.map_err(of_text)?
             }
             Item::Pair(first, second) => {
                 let pair = (first.as_str(), second.as_str());
                 let encoded = self.task.encode(pair.into(), prompt, long);
-                encoded.map_err(fail)?
+                encoded.map_err(of_text)?
             }
             Item::Ids(mut ids) => {
                 if prompt.is_some() {
@@ -235,8 +313,8 @@ impl Model {
                         "`prompt_name` goes before texts, not before token ids".to_owned(),
                     ));
                 }
-                let tokenizer = self.task.tokenizer();
-                let specials = tokenizer.specials(false).map_err(|e| fail(e.into()))?;
+                let tokenizer = self.tokenizer()?;
+                let specials = tokenizer.specials(false).map_err(|e| of_text(e.into()))?;
                 let room = max_len.saturating_sub(specials);
                 if cuts && ids.len() > room {
                     match taking.truncation_direction {
@@ -251,7 +329,7 @@ impl Model {
                     )));
                 }
                 let encoded = tokenizer.encode_ids(&ids, max_len);
-                encoded.map_err(|e| fail(e.into()))?
+                encoded.map_err(|e| of_text(e.into()))?
             }
         };
         if encoding.is_empty() {
@@ -281,5 +359,20 @@ impl Model {
         times.queue += most(|answer| answer.queued).unwrap_or_default();
         times.inference += most(|answer| answer.computed).unwrap_or_default();
         Ok(answers)
+    }
+}
+
+/// Why a text cannot be taken.
+pub(crate) fn of_text(error: cloze_runtime::Error) -> Fault {
+    match error {
+        cloze_runtime::Error::Batch(message) | cloze_runtime::Error::Input(message) => {
+            Fault::Validation(message)
+        }
+        cloze_runtime::Error::Text(cloze_data::Error::TooLong { tokens, max_len }) => {
+            Fault::Validation(format!(
+                "`inputs` must have at most {max_len} tokens, found {tokens}; shorten it or send \"truncate\": true"
+            ))
+        }
+        other => Fault::Tokenizer(other.to_string()),
     }
 }

@@ -18,17 +18,33 @@ use std::time::{Duration, Instant};
 use cloze_data::text::Encoding;
 use tokio::sync::oneshot;
 
+use crate::recommend::Choice;
 use crate::watch;
 
-/// What is wanted of a text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// What is wanted of a text, or of a history, whose items stand in the place of tokens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Wanted {
     /// One vector, not normalised.
     Pooled,
     /// The vector of each token.
     Tokens,
-    /// The head's outputs.
+    /// The head's outputs; of every token where the head is of tokens.
     Logits,
+    /// The tokens that the text is about: of each its id and its weight.
+    Sparse,
+    /// The likeliest tokens of each mask: of each its id and its probability.
+    Fills(Arc<Fills>),
+    /// The best items for the history: of each its place in the vocabulary and its score.
+    Items(Arc<Choice>),
+}
+
+/// Which tokens may stand behind masks.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Fills {
+    /// Most tokens for a mask.
+    pub top: usize,
+    /// Nothing but these; all tokens if none.
+    pub candidates: Vec<u32>,
 }
 
 /// Computes what is wanted of some texts: an answer for each, or a reason why there is none.
@@ -205,7 +221,8 @@ impl Queue {
         let mut start = state.clock;
         let answers = encodings
             .into_iter()
-            .map(|encoding| {
+            .zip(std::iter::repeat(wanted))
+            .map(|(encoding, wanted)| {
                 let (reply, answer) = oneshot::channel();
                 let number = state.arrivals;
                 state.arrivals += 1;
@@ -288,8 +305,12 @@ fn work(shared: &Shared, compute: &Compute) {
 
         let tokens: usize = batch.iter().map(|job| job.encoding.len()).sum();
         watch::batch(batch.len(), tokens);
-        for wanted in [Wanted::Pooled, Wanted::Tokens, Wanted::Logits] {
-            answer(&batch, wanted, compute, taken);
+        let mut kinds: Vec<&Wanted> = Vec::new();
+        for job in &batch {
+            if !kinds.contains(&&job.wanted) {
+                kinds.push(&job.wanted);
+                answer(&batch, &job.wanted, compute, taken);
+            }
         }
         let computed = taken.elapsed();
 
@@ -361,12 +382,12 @@ impl Taken {
 }
 
 /// Computes the jobs of one kind, equal texts once, and keeps what came of each.
-fn answer(batch: &[Taken], wanted: Wanted, compute: &Compute, taken: Instant) {
+fn answer(batch: &[Taken], wanted: &Wanted, compute: &Compute, taken: Instant) {
     let mut places: HashMap<(&[u32], &[u32]), usize> = HashMap::new();
     let mut texts: Vec<&Encoding> = Vec::new();
     let jobs: Vec<(&Taken, usize)> = batch
         .iter()
-        .filter(|job| job.wanted == wanted)
+        .filter(|job| job.wanted == *wanted)
         .map(|job| {
             let text = &job.encoding;
             let place = *places
@@ -378,10 +399,7 @@ fn answer(batch: &[Taken], wanted: Wanted, compute: &Compute, taken: Instant) {
             (job, place)
         })
         .collect();
-    if texts.is_empty() {
-        return;
-    }
-    let result = catch_unwind(AssertUnwindSafe(|| compute(wanted, &texts)));
+    let result = catch_unwind(AssertUnwindSafe(|| compute(wanted.clone(), &texts)));
     let computed = taken.elapsed();
     let values = match result {
         Ok(Ok(values)) => Ok(values.into_iter().map(Arc::new).collect::<Vec<_>>()),

@@ -3,11 +3,12 @@ use std::path::Path;
 use cloze_data::text::{Encoding, Input, Long, Tokenizer};
 use cloze_runtime::cpu::Options;
 use cloze_runtime::model::{Checkpoint, TextEncoder};
-use cloze_runtime::predict::{Classifier, Predict, Predictor};
+use cloze_runtime::predict::{Answerer, Classifier, FillMask, Predict, Predictor, TokenClassifier};
 use cloze_runtime::{Engine, Error};
 use cloze_spec::encoder;
 
 use crate::queue::Wanted;
+use crate::recommend::Recommend;
 
 /// What a model does for clients.
 pub enum Task {
@@ -15,43 +16,102 @@ pub enum Task {
     Embed(TextEncoder),
     /// Labels of texts or pairs; with one label, their score.
     Label(Classifier),
+    /// Tokens behind masks, and which tokens a text is about; vectors too, the means of those of tokens.
+    Fill(FillMask, TextEncoder),
+    /// The same of a model that is made to say which tokens a text is about, by SPLADE, and whose vectors say nothing.
+    Sparse(FillMask, TextEncoder),
+    /// Labels of stretches of texts.
+    Entities(TokenClassifier),
+    /// Answers to questions, in contexts.
+    Answer(Answerer),
+    /// Items that come next in histories.
+    Recommend(Box<dyn Recommend>),
 }
 
 impl Task {
-    /// Loads a folder: a classifier if its head is one, and it is not made for embeddings.
+    /// Loads a folder of texts: what its head does, unless it is made for embeddings.
     pub fn open(path: &Path, options: Options) -> Result<Self, Error> {
         let checkpoint = Checkpoint::open(path)?;
         let head = checkpoint.encoder.head.as_ref();
-        let labels = head.is_some_and(|head| matches!(head.task, encoder::Task::Sequence(_)));
-        if labels && checkpoint.folder.embedder.is_none() {
+        let is_sparse = checkpoint.folder.is_sparse;
+        let predicts = head.is_some_and(|head| head.task != encoder::Task::Vector);
+        if !predicts || checkpoint.folder.embedder.is_some() {
             drop(checkpoint);
-            if let Predictor::Classifier(classifier) = Predictor::open(path, options)? {
-                return Ok(Self::Label(classifier));
+            return Ok(Self::Embed(TextEncoder::open(path, options)?));
+        }
+        drop(checkpoint);
+        Ok(match Predictor::open(path, options)? {
+            Predictor::Classifier(model) => Self::Label(model),
+            Predictor::FillMask(model) => {
+                let encoder = TextEncoder::mean_of(model.model().clone());
+                if is_sparse {
+                    Self::Sparse(model, encoder)
+                } else {
+                    Self::Fill(model, encoder)
+                }
             }
-        }
-        Ok(Self::Embed(TextEncoder::open(path, options)?))
+            Predictor::TokenClassifier(model) => Self::Entities(model),
+            Predictor::Answerer(model) => Self::Answer(model),
+        })
     }
 
-    pub fn tokenizer(&self) -> &Tokenizer {
+    /// What it is called by others, the `pipeline_tag` of hubs.
+    pub fn name(&self) -> &'static str {
         match self {
-            Self::Embed(model) => model.tokenizer(),
-            Self::Label(model) => model.model().tokenizer(),
+            Self::Embed(_) => "sentence-similarity",
+            Self::Label(model) if model.labels().len() == 1 => "text-ranking",
+            Self::Label(_) => "text-classification",
+            Self::Fill(..) => "fill-mask",
+            Self::Sparse(..) => "feature-extraction",
+            Self::Entities(_) => "token-classification",
+            Self::Answer(_) => "question-answering",
+            Self::Recommend(_) => "recommendation",
         }
     }
 
-    /// Longest input in tokens, special ones included.
+    /// Where to ask for what it does.
+    pub fn routes(&self) -> &'static str {
+        match self {
+            Self::Embed(_) => "/embed",
+            Self::Label(_) => "/predict or /rerank",
+            Self::Fill(..) => "/v1/fill, /embed or /embed_sparse",
+            Self::Sparse(..) => "/embed_sparse",
+            Self::Entities(_) => "/v1/entities",
+            Self::Answer(_) => "/v1/answer",
+            Self::Recommend(_) => "/v1/recommend",
+        }
+    }
+
+    /// The tokenizer, of a model of texts.
+    pub fn tokenizer(&self) -> Option<&Tokenizer> {
+        Some(match self {
+            Self::Embed(model) | Self::Fill(_, model) | Self::Sparse(_, model) => model.tokenizer(),
+            Self::Label(model) => model.model().tokenizer(),
+            Self::Entities(model) => model.model().tokenizer(),
+            Self::Answer(model) => model.model().tokenizer(),
+            Self::Recommend(_) => return None,
+        })
+    }
+
+    /// Longest input in tokens, special ones included, or in items.
     pub fn max_len(&self) -> usize {
         match self {
-            Self::Embed(model) => model.max_len(),
+            Self::Embed(model) | Self::Fill(_, model) | Self::Sparse(_, model) => model.max_len(),
             Self::Label(model) => model.model().max_len(),
+            Self::Entities(model) => model.model().max_len(),
+            Self::Answer(model) => model.model().max_len(),
+            Self::Recommend(model) => model.max_len(),
         }
     }
 
-    /// Token ids there are.
+    /// Ids of tokens or items that there are.
     pub fn vocabulary(&self) -> usize {
         let engine = match self {
-            Self::Embed(model) => model.engine(),
+            Self::Embed(model) | Self::Fill(_, model) | Self::Sparse(_, model) => model.engine(),
             Self::Label(model) => model.model().engine(),
+            Self::Entities(model) => model.model().engine(),
+            Self::Answer(model) => model.model().engine(),
+            Self::Recommend(model) => return model.vocabulary().len(),
         };
         engine.encoder().embed.vocab
     }
@@ -64,29 +124,36 @@ impl Task {
         long: Long,
     ) -> Result<Encoding, Error> {
         let windows = match (self, input.second, prompt) {
-            (Self::Embed(model), None, prompt) => model.windows(input.first, prompt, long)?,
-            (Self::Embed(_), Some(_), _) => {
+            (Self::Embed(model) | Self::Fill(_, model) | Self::Sparse(_, model), None, prompt) => {
+                model.windows(input.first, prompt, long)?
+            }
+            (Self::Embed(_) | Self::Fill(..) | Self::Sparse(..), Some(_), _) => {
                 return Err(Error::Input("expected one text, found a pair".to_owned()));
             }
-            (Self::Label(_), _, Some(_)) => {
-                let message = "`prompt_name`: the model labels texts and has no prompts";
+            (_, _, Some(_)) => {
+                let message = "`prompt_name`: the model makes no embeddings and has no prompts";
                 return Err(Error::Input(message.to_owned()));
             }
             (Self::Label(model), ..) => model.encode(input, long)?,
+            (Self::Entities(model), ..) => model.encode(input, long)?,
+            (Self::Answer(model), ..) => model.model().windows(input, long)?,
+            (Self::Recommend(_), ..) => {
+                return Err(Error::Input("expected items, found a text".to_owned()));
+            }
         };
         let only = windows.into_iter().next();
         Ok(only.expect("a text that is not chunked is one window"))
     }
 
     /// What is wanted of each of some texts.
-    pub fn run(&self, wanted: Wanted, texts: &[&Encoding]) -> Result<Vec<Vec<f32>>, Error> {
+    pub fn run(&self, wanted: &Wanted, texts: &[&Encoding]) -> Result<Vec<Vec<f32>>, Error> {
         match (self, wanted) {
-            (Self::Embed(model), Wanted::Pooled) => {
+            (Self::Embed(model) | Self::Fill(_, model), Wanted::Pooled) => {
                 let vectors = model.pooled(texts)?;
                 let width = vectors.len() / texts.len();
                 Ok(vectors.chunks_exact(width).map(<[f32]>::to_vec).collect())
             }
-            (Self::Embed(model), Wanted::Tokens) => {
+            (Self::Embed(model) | Self::Fill(_, model), Wanted::Tokens) => {
                 let vectors = model.token_vectors(texts)?;
                 let width = model.engine().encoder().width;
                 let mut rest = vectors.as_slice();
@@ -98,10 +165,40 @@ impl Task {
                 Ok(each.collect())
             }
             (Self::Label(model), Wanted::Logits) => model.run(texts),
-            (Self::Embed(_), Wanted::Logits)
-            | (Self::Label(_), Wanted::Pooled | Wanted::Tokens) => {
-                unreachable!("routes ask a model for what it does")
+            (Self::Entities(model), Wanted::Logits) => model.run(texts),
+            (Self::Answer(model), Wanted::Logits) => model.run(texts),
+            (Self::Fill(model, _) | Self::Sparse(model, _), Wanted::Sparse) => {
+                let weights = model.sparse(texts)?.into_iter();
+                Ok(weights.map(|weights| flat(&weights)).collect())
             }
+            (Self::Fill(model, _) | Self::Sparse(model, _), Wanted::Fills(fills)) => {
+                let found = model.likeliest(texts, fills.top, &fills.candidates)?;
+                let masks = found.into_iter().map(|masks| masks.concat());
+                Ok(masks.map(|fills| flat(&fills)).collect())
+            }
+            (Self::Recommend(model), Wanted::Items(choice)) => {
+                let histories: Vec<&[u32]> = texts.iter().map(|text| &*text.ids).collect();
+                let found = model.recommend(&histories, choice).into_iter();
+                Ok(found.map(|items| flat(&items)).collect())
+            }
+            _ => unreachable!("routes ask a model for what it does"),
         }
     }
+}
+
+/// Ids and values as the queue carries them: one after the other, an id as the float of the same value, which floats have
+/// for each up to 2²⁴.
+fn flat(pairs: &[(u32, f32)]) -> Vec<f32> {
+    let number = |id: u32| {
+        assert!(id < 1 << 24, "vocabularies are smaller");
+        id as f32
+    };
+    let pairs = pairs.iter();
+    pairs.flat_map(|&(id, value)| [number(id), value]).collect()
+}
+
+/// What [`flat`] made flat.
+pub fn pairs(values: &[f32]) -> impl Iterator<Item = (u32, f32)> {
+    let (pairs, _) = values.as_chunks();
+    pairs.iter().map(|&[id, value]| (id as u32, value))
 }

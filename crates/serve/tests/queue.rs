@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use cloze_data::text::Encoding;
-use cloze_serve::queue::{Answer, Bounds, Compute, Lost, Queue, Wanted};
+use cloze_serve::queue::{Answer, Bounds, Compute, Fills, Lost, Queue, Wanted};
 
 const BOUNDS: Bounds = Bounds {
     batch_tokens: 8,
@@ -228,6 +228,28 @@ fn equal_texts_of_a_batch_are_computed_once() {
     let found: Vec<_> = places.into_iter().flat_map(values).collect();
     assert_eq!(found, [9.0, 1.0, 2.0, 1.0]);
     assert_eq!(gate.batches.lock().unwrap()[1], [1, 2]);
+}
+
+#[test]
+fn equal_texts_are_computed_for_each_thing_that_is_wanted() {
+    let gate = gate();
+    let queue = Queue::new(BOUNDS, gate.compute.clone()).unwrap();
+    let fills = |top| {
+        let candidates = Vec::new();
+        Wanted::Fills(Arc::new(Fills { top, candidates }))
+    };
+    let ask = |id, wanted| queue.submit(vec![text(id, 2)], wanted, later()).unwrap();
+    let mut places = ask(9, Wanted::Pooled);
+    gate.wait_for(1);
+    for top in [1, 2, 1] {
+        places.extend(ask(1, fills(top)));
+    }
+    for _ in 0..3 {
+        gate.open.send(()).unwrap();
+    }
+    let found: Vec<_> = places.into_iter().flat_map(values).collect();
+    assert_eq!(found, [9.0, 1.0, 1.0, 1.0]);
+    assert_eq!(*gate.batches.lock().unwrap(), [[9], [1], [1]]);
 }
 
 #[test]

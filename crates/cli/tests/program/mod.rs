@@ -1,4 +1,5 @@
 //! The program, as people run it, in a folder of its own.
+#![allow(dead_code, reason = "every test file uses its own part")]
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -3,6 +3,7 @@ use std::fmt;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 use tokenizers::ModelWrapper;
@@ -23,8 +24,10 @@ use crate::Error;
 /// meant for training, is switched off.
 /// # Source
 /// The `tokenizers` package; `transformers` for folders without a `tokenizer.json`.
+#[derive(Clone)]
 pub struct Tokenizer {
-    inner: tokenizers::Tokenizer,
+    /// Shared by copies, of which each has its own settings.
+    inner: Arc<tokenizers::Tokenizer>,
     single: Frame,
     /// Two texts, or why that cannot be.
     pair: Result<Frame, String>,
@@ -144,7 +147,7 @@ impl Tokenizer {
         });
         let (inner, single, pair) = made.map_err(fault)?;
         Ok(Self {
-            inner,
+            inner: Arc::new(inner),
             single,
             pair,
             settings: read.settings,

@@ -48,6 +48,8 @@ pub struct Filled {
     between: Vec<String>,
     /// The blanks that belong to each mask, before and after it.
     blanks: Vec<[String; 2]>,
+    /// How the tokenizer spells a mask.
+    mask: String,
 }
 
 impl FillMask {
@@ -84,13 +86,22 @@ impl FillMask {
     /// # Errors
     /// If there are none, or some are not one token: all of these at once.
     pub fn set_candidates(&mut self, words: &[String]) -> Result<(), Error> {
+        self.candidates = self.candidates(words)?;
+        Ok(())
+    }
+
+    /// The tokens of words, as [`Self::set_candidates`] takes them, each once.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn candidates(&self, words: &[String]) -> Result<Vec<u32>, Error> {
         let tokenizer = self.model.tokenizer();
         let mut refused = Vec::new();
-        self.candidates.clear();
+        let mut candidates = Vec::new();
         for word in words {
             match tokenizer.single(word)? {
-                Some(id) if self.candidates.contains(&id) => {}
-                Some(id) => self.candidates.push(id),
+                Some(id) if candidates.contains(&id) => {}
+                Some(id) => candidates.push(id),
                 None => {
                     let tokens = tokenizer.encode_whole(word)?;
                     let tokens = &tokens.ids[tokens.body()];
@@ -100,8 +111,8 @@ impl FillMask {
                 }
             }
         }
-        if refused.is_empty() && !self.candidates.is_empty() {
-            return Ok(());
+        if refused.is_empty() && !candidates.is_empty() {
+            return Ok(candidates);
         }
         let found = if refused.is_empty() {
             "none".to_owned()
@@ -125,23 +136,57 @@ impl FillMask {
         text
     }
 
-    /// The likeliest tokens of a mask, by the probabilities of all.
-    fn likeliest(&self, scores: &[f32]) -> Vec<(u32, f32)> {
-        let score = |id: u32| scores[id as usize];
-        let mut ids: Vec<u32> = if self.candidates.is_empty() {
-            (0..scores.len() as u32).collect()
-        } else {
-            self.candidates.clone()
-        };
-        let order = |a: &u32, b: &u32| score(*b).total_cmp(&score(*a)).then(a.cmp(b));
-        let top = self.top.max(1);
-        if top < ids.len() {
-            ids.select_nth_unstable_by(top, order);
-            ids.truncate(top);
+    /// As [`Self::run`] with another `top` and other `candidates`, which are all tokens if none.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn likeliest(
+        &self,
+        windows: &[&Encoding],
+        top: usize,
+        candidates: &[u32],
+    ) -> Result<Vec<<Self as Predict>::Output>, Error> {
+        let engine = self.model.engine();
+        let batch = self.model.batch(windows);
+        let tokens = batch.tokens.iter().zip(0_u32..);
+        let rows = tokens.filter(|&(&token, _)| token == self.mask);
+        let rows: Vec<u32> = rows.map(|(_, row)| row).collect();
+        let mut vectors = Vec::new();
+        engine.run(&batch, Rows::Some(&rows), &mut vectors)?;
+        let (width, vocab) = (engine.encoder().width, engine.encoder().embed.vocab);
+        let together = (LOGITS / vocab).max(1);
+        let (mut logits, mut found) = (Vec::new(), Vec::new());
+        for vectors in vectors.chunks(together * width) {
+            engine.head(vectors, &mut logits)?;
+            softmax(self.model.isa(), vocab, &mut logits);
+            let rows = logits.par_chunks_exact(vocab);
+            found.par_extend(rows.map(|row| best(row, top, candidates)));
         }
-        ids.sort_unstable_by(order);
-        ids.into_iter().map(|id| (id, score(id))).collect()
+        let mut found = found.into_iter();
+        let of_window = |window: &&Encoding| {
+            let masks = window.ids.iter().filter(|id| **id == self.mask).count();
+            found.by_ref().take(masks).collect()
+        };
+        Ok(windows.iter().map(of_window).collect())
     }
+}
+
+/// The likeliest tokens of a mask, by the probabilities of all.
+fn best(scores: &[f32], top: usize, candidates: &[u32]) -> Vec<(u32, f32)> {
+    let score = |id: u32| scores[id as usize];
+    let mut ids: Vec<u32> = if candidates.is_empty() {
+        (0..scores.len() as u32).collect()
+    } else {
+        candidates.to_vec()
+    };
+    let order = |a: &u32, b: &u32| score(*b).total_cmp(&score(*a)).then(a.cmp(b));
+    let top = top.max(1);
+    if top < ids.len() {
+        ids.select_nth_unstable_by(top, order);
+        ids.truncate(top);
+    }
+    ids.sort_unstable_by(order);
+    ids.into_iter().map(|id| (id, score(id))).collect()
 }
 
 impl Predict for FillMask {
@@ -159,28 +204,7 @@ impl Predict for FillMask {
     }
 
     fn run(&self, windows: &[&Encoding]) -> Result<Vec<Self::Output>, Error> {
-        let engine = self.model.engine();
-        let batch = self.model.batch(windows);
-        let tokens = batch.tokens.iter().zip(0_u32..);
-        let rows = tokens.filter(|&(&token, _)| token == self.mask);
-        let rows: Vec<u32> = rows.map(|(_, row)| row).collect();
-        let mut vectors = Vec::new();
-        engine.run(&batch, Rows::Some(&rows), &mut vectors)?;
-        let (width, vocab) = (engine.encoder().width, engine.encoder().embed.vocab);
-        let together = (LOGITS / vocab).max(1);
-        let (mut logits, mut found) = (Vec::new(), Vec::new());
-        for vectors in vectors.chunks(together * width) {
-            engine.head(vectors, &mut logits)?;
-            softmax(self.model.isa(), vocab, &mut logits);
-            let rows = logits.par_chunks_exact(vocab);
-            found.par_extend(rows.map(|row| self.likeliest(row)));
-        }
-        let mut found = found.into_iter();
-        let of_window = |window: &&Encoding| {
-            let masks = window.ids.iter().filter(|id| **id == self.mask).count();
-            found.by_ref().take(masks).collect()
-        };
-        Ok(windows.iter().map(of_window).collect())
+        self.likeliest(windows, self.top, &self.candidates)
     }
 
     fn decode(
@@ -191,7 +215,10 @@ impl Predict for FillMask {
     ) -> Result<Filled, Error> {
         let text: Vec<char> = self.own_masks(input.first).chars().collect();
         let string = |from: usize, to: usize| text[from..to.max(from)].iter().collect::<String>();
-        let mut filled = Filled::default();
+        let mut filled = Filled {
+            mask: self.spelled.clone(),
+            ..Filled::default()
+        };
         let mut end = 0;
         for (window, at) in places(windows) {
             let ids = &windows[window].ids;
@@ -239,10 +266,22 @@ impl Filled {
 
     /// The text with the token that `choose` takes for each mask. One that continues a word joins what stands before it.
     pub fn with<'a>(&'a self, choose: impl Fn(usize) -> &'a Fill) -> String {
+        self.written(|mask| Some(choose(mask)))
+    }
+
+    /// The text with a token in one of its masks; the others stay.
+    pub fn with_one(&self, mask: usize, fill: &Fill) -> String {
+        self.written(|other| (other == mask).then_some(fill))
+    }
+
+    fn written<'a>(&'a self, choose: impl Fn(usize) -> Option<&'a Fill>) -> String {
         let mut text = self.between[0].clone();
         for (mask, [before, after]) in self.blanks.iter().enumerate() {
-            let (written, begins) = &choose(mask).written;
-            if *begins {
+            let (written, begins) = match choose(mask) {
+                Some(fill) => (&*fill.written.0, fill.written.1),
+                None => (&*self.mask, true),
+            };
+            if begins {
                 text.push_str(before);
             } else if before.is_empty() {
                 text.truncate(text.trim_end().len());

@@ -26,6 +26,39 @@ impl TokenClassifier {
     pub fn labels(&self) -> &[String] {
         &self.labels
     }
+
+    /// As [`Self::decode`], with another `aggregation`.
+    pub fn entities<O: AsRef<[f32]>>(
+        &self,
+        text: &str,
+        windows: &[Encoding],
+        outputs: &[O],
+        aggregation: Option<Agreement>,
+    ) -> Vec<Entity> {
+        if let Some(agreement) = aggregation {
+            let outputs = outputs.iter().map(AsRef::as_ref);
+            let windows: Vec<_> = windows.iter().zip(outputs).collect();
+            let tokenizer = self.model.tokenizer();
+            return tokenizer.entities(text, &windows, &self.labels, agreement);
+        }
+        let text: Vec<char> = text.chars().collect();
+        let entity = |(window, at): (usize, usize)| {
+            let count = self.labels.len();
+            let mut scores = outputs[window].as_ref()[at * count..][..count].to_vec();
+            softmax(self.model.isa(), count, &mut scores);
+            let best = scores.iter().enumerate().rev();
+            let best = best.max_by(|a, b| a.1.total_cmp(b.1));
+            let (label, &score) = best.expect("a head has a label");
+            let (start, end) = windows[window].offsets[at];
+            Entity {
+                label: self.labels[label].clone(),
+                score,
+                chars: start..end,
+                text: text[start as usize..end as usize].iter().collect(),
+            }
+        };
+        places(windows).into_iter().map(entity).collect()
+    }
 }
 
 impl Predict for TokenClassifier {
@@ -52,30 +85,7 @@ impl Predict for TokenClassifier {
         windows: &[Encoding],
         outputs: &[Vec<f32>],
     ) -> Result<Vec<Entity>, Error> {
-        let text = input.first;
-        if let Some(agreement) = self.aggregation {
-            let outputs = outputs.iter().map(Vec::as_slice);
-            let windows: Vec<_> = windows.iter().zip(outputs).collect();
-            let tokenizer = self.model.tokenizer();
-            return Ok(tokenizer.entities(text, &windows, &self.labels, agreement));
-        }
-        let text: Vec<char> = text.chars().collect();
-        let entity = |(window, at): (usize, usize)| {
-            let count = self.labels.len();
-            let mut scores = outputs[window][at * count..][..count].to_vec();
-            softmax(self.model.isa(), count, &mut scores);
-            let best = scores.iter().enumerate().rev();
-            let best = best.max_by(|a, b| a.1.total_cmp(b.1));
-            let (label, &score) = best.expect("a head has a label");
-            let (start, end) = windows[window].offsets[at];
-            Entity {
-                label: self.labels[label].clone(),
-                score,
-                chars: start..end,
-                text: text[start as usize..end as usize].iter().collect(),
-            }
-        };
-        Ok(places(windows).into_iter().map(entity).collect())
+        Ok(self.entities(input.first, windows, outputs, self.aggregation))
     }
 }
 

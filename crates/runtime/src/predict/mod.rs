@@ -20,6 +20,7 @@ mod answer;
 mod classify;
 mod fill;
 mod label;
+mod sparse;
 
 use std::path::Path;
 

@@ -40,14 +40,14 @@ pub async fn decode(
     headers: HeaderMap,
     Body(body): Body<DecodeRequest>,
 ) -> Result<Response, Fault> {
-    let model = state.first();
+    let model = state.able(None, |model| model.tokenizer().is_ok())?;
     let lists = match body.ids {
         Ids::One(ids) => vec![ids],
         Ids::Many(lists) => lists,
     };
     let request = start(model, &headers, lists.len())?;
     model.check_count("ids", lists.len())?;
-    let tokenizer = model.task().tokenizer();
+    let tokenizer = model.tokenizer()?;
     let texts: Vec<String> = lists
         .iter()
         .map(|ids| tokenizer.decode(ids, body.skip_special_tokens))

@@ -37,7 +37,7 @@ pub async fn embed(
     headers: HeaderMap,
     Body(body): Body<EmbedRequest>,
 ) -> Result<Response, Fault> {
-    let model = state.first();
+    let model = state.able(None, |model| model.encoder().is_ok())?;
     let encoder = model.encoder()?;
     let items = body.inputs.into_items();
     let mut request = start(model, &headers, items.len())?;

@@ -32,7 +32,7 @@ pub async fn embed_all(
     headers: HeaderMap,
     Body(body): Body<EmbedAllRequest>,
 ) -> Result<Response, Fault> {
-    let model = state.first();
+    let model = state.able(None, |model| model.encoder().is_ok())?;
     let encoder = model.encoder()?;
     let items = body.inputs.into_items();
     let mut request = start(model, &headers, items.len())?;

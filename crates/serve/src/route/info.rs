@@ -2,7 +2,6 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use cloze_runtime::model::TextEncoder;
-use cloze_runtime::predict::Classifier;
 use cloze_spec::sentence::{Module, PoolingMode};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -36,9 +35,22 @@ pub struct Info {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum ModelType {
-    Embedding { pooling: &'static str },
+    Embedding {
+        pooling: &'static str,
+    },
     Classifier(Labels),
     Reranker(Labels),
+    #[serde(rename = "fill-mask")]
+    FillMask {
+        mask_token: String,
+    },
+    #[serde(rename = "token-classification")]
+    TokenClassification(Labels),
+    #[serde(rename = "question-answering")]
+    QuestionAnswering {},
+    Recommendation {
+        items: usize,
+    },
 }
 
 /// Labels by number, and numbers by label.
@@ -64,9 +76,18 @@ pub async fn info(state: State) -> Json<Info> {
                 pooling: pooling(encoder),
             },
             Task::Label(classifier) if classifier.labels().len() == 1 => {
-                ModelType::Reranker(labels(classifier))
+                ModelType::Reranker(labels(classifier.labels()))
             }
-            Task::Label(classifier) => ModelType::Classifier(labels(classifier)),
+            Task::Label(classifier) => ModelType::Classifier(labels(classifier.labels())),
+            Task::Sparse(..) => ModelType::Embedding { pooling: "splade" },
+            Task::Fill(filler, _) => ModelType::FillMask {
+                mask_token: filler.mask().to_owned(),
+            },
+            Task::Entities(labeller) => ModelType::TokenClassification(labels(labeller.labels())),
+            Task::Answer(_) => ModelType::QuestionAnswering {},
+            Task::Recommend(recommender) => ModelType::Recommendation {
+                items: recommender.vocabulary().len(),
+            },
         },
         // Tokens are counted, not requests: as many requests as have one token each.
         max_concurrent_requests: limits.waiting_tokens,
@@ -84,8 +105,8 @@ pub async fn info(state: State) -> Json<Info> {
     })
 }
 
-fn labels(classifier: &Classifier) -> Labels {
-    let labels = || classifier.labels().iter().enumerate();
+fn labels(labels: &[String]) -> Labels {
+    let labels = || labels.iter().enumerate();
     Labels {
         id2label: labels()
             .map(|(id, label)| (id.to_string(), label.clone()))

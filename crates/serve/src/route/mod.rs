@@ -1,12 +1,20 @@
 //! One file per route; [`router`] puts them together.
 
+mod answer;
+mod chunks;
 mod decode;
 mod embed;
 mod embed_all;
+mod embed_sparse;
+mod entities;
+mod fill;
 mod health;
 mod info;
+mod items;
 mod open_ai;
+mod page;
 mod predict;
+mod recommend;
 mod rerank;
 mod root;
 mod similarity;
@@ -22,7 +30,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use cloze_data::text::Encoding;
 use cloze_runtime::model::TextEncoder;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -31,6 +40,9 @@ use crate::input::{Item, Taking};
 use crate::queue::{Answer, Wanted};
 use crate::watch::{self, Times};
 use crate::{Fault, Model};
+
+/// Most predictions for a mask, a question or a history.
+const MOST: usize = 1000;
 
 /// What routes share.
 pub struct Shared {
@@ -59,6 +71,20 @@ impl Shared {
             _ => Ok(self.first()),
         }
     }
+
+    /// The model of this name; without one the first that can do what is asked, or the first of all, which then says what it
+    /// can do.
+    pub fn able(
+        &self,
+        name: Option<&str>,
+        can: impl Fn(&Model) -> bool,
+    ) -> Result<&Arc<Model>, Fault> {
+        if name.is_some() {
+            return self.asked(name);
+        }
+        let able = self.models.iter().find(|model| can(model));
+        Ok(able.unwrap_or_else(|| self.first()))
+    }
 }
 
 /// The routes that ask for a key, those that do not, and the description of all.
@@ -70,6 +96,7 @@ pub fn router() -> (
     let (asked, mut description) = OpenApiRouter::new()
         .routes(routes!(embed::embed))
         .routes(routes!(embed_all::embed_all))
+        .routes(routes!(embed_sparse::embed_sparse))
         .routes(routes!(predict::predict))
         .routes(routes!(rerank::rerank))
         .routes(routes!(rerank::rerank_v1))
@@ -79,6 +106,12 @@ pub fn router() -> (
         .routes(routes!(info::info))
         .routes(routes!(open_ai::embeddings))
         .routes(routes!(open_ai::models))
+        .routes(routes!(fill::fill))
+        .routes(routes!(entities::entities))
+        .routes(routes!(answer::answer))
+        .routes(routes!(chunks::chunks))
+        .routes(routes!(recommend::recommend))
+        .routes(routes!(items::items))
         .split_for_parts();
     // Other names of the same.
     let asked = asked
@@ -93,6 +126,7 @@ pub fn router() -> (
         .routes(routes!(health::metrics))
         .split_for_parts();
     description.merge(others);
+    let open = open.merge(page::router());
     "Cloze".clone_into(&mut description.info.title);
     (asked, open, description)
 }
@@ -112,6 +146,65 @@ pub fn start<'a>(
         deadline: model.deadline(headers)?,
         times: Times::default(),
     })
+}
+
+/// What is known of a window.
+pub struct Values(Arc<Vec<f32>>);
+
+impl AsRef<[f32]> for Values {
+    fn as_ref(&self) -> &[f32] {
+        &self.0
+    }
+}
+
+/// A text or a list of texts.
+#[derive(Deserialize, ToSchema)]
+#[serde(untagged, expecting = "expected a text or a list of texts")]
+pub enum Texts {
+    /// One.
+    One(String),
+    /// Several.
+    Many(Vec<String>),
+}
+
+impl Texts {
+    /// All of them, and whether they stood in a list.
+    fn into_list(self) -> (Vec<String>, bool) {
+        match self {
+            Self::One(text) => (vec![text], false),
+            Self::Many(texts) => (texts, true),
+        }
+    }
+}
+
+/// What is said of one text, or of each of a list.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum OneOrMany<T> {
+    /// Of one.
+    One(T),
+    /// Of each of a list.
+    Many(Vec<T>),
+}
+
+impl<T> OneOrMany<T> {
+    fn new(mut each: Vec<T>, is_list: bool) -> Self {
+        if is_list {
+            Self::Many(each)
+        } else {
+            Self::One(each.swap_remove(0))
+        }
+    }
+}
+
+/// Checks how many predictions are wanted; `what` names the field.
+fn check_top(what: &str, top: usize) -> Result<(), Fault> {
+    if (1..=MOST).contains(&top) {
+        return Ok(());
+    }
+    Err(Fault::Validation(format!(
+        "`{what}`: expected 1 to {MOST}, found {top}"
+    )))
 }
 
 /// A request under way.
@@ -146,6 +239,46 @@ impl Request<'_> {
         let encodings = self.tokenize(what, items, taking).await?;
         let (model, times) = (self.model, &mut self.times);
         model.run(encodings, wanted, self.deadline, times).await
+    }
+
+    /// The windows of texts that `cut` cuts, and what is wanted of each; `what` names the field that the `count` texts stood
+    /// in.
+    pub async fn windows(
+        &mut self,
+        what: &'static str,
+        count: usize,
+        cut: impl FnOnce(&Model) -> Result<Vec<Vec<Encoding>>, Fault> + Send + 'static,
+    ) -> Result<Vec<Vec<Encoding>>, Fault> {
+        self.model.check_count(what, count)?;
+        self.model.windows(cut, &mut self.times).await
+    }
+
+    /// What is wanted of each window of each text.
+    pub async fn run(
+        &mut self,
+        texts: &[Vec<Encoding>],
+        wanted: Wanted,
+    ) -> Result<Vec<Vec<Values>>, Fault> {
+        let windows = texts.iter().flatten().cloned().collect();
+        let (model, times) = (self.model, &mut self.times);
+        let answers = model.run(windows, wanted, self.deadline, times).await?;
+        let mut answers = answers.into_iter().map(|answer| Values(answer.values));
+        let of_text = |windows: &Vec<_>| answers.by_ref().take(windows.len()).collect();
+        Ok(texts.iter().map(of_text).collect())
+    }
+
+    /// Work with texts, on a thread that may be busy with it.
+    pub async fn apart<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Model) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Fault> {
+        self.model.apart(work).await
+    }
+
+    /// Adds the characters of a text to what is told of the request.
+    pub fn add_characters<'t>(&mut self, texts: impl IntoIterator<Item = &'t String>) {
+        let texts = texts.into_iter().map(|text| text.chars().count());
+        self.times.characters += texts.sum::<usize>();
     }
 
     /// Tokens of all texts so far.
@@ -214,6 +347,7 @@ mod tests {
         for path in [
             "/embed",
             "/embed_all",
+            "/embed_sparse",
             "/predict",
             "/rerank",
             "/v1/rerank",
@@ -223,6 +357,12 @@ mod tests {
             "/info",
             "/v1/embeddings",
             "/v1/models",
+            "/v1/fill",
+            "/v1/entities",
+            "/v1/answer",
+            "/v1/chunks",
+            "/v1/recommend",
+            "/v1/items",
             "/health",
             "/ready",
             "/ping",
@@ -230,6 +370,6 @@ mod tests {
         ] {
             assert!(paths.contains_key(path), "{path}");
         }
-        assert_eq!(paths.len(), 15);
+        assert_eq!(paths.len(), 22);
     }
 }

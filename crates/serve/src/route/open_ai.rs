@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{State, shaped, start};
-use crate::Fault;
 use crate::error::{OpenAiErrorBody, OpenAiFault};
 use crate::input::{Body, Input, Taking};
 use crate::queue::Wanted;
+use crate::{Fault, Model};
 
 /// Texts whose embeddings are wanted, as for the OpenAI API.
 #[derive(Deserialize, ToSchema)]
@@ -26,9 +26,10 @@ pub struct EmbeddingsRequest {
     dimensions: Option<usize>,
 }
 
+/// How vectors are written down.
 #[derive(Clone, Copy, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-enum Format {
+pub enum Format {
     /// Numbers.
     #[default]
     Float,
@@ -53,17 +54,44 @@ struct Embedding {
     index: usize,
 }
 
+/// An embedding as it is written down.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
-enum Vector {
+pub enum Vector {
+    /// Numbers.
     Floats(Vec<f32>),
+    /// Little-endian 32-bit floats in base 64.
     Base64(String),
 }
 
+impl Vector {
+    /// Writes it down.
+    pub fn new(vector: Vec<f32>, format: Format) -> Self {
+        match format {
+            Format::Float => Self::Floats(vector),
+            Format::Base64 => {
+                let bytes: Vec<u8> = vector.iter().flat_map(|x| x.to_le_bytes()).collect();
+                Self::Base64(BASE64_STANDARD.encode(bytes))
+            }
+        }
+    }
+}
+
+/// What a request cost.
 #[derive(Serialize, ToSchema)]
-struct Usage {
+pub struct Usage {
     prompt_tokens: usize,
     total_tokens: usize,
+}
+
+impl Usage {
+    /// So many tokens, all of them of the request.
+    pub fn new(tokens: usize) -> Self {
+        Self {
+            prompt_tokens: tokens,
+            total_tokens: tokens,
+        }
+    }
 }
 
 /// Embeddings of texts, as the OpenAI API gives them
@@ -80,7 +108,8 @@ pub async fn embeddings(
     headers: HeaderMap,
     Body(body): Body<EmbeddingsRequest>,
 ) -> Result<Response, OpenAiFault> {
-    let model = state.asked(body.model.as_deref())?;
+    let able = |model: &Model| model.encoder().is_ok();
+    let model = state.able(body.model.as_deref(), able)?;
     let encoder = model.encoder()?;
     let items = body.input.into_items();
     let mut request = start(model, &headers, items.len())?;
@@ -92,13 +121,7 @@ pub async fn embeddings(
         .enumerate()
         .map(|(index, answer)| {
             let vector = shaped(encoder, &answer.values, body.dimensions, true)?;
-            let embedding = match body.encoding_format {
-                Format::Float => Vector::Floats(vector),
-                Format::Base64 => {
-                    let bytes: Vec<u8> = vector.iter().flat_map(|x| x.to_le_bytes()).collect();
-                    Vector::Base64(BASE64_STANDARD.encode(bytes))
-                }
-            };
+            let embedding = Vector::new(vector, body.encoding_format);
             Ok(Embedding {
                 object: "embedding",
                 embedding,
@@ -106,16 +129,12 @@ pub async fn embeddings(
             })
         })
         .collect::<Result<_, Fault>>()?;
-    let tokens = request.tokens();
-    let model = model.name().to_owned();
+    let usage = Usage::new(request.tokens());
     Ok(request.answer(Embeddings {
         object: "list",
         data,
-        model,
-        usage: Usage {
-            prompt_tokens: tokens,
-            total_tokens: tokens,
-        },
+        model: model.name().to_owned(),
+        usage,
     }))
 }
 
@@ -131,6 +150,13 @@ struct Served {
     id: String,
     object: &'static str,
     owned_by: &'static str,
+    /// What it does, by the name that hubs have for it.
+    task: &'static str,
+    /// Longest input in tokens, or in items.
+    max_input_length: usize,
+    /// How a mask is spelled, where the model fills masks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mask_token: Option<String>,
 }
 
 /// Names of the models
@@ -140,6 +166,9 @@ pub async fn models(state: State) -> Json<Models> {
         id: model.name().to_owned(),
         object: "model",
         owned_by: "cloze",
+        task: model.task().name(),
+        max_input_length: model.task().max_len(),
+        mask_token: model.filler().ok().map(|model| model.mask().to_owned()),
     });
     Json(Models {
         object: "list",

@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{State, start};
-use crate::Fault;
 use crate::error::ErrorBody;
 use crate::input::{Body, Item, Taking};
 use crate::queue::Wanted;
+use crate::{Fault, Model};
 
 /// Texts or pairs to be labelled.
 #[derive(Deserialize, ToSchema)]
@@ -19,6 +19,9 @@ pub struct PredictRequest {
     /// The model's numbers as scores.
     #[serde(default)]
     raw_scores: bool,
+    /// One of `/v1/models`; the first that labels texts if none.
+    #[serde(default)]
+    model: Option<String>,
 }
 
 /// A text, a pair, or a list of lists of one text or two.
@@ -62,7 +65,8 @@ pub async fn predict(
     headers: HeaderMap,
     Body(body): Body<PredictRequest>,
 ) -> Result<Response, Fault> {
-    let model = state.first();
+    let able = |model: &Model| model.classifier().is_ok();
+    let model = state.able(body.model.as_deref(), able)?;
     let classifier = model.classifier()?;
     let (items, is_list) = match body.inputs {
         PredictInput::One(text) => (vec![Item::Text(text)], false),

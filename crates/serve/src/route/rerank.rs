@@ -47,7 +47,7 @@ pub async fn rerank(
     headers: HeaderMap,
     Body(body): Body<RerankRequest>,
 ) -> Result<Response, Fault> {
-    let model = state.first();
+    let model = state.able(None, ranks)?;
     let mut request = start(model, &headers, body.texts.len())?;
     let (query, taking, raw) = (&body.query, body.taking, body.raw_scores);
     let found = ranked(
@@ -136,7 +136,7 @@ pub async fn rerank_v1(
     headers: HeaderMap,
     Body(body): Body<RerankV1Request>,
 ) -> Result<Response, OpenAiFault> {
-    let model = state.asked(body.model.as_deref())?;
+    let model = state.able(body.model.as_deref(), ranks)?;
     let texts: Vec<String> = body
         .documents
         .into_iter()
@@ -178,6 +178,12 @@ pub async fn rerank_v1(
     }))
 }
 
+/// Whether a model ranks texts.
+fn ranks(model: &Model) -> bool {
+    let labels = model.classifier().map(|model| model.labels().len());
+    labels == Ok(1)
+}
+
 /// Places of texts and their scores, the highest first.
 async fn ranked(
     request: &mut Request<'_>,
@@ -188,7 +194,8 @@ async fn ranked(
     taking: Taking,
     raw: bool,
 ) -> Result<Vec<(usize, f32)>, Fault> {
-    if model.classifier()?.labels().len() != 1 {
+    model.classifier()?;
+    if !ranks(model) {
         return Err(Fault::Backend(
             "model is not a re-ranker, which has one label; ask /predict".to_owned(),
         ));

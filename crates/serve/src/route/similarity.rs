@@ -37,7 +37,7 @@ pub async fn similarity(
     headers: HeaderMap,
     Body(body): Body<SimilarityRequest>,
 ) -> Result<Response, Fault> {
-    let model = state.first();
+    let model = state.able(None, |model| model.encoder().is_ok())?;
     let encoder = model.encoder()?;
     let SimilarityInput {
         source_sentence,

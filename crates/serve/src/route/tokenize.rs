@@ -1,13 +1,13 @@
 use axum::http::HeaderMap;
 use axum::response::Response;
-use cloze_data::text::Encoding;
+use cloze_data::text::{Encoding, Tokenizer};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{State, start};
+use super::{State, Texts, start};
+use crate::Fault;
 use crate::error::ErrorBody;
 use crate::input::{Body, Item, Taking};
-use crate::{Fault, Model};
 
 /// Texts to be cut into tokens.
 #[derive(Deserialize, ToSchema)]
@@ -19,13 +19,6 @@ pub struct TokenizeRequest {
     /// Put the model's prompt of this name before each text.
     #[serde(default)]
     prompt_name: Option<String>,
-}
-
-#[derive(Deserialize, ToSchema)]
-#[serde(untagged, expecting = "expected a text or a list of texts")]
-enum Texts {
-    One(String),
-    Many(Vec<String>),
 }
 
 /// A token.
@@ -57,11 +50,8 @@ pub async fn tokenize(
     headers: HeaderMap,
     Body(body): Body<TokenizeRequest>,
 ) -> Result<Response, Fault> {
-    let model = state.first();
-    let texts = match body.inputs {
-        Texts::One(text) => vec![text],
-        Texts::Many(texts) => texts,
-    };
+    let model = state.able(None, |model| model.tokenizer().is_ok())?;
+    let (texts, _) = body.inputs.into_list();
     let mut request = start(model, &headers, texts.len())?;
     let taking = Taking {
         truncate: Some(true),
@@ -69,16 +59,22 @@ pub async fn tokenize(
         ..Taking::default()
     };
     let items = texts.iter().cloned().map(Item::Text).collect();
+    let tokenizer = model.tokenizer()?;
     let encodings = request.tokenize("inputs", items, taking).await?;
     let tokens: Vec<_> = texts
         .iter()
         .zip(&encodings)
-        .map(|(text, encoding)| tokens(model, text, encoding, body.add_special_tokens))
+        .map(|(text, encoding)| tokens(tokenizer, text, encoding, body.add_special_tokens))
         .collect();
     Ok(request.answer(tokens))
 }
 
-fn tokens(model: &Model, text: &str, encoding: &Encoding, specials: bool) -> Vec<SimpleToken> {
+fn tokens(
+    tokenizer: &Tokenizer,
+    text: &str,
+    encoding: &Encoding,
+    specials: bool,
+) -> Vec<SimpleToken> {
     let chars: Vec<char> = text.chars().collect();
     (0..encoding.len())
         .filter(|&token| specials || !encoding.is_special[token])
@@ -87,7 +83,7 @@ fn tokens(model: &Model, text: &str, encoding: &Encoding, specials: bool) -> Vec
             let (start, stop) = encoding.offsets[token];
             let special = encoding.is_special[token];
             let shown = &chars[start as usize..stop as usize];
-            let spelled = || model.task().tokenizer().token(id).unwrap_or_default();
+            let spelled = || tokenizer.token(id).unwrap_or_default();
             SimpleToken {
                 id,
                 text: if shown.is_empty() {

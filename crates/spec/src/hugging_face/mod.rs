@@ -66,6 +66,8 @@ pub struct Folder {
     pub config: Map<String, Value>,
     /// What follows the encoder where the folder is made for embeddings.
     pub embedder: Option<Embedder>,
+    /// Whether the folder is made for sparse vectors, of a masked-token head's outputs.
+    pub is_sparse: bool,
     /// What a cross-encoder makes of its outputs, where the folder says so.
     pub score_activation: Option<ScoreActivation>,
     /// Longest text in tokens, special ones included, where the tokenizer's settings have a limit.
@@ -150,7 +152,7 @@ impl Folder {
         let keys = Keys::new(CONFIG, &config, &faults);
         let family = family::family(&keys);
         let encoder = family.map(|family| family::encoder(&keys, family, None));
-        let tokenizer_max_len = tokenizer_max_len(&home)?;
+        let mut tokenizer_max_len = tokenizer_max_len(&home)?;
         let mut score_activation = keys
             .object("sentence_transformers")
             .and_then(|keys| keys.score_activation("activation_fn"))
@@ -158,8 +160,14 @@ impl Folder {
         let further = sentence::Further::read(path, &faults)?;
         score_activation = score_activation.or(further.score_activation);
         let width = encoder.map(|encoder| encoder.width);
+        let sparse = modules.as_ref().filter(|modules| modules.is_sparse());
+        let is_sparse = sparse.is_some();
+        if let Some(modules) = sparse {
+            let max_len = modules.sparse(path, &home, &faults)?;
+            tokenizer_max_len = max_len.or(tokenizer_max_len);
+        }
         let embedder = match modules {
-            Some(modules) if !further.is_cross_encoder => {
+            Some(modules) if !is_sparse && !further.is_cross_encoder => {
                 modules.embedder(path, &home, width, further, tokenizer_max_len, &faults)?
             }
             _ => None,
@@ -172,6 +180,7 @@ impl Folder {
             path: path.to_owned(),
             config,
             embedder,
+            is_sparse,
             score_activation,
             tokenizer_max_len,
             weights,

@@ -111,6 +111,10 @@ impl Modules {
         };
         match first {
             Some((class, encoder)) if class == "Transformer" => Ok(Some(Self { encoder, steps })),
+            // The encoder with its masked-token head, whose outputs only a sparse pooling takes.
+            Some((class, encoder)) if class == "MLMTransformer" && is_sparse(&steps) => {
+                Ok(Some(Self { encoder, steps }))
+            }
             first => {
                 let found = first.map_or_else(|| "nothing".to_owned(), |(class, _)| shown(&class));
                 Err(fail(format!(
@@ -124,6 +128,27 @@ impl Modules {
     pub(super) fn folders(self) -> Vec<PathBuf> {
         let steps = self.steps.into_iter().map(|(_, folder)| folder);
         std::iter::once(self.encoder).chain(steps).collect()
+    }
+
+    /// Whether the folder makes sparse vectors of a masked-token head's outputs, as SPLADE does.
+    pub(super) fn is_sparse(&self) -> bool {
+        is_sparse(&self.steps)
+    }
+
+    /// Checks the settings of a sparse pooling, and tells the longest text, if the folder names one.
+    pub(super) fn sparse(
+        &self,
+        path: &Path,
+        home: &Path,
+        faults: &RefCell<Faults>,
+    ) -> Result<Option<usize>, Error> {
+        let file = self.steps[0].1.join("config.json");
+        if let Some(map) = keys::read_object(&path.join(&file))? {
+            let keys = Keys::new(file.display().to_string(), &map, faults);
+            keys.unsupported("pooling_strategy", |value| value == "max");
+            keys.unsupported("activation_function", |value| value == "relu");
+        }
+        Ok(encoder_settings(home, faults)?.0)
     }
 
     /// The steps after the encoder, if the first of them is a pooling.
@@ -143,15 +168,9 @@ impl Modules {
             max_len: tokenizer_max_len,
             ..further.embedder
         };
-        for name in ENCODER {
-            if let Some(map) = keys::read_object(&home.join(name))? {
-                let keys = Keys::new(name, &map, faults);
-                let max_len = keys.optional_count("max_seq_length", &LENGTH);
-                embedder.max_len = max_len.or(embedder.max_len);
-                embedder.lowercase = keys.flag("do_lower_case", false);
-                break;
-            }
-        }
+        let (max_len, lowercase) = encoder_settings(home, faults)?;
+        embedder.max_len = max_len.or(embedder.max_len);
+        embedder.lowercase = lowercase;
         let mut width = width;
         for (class, folder) in &self.steps {
             let file = folder.join("config.json");
@@ -199,6 +218,23 @@ impl Modules {
         }
         Ok(Some(embedder).filter(|embedder| !embedder.modules.is_empty()))
     }
+}
+
+/// Whether the steps after an encoder make sparse vectors.
+fn is_sparse(steps: &[(String, PathBuf)]) -> bool {
+    matches!(steps, [(class, _)] if class == "SpladePooling")
+}
+
+/// The longest text, and whether texts are lower-cased first, by the encoder's own settings.
+fn encoder_settings(home: &Path, faults: &RefCell<Faults>) -> Result<(Option<usize>, bool), Error> {
+    for name in ENCODER {
+        if let Some(map) = keys::read_object(&home.join(name))? {
+            let keys = Keys::new(name, &map, faults);
+            let max_len = keys.optional_count("max_seq_length", &LENGTH);
+            return Ok((max_len, keys.flag("do_lower_case", false)));
+        }
+    }
+    Ok((None, false))
 }
 
 /// A pooling and its outputs.
@@ -314,7 +350,11 @@ impl Further {
             return Ok(Self::default());
         };
         let keys = Keys::new(FURTHER, &map, faults);
-        let kinds = [("SentenceTransformer", false), ("CrossEncoder", true)];
+        let kinds = [
+            ("SentenceTransformer", false),
+            ("SparseEncoder", false),
+            ("CrossEncoder", true),
+        ];
         let embedder = Embedder {
             prompts: prompts(&keys),
             default_prompt: keys.text("default_prompt_name").map(str::to_owned),

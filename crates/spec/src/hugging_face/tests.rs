@@ -136,6 +136,7 @@ impl Fixture {
             path: PathBuf::from(self.name),
             config: self.config.clone(),
             embedder: None,
+            is_sparse: false,
             score_activation: None,
             tokenizer_max_len: None,
             weights: Vec::new(),
@@ -1000,6 +1001,45 @@ fn faults_of_sentence_folders_name_their_files() {
         let fault = sentence(&[("modules.json", modules)]).fault();
         assert!(fault.contains(expected), "{expected}\nis not in\n{fault}");
     }
+}
+
+#[test]
+fn a_sparse_encoder_is_told_from_others() {
+    let modules = |first: &str| {
+        format!(
+            r#"[{{"path": "", "type": "sentence_transformers.sparse_encoder.models.{first}"}},
+                {{"path": "1_SpladePooling", "type": "sentence_transformers.sparse_encoder.models.SpladePooling"}}]"#
+        )
+    };
+    for first in ["MLMTransformer", "Transformer"] {
+        let settings = [
+            ("modules.json", &*modules(first)),
+            (
+                "1_SpladePooling/config.json",
+                r#"{"pooling_strategy": "max", "activation_function": "relu"}"#,
+            ),
+            ("sentence_bert_config.json", r#"{"max_seq_length": 16}"#),
+            (
+                "config_sentence_transformers.json",
+                r#"{"model_type": "SparseEncoder"}"#,
+            ),
+        ];
+        let folder = sentence(&settings).read().unwrap();
+        assert_eq!((folder.is_sparse, folder.embedder), (true, None));
+        assert_eq!(folder.tokenizer_max_len, Some(16));
+        let mut sums = settings;
+        sums[1].1 = r#"{"pooling_strategy": "sum"}"#;
+        let fault = sentence(&sums).fault();
+        assert!(
+            fault.contains("pooling_strategy") && fault.contains("not supported"),
+            "{fault}"
+        );
+    }
+    let pooled =
+        r#"[{"type": "a.MLMTransformer", "path": ""}, {"type": "a.Pooling", "path": "1"}]"#;
+    let fault = sentence(&[("modules.json", pooled)]).fault();
+    assert!(fault.contains("MLMTransformer"), "{fault}");
+    assert!(!scratch(&fixture("bert").config).read().unwrap().is_sparse);
 }
 
 #[test]

@@ -645,6 +645,14 @@ pub struct Serve {
     /// Texts turned into tokens at the same time; by default one a core
     #[arg(long, value_name = "COUNT", env = "CLOZE_TOKENIZATION_WORKERS")]
     pub tokenization_workers: Option<usize>,
+    /// Keep answers, of each model, to give again for equal texts, in at most so many bytes; 0 keeps none
+    #[arg(
+        long,
+        value_name = "BYTES",
+        default_value_t = 0,
+        env = "CLOZE_CACHE_BYTES"
+    )]
+    pub cache_bytes: usize,
     /// Seconds for what is under way when the server is to stop
     #[arg(
         long,

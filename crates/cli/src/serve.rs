@@ -83,6 +83,7 @@ fn limits(args: &Serve) -> Limits {
         timeout: Duration::from_millis(args.request_timeout),
         payload_bytes: args.payload_limit,
         tokenizers: args.tokenization_workers.unwrap_or(cores),
+        cache_bytes: args.cache_bytes,
     }
 }
 

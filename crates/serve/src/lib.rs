@@ -7,6 +7,7 @@
 //! [`queue`], where requests meet. The crate reads no environment and installs no logger or recorder: the program does.
 
 mod auth;
+mod cache;
 mod error;
 mod input;
 mod model;

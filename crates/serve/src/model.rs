@@ -9,10 +9,11 @@ use cloze_runtime::model::TextEncoder;
 use cloze_runtime::predict::Classifier;
 use tokio::sync::Semaphore;
 
+use crate::cache::Cache;
 use crate::input::{Item, Side, Taking};
 use crate::queue::{Answer, Bounds, Lost, Queue, Wanted};
 use crate::task::Task;
-use crate::watch::Times;
+use crate::watch::{self, Times};
 use crate::{Fault, StartError};
 
 /// What a request may ask for, and what may be under way.
@@ -32,6 +33,8 @@ pub struct Limits {
     pub payload_bytes: usize,
     /// Texts turned into tokens at the same time.
     pub tokenizers: usize,
+    /// Most bytes of answers that each model keeps for texts that come again; 0 keeps none.
+    pub cache_bytes: usize,
 }
 
 impl Default for Limits {
@@ -45,6 +48,7 @@ impl Default for Limits {
             timeout: Duration::from_secs(30),
             payload_bytes: 2_000_000,
             tokenizers: 1,
+            cache_bytes: 0,
         }
     }
 }
@@ -56,6 +60,7 @@ pub struct Model {
     queue: Queue,
     limits: Limits,
     tokenizers: Semaphore,
+    cache: Option<Cache>,
     dtype: &'static str,
 }
 
@@ -89,6 +94,7 @@ impl Model {
             queue,
             limits,
             tokenizers: Semaphore::new(limits.tokenizers.max(1)),
+            cache: Cache::new(limits.cache_bytes),
             dtype: match options.storage {
                 Storage::F32 => "float32",
                 Storage::F16 => "float16",
@@ -262,8 +268,49 @@ impl Model {
         Ok(encoding)
     }
 
-    /// The answers to texts, in order; adds the times to `times`.
+    /// The answers to texts, in order, kept ones first of all; adds the times to `times`.
     pub(crate) async fn run(
+        &self,
+        encodings: Vec<Encoding>,
+        wanted: Wanted,
+        deadline: Instant,
+        times: &mut Times,
+    ) -> Result<Vec<Answer>, Fault> {
+        let Some(cache) = &self.cache else {
+            return self.compute(encodings, wanted, deadline, times).await;
+        };
+        let found: Vec<_> = encodings
+            .iter()
+            .map(|text| cache.find(wanted, text))
+            .collect();
+        let texts = encodings.into_iter().zip(&found);
+        let missing: Vec<_> = texts
+            .filter(|(_, found)| found.is_err())
+            .map(|(text, _)| text)
+            .collect();
+        watch::cache(&self.name, found.len() - missing.len(), missing.len());
+        let computed = if missing.is_empty() {
+            Vec::new()
+        } else {
+            self.compute(missing, wanted, deadline, times).await?
+        };
+        let mut computed = computed.into_iter();
+        let answers = found.into_iter().map(|found| match found {
+            Ok(values) => Answer {
+                values,
+                queued: Duration::ZERO,
+                computed: Duration::ZERO,
+            },
+            Err(key) => {
+                let answer = computed.next().expect("each text has an answer");
+                watch::cached(&self.name, cache.keep(key, answer.values.clone()));
+                answer
+            }
+        });
+        Ok(answers.collect())
+    }
+
+    async fn compute(
         &self,
         encodings: Vec<Encoding>,
         wanted: Wanted,

@@ -15,6 +15,17 @@ pub fn batch(texts: usize, tokens: usize) {
     histogram!("te_batch_next_tokens").record(tokens as f64);
 }
 
+/// Texts of a request were looked up in a model's cache.
+pub fn cache(model: &str, hits: usize, misses: usize) {
+    counter!("cloze_cache_hits", "model" => model.to_owned()).increment(hits as u64);
+    counter!("cloze_cache_misses", "model" => model.to_owned()).increment(misses as u64);
+}
+
+/// What a model's cache holds.
+pub fn cached(model: &str, bytes: usize) {
+    gauge!("cloze_cache_bytes", "model" => model.to_owned()).set(bytes as f64);
+}
+
 /// The encoder panicked.
 pub fn panicked() {
     counter!("cloze_encoder_panics").increment(1);

@@ -130,6 +130,52 @@ async fn embeddings_have_the_bits_that_the_library_gives() {
 }
 
 #[tokio::test]
+async fn answers_that_are_kept_have_the_same_bits() {
+    let limits = Limits {
+        cache_bytes: 1 << 20,
+        ..Limits::default()
+    };
+    let server = server_with(limits, Keys::default());
+    let expected = expected(&TEXTS);
+    // Kept ones and new ones mixed, in any order.
+    for order in [vec![0], vec![1, 0, 1], vec![2, 1, 0], vec![0, 1, 2]] {
+        let texts: Vec<&str> = order.iter().map(|&text| TEXTS[text]).collect();
+        let (_, found) = post(&server, "/embed", &json!({"inputs": texts})).await;
+        for (place, text) in order.into_iter().enumerate() {
+            assert_eq!(floats(&found[place]), expected[text]);
+        }
+    }
+    let (_, tokens) = post(&server, "/embed_all", &json!({"inputs": TEXTS[0]})).await;
+    assert!(tokens[0].as_array().unwrap().len() > 1, "of another kind");
+    let raw = json!({"inputs": TEXTS[0], "normalize": false});
+    let (_, raw) = post(&server, "/embed", &raw).await;
+    assert_ne!(floats(&raw[0]), expected[0], "as this request wants it");
+}
+
+#[tokio::test]
+async fn a_prompt_is_told_from_the_same_words_in_a_text() {
+    let limits = Limits {
+        cache_bytes: 1 << 20,
+        ..Limits::default()
+    };
+    // Its prompts are not pooled over.
+    let folder = folder_of("golden/sentence-v6-prompt");
+    let model = TextEncoder::open(&folder, Options::default()).unwrap();
+    let server = server_of(&folder, limits, Keys::default());
+    // Of its prompts, `query` is "query: " and `document` is empty.
+    let (mut found, mut encoded) = (Vec::new(), Vec::new());
+    for (text, prompt) in [("the cat", "query"), ("query: the cat", "document")] {
+        let body = json!({"inputs": text, "prompt_name": prompt});
+        found.push(post(&server, "/embed", &body).await.1);
+        encoded.push(model.encode(text, Some(prompt)).unwrap());
+    }
+    assert_eq!(encoded[0].ids, encoded[1].ids);
+    for (found, encoded) in found.iter().zip(&encoded) {
+        assert_eq!(floats(&found[0]), model.embed(&[encoded]).unwrap());
+    }
+}
+
+#[tokio::test]
 async fn dimensions_are_cut_before_normalising() {
     let server = server();
     let raw = json!({"inputs": "the cat sat", "normalize": false});

@@ -558,7 +558,11 @@ Examples:
   cloze serve mini=models/all-MiniLM-L6-v2 large=models/all-mpnet-base-v2 --weights int8
   cloze serve all-MiniLM-L6-v2 --unix-socket cloze.sock --api-key-file keys.txt
 
+  cloze serve mini=models/mini --admin-token SECRET --models-dir models
+
   curl 127.0.0.1:3000/embed -H 'content-type: application/json' -d '{\"inputs\": \"What is a cloze?\"}'
+  curl -X PUT 127.0.0.1:3000/admin/models/mini -H 'authorization: Bearer SECRET' -H 'content-type: application/json' \
+       -d '{\"folder\": \"mini-v2\"}'                  swaps it, without losing a request
 
 Routes: /embed /embed_all /similarity /predict /rerank /tokenize /decode /info /health /ready /ping /metrics,
 /v1/embeddings /v1/models /v1/rerank /v2/rerank, described in /api-doc/openapi.json. The first model answers where a request names none.
@@ -591,6 +595,17 @@ pub struct Serve {
     /// Keys, one a line; the file is read anew when it changes
     #[arg(long, value_name = "FILE", env = "CLOZE_API_KEY_FILE")]
     pub api_key_file: Option<PathBuf>,
+    /// Let whoever sends `authorization: Bearer TOKEN` list, load, swap and unload models at /admin/models
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "CLOZE_ADMIN_TOKEN",
+        hide_env_values = true
+    )]
+    pub admin_token: Option<String>,
+    /// Only folders below this one may be loaded so
+    #[arg(long, value_name = "FOLDER", env = "CLOZE_MODELS_DIR")]
+    pub models_dir: Option<PathBuf>,
     /// Most tokens that are computed together: more makes newcomers wait, and gains little beyond a thousand
     #[arg(
         long,

@@ -1,10 +1,12 @@
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
-use cloze_serve::{Keys, Limits, Listener, Model, Server, Settings};
+use cloze_runtime::cpu::Options;
+use cloze_serve::{Admin, Keys, Limits, Listener, Model, Server, Settings};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
@@ -34,7 +36,8 @@ pub fn run(args: &Serve) -> anyhow::Result<()> {
     let printer = recorder.clone();
     let settings = Settings {
         keys: keys.clone(),
-        metrics: Some(Box::new(move || printer.render())),
+        metrics: Some(Arc::new(move || printer.render())),
+        admin: admin(args, options, limits)?,
         connections: args.max_connections,
         patience: Duration::from_secs(10),
         drain: Duration::from_secs(args.drain),
@@ -56,6 +59,8 @@ pub fn run(args: &Serve) -> anyhow::Result<()> {
         "not everything under way was answered within {} s (--drain)",
         args.drain
     );
+    // A model that is being loaded is not waited for.
+    runtime.shutdown_background();
     tracing::info!("stopped");
     Ok(())
 }
@@ -85,6 +90,49 @@ fn limits(args: &Serve) -> Limits {
         tokenizers: args.tokenization_workers.unwrap_or(cores),
         cache_bytes: args.cache_bytes,
     }
+}
+
+fn admin(args: &Serve, options: Options, limits: Limits) -> anyhow::Result<Option<Admin>> {
+    let Some(token) = &args.admin_token else {
+        return Ok(None);
+    };
+    anyhow::ensure!(
+        !token.is_empty(),
+        "--admin-token: expected a token, found none"
+    );
+    let models_dir = args.models_dir.clone();
+    let models_dir = models_dir
+        .context("--admin-token: expected --models-dir too, below which models may be loaded")?;
+    anyhow::ensure!(
+        models_dir.is_dir(),
+        "--models-dir: expected a folder, found {}",
+        models_dir.display()
+    );
+    Ok(Some(Admin {
+        token: token.clone(),
+        models_dir,
+        options,
+        limits,
+        available_bytes: Box::new(available_bytes),
+    }))
+}
+
+/// Memory that can be had: what the machine has left, or the container, whichever is less; on Linux.
+fn available_bytes() -> Option<u64> {
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let number = |path: &str| read(path)?.trim().parse::<u64>().ok();
+    let machine = read("/proc/meminfo").and_then(|text| {
+        let line = text
+            .lines()
+            .find(|line| line.starts_with("MemAvailable:"))?;
+        let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+        Some(kib << 10)
+    });
+    let container = number("/sys/fs/cgroup/memory.max").and_then(|most| {
+        let used = number("/sys/fs/cgroup/memory.current")?;
+        Some(most.saturating_sub(used))
+    });
+    machine.into_iter().chain(container).min()
 }
 
 async fn listener(args: &Serve) -> anyhow::Result<Listener> {

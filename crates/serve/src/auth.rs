@@ -2,7 +2,7 @@ use std::fmt;
 use std::sync::{Arc, RwLock};
 
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use subtle::{Choice, ConstantTimeEq};
@@ -38,14 +38,24 @@ impl fmt::Debug for Keys {
     }
 }
 
+/// The bearer token of a request.
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let header = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = header.split_once(' ')?;
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then_some(token.trim())
+}
+
+/// Whether a token is `expected`, in a time that depends on lengths only.
+pub fn is_same(given: Option<&str>, expected: &str) -> bool {
+    let given = given.unwrap_or_default().as_bytes();
+    !expected.is_empty() && bool::from(expected.as_bytes().ct_eq(given))
+}
+
 /// Lets requests with a key through; the others get 401 and an empty body, as from text-embeddings-inference.
 pub async fn require(State(keys): State<Keys>, request: Request, next: Next) -> Response {
-    let header = request.headers().get(header::AUTHORIZATION);
-    let given = header
-        .and_then(|header| header.to_str().ok())
-        .and_then(|header| header.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-    if keys.admit(given.map(|(_, key)| key.trim())) {
+    if keys.admit(bearer(request.headers())) {
         next.run(request).await
     } else {
         StatusCode::UNAUTHORIZED.into_response()

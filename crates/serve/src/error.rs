@@ -27,6 +27,12 @@ pub enum Fault {
     /// No model has this name.
     #[error("no model {0:?} is served; `/v1/models` lists those that are")]
     NoModel(String),
+    /// It cannot be done beside what is there or under way.
+    #[error("{0}")]
+    Conflict(String),
+    /// There is not enough memory.
+    #[error("{0}")]
+    NoRoom(String),
     /// The queue let it go.
     #[error(transparent)]
     Lost(#[from] Lost),
@@ -37,7 +43,7 @@ pub enum Fault {
 pub struct ErrorBody {
     /// What was expected, what was found, what to do.
     error: String,
-    /// One of `Empty`, `Validation`, `Tokenizer`, `Backend`, `Overloaded`, `Unhealthy`, `Timeout`, `NotFound`.
+    /// One of `Empty`, `Validation`, `Tokenizer`, `Backend`, `Overloaded`, `Unhealthy`, `Timeout`, `NotFound`, `Conflict`.
     error_type: &'static str,
 }
 
@@ -63,6 +69,8 @@ impl Fault {
                 (StatusCode::FAILED_DEPENDENCY, "Backend")
             }
             Self::NoModel(_) => (StatusCode::NOT_FOUND, "NotFound"),
+            Self::Conflict(_) => (StatusCode::CONFLICT, "Conflict"),
+            Self::NoRoom(_) => (StatusCode::INSUFFICIENT_STORAGE, "Overloaded"),
             Self::Lost(Lost::Overloaded { .. }) => (StatusCode::TOO_MANY_REQUESTS, "Overloaded"),
             Self::Lost(Lost::Late) => (StatusCode::GATEWAY_TIMEOUT, "Timeout"),
             Self::Lost(Lost::Panicked) => (StatusCode::INTERNAL_SERVER_ERROR, "Backend"),

@@ -104,6 +104,16 @@ impl Model {
         })
     }
 
+    /// Computes something, as requests will.
+    ///
+    /// # Errors
+    /// If it cannot.
+    pub(crate) fn try_out(&self) -> Result<(), cloze_runtime::Error> {
+        let long = Long::Truncate(Shorten::LongestFirst);
+        let text = self.task.encode("a".into(), None, long)?;
+        self.task.run(self.task.own(), &[&text]).map(drop)
+    }
+
     /// What clients call it.
     pub fn name(&self) -> &str {
         &self.name

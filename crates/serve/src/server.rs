@@ -27,7 +27,8 @@ use tower_http::timeout::RequestBodyTimeoutLayer;
 use tower_http::trace::TraceLayer;
 
 use crate::auth::{self, Keys};
-use crate::route::{self, Shared};
+use crate::registry::{Admin, Live, Registry};
+use crate::route::{self, Shared, admin};
 use crate::{Model, StartError};
 
 /// How a server treats connections.
@@ -35,7 +36,9 @@ pub struct Settings {
     /// Keys that let requests in.
     pub keys: Keys,
     /// Prints the metrics, if they are kept.
-    pub metrics: Option<Box<dyn Fn() -> String + Send + Sync>>,
+    pub metrics: Option<Arc<dyn Fn() -> String + Send + Sync>>,
+    /// Lets an operator change models, if given.
+    pub admin: Option<Admin>,
     /// Most connections at the same time; further ones wait to be taken.
     pub connections: usize,
     /// Time for the head of a request, and between two parts of a body.
@@ -44,6 +47,20 @@ pub struct Settings {
     pub drain: Duration,
     /// Most bytes of a body.
     pub payload_bytes: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            keys: Keys::default(),
+            metrics: None,
+            admin: None,
+            connections: 1024,
+            patience: Duration::from_secs(10),
+            drain: Duration::from_secs(30),
+            payload_bytes: 2_000_000,
+        }
+    }
 }
 
 /// Where requests come from.
@@ -124,7 +141,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// Models behind routes.
 pub struct Server {
-    shared: Arc<Shared>,
+    is_stopping: Arc<AtomicBool>,
     router: Router,
     settings: Settings,
 }
@@ -147,14 +164,15 @@ impl Server {
                 return Err(StartError::SameName(model.name().to_owned()));
             }
         }
-        let shared = Arc::new(Shared {
+        let is_stopping = Arc::<AtomicBool>::default();
+        let live = Live::new(Shared {
             models: models.into_iter().map(Arc::new).collect(),
-            is_stopping: AtomicBool::new(false),
+            is_stopping: is_stopping.clone(),
             metrics: settings.metrics.take(),
         });
-        let router = router(&shared, &settings);
+        let router = router(live, &mut settings);
         Ok(Self {
-            shared,
+            is_stopping,
             router,
             settings,
         })
@@ -204,15 +222,20 @@ impl Server {
                 drop(permit);
             });
         }
-        self.shared.is_stopping.store(true, Ordering::Relaxed);
+        self.is_stopping.store(true, Ordering::Relaxed);
         drop(listener);
         let drained = tokio::time::timeout(self.settings.drain, graceful.shutdown());
         drained.await.is_ok()
     }
 }
 
-fn router(shared: &Arc<Shared>, settings: &Settings) -> Router {
-    let (asked, open, description) = route::router();
+fn router(live: Live, settings: &mut Settings) -> Router {
+    let (asked, open, mut description) = route::router();
+    let admin = settings.admin.take().map(|admin| {
+        let (router, routes) = admin::router(Registry::new(live.clone(), admin));
+        description.merge(routes);
+        router
+    });
     let keys = settings.keys.clone();
     let asked = asked.route_layer(from_fn_with_state(keys, auth::require));
     let description = description.to_pretty_json();
@@ -228,7 +251,8 @@ fn router(shared: &Arc<Shared>, settings: &Settings) -> Router {
     };
     asked
         .merge(open)
-        .with_state(shared.clone())
+        .with_state(live)
+        .merge(admin.unwrap_or_default())
         .route(
             "/api-doc/openapi.json",
             get(move || async move { (json, description) }),

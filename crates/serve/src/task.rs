@@ -78,6 +78,14 @@ impl Task {
         Ok(only.expect("a text that is not chunked is one window"))
     }
 
+    /// What it is there for.
+    pub fn own(&self) -> Wanted {
+        match self {
+            Self::Embed(_) => Wanted::Pooled,
+            Self::Label(_) => Wanted::Logits,
+        }
+    }
+
     /// What is wanted of each of some texts.
     pub fn run(&self, wanted: Wanted, texts: &[&Encoding]) -> Result<Vec<Vec<f32>>, Error> {
         match (self, wanted) {

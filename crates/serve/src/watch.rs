@@ -26,6 +26,11 @@ pub fn cached(model: &str, bytes: usize) {
     gauge!("cloze_cache_bytes", "model" => model.to_owned()).set(bytes as f64);
 }
 
+/// A model was loaded, unloaded or swapped.
+pub fn model_changed(change: &'static str) {
+    counter!("cloze_model_changes", "change" => change).increment(1);
+}
+
 /// The encoder panicked.
 pub fn panicked() {
     counter!("cloze_encoder_panics").increment(1);

@@ -34,11 +34,11 @@ fn folder() -> PathBuf {
 fn settings(keys: Keys) -> Settings {
     Settings {
         keys,
-        metrics: None,
         connections: 16,
         patience: Duration::from_millis(300),
         drain: Duration::from_secs(10),
         payload_bytes: 10_000,
+        ..Settings::default()
     }
 }
 

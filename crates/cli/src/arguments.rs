@@ -567,6 +567,8 @@ Examples:
 Routes: /embed /embed_all /similarity /predict /rerank /tokenize /decode /info /health /ready /ping /metrics,
 /v1/embeddings /v1/models /v1/rerank /v2/rerank, described in /api-doc/openapi.json. The first model answers where a request names none.
 A request may allow less time than the server does: `x-request-timeout: 500`, in milliseconds.
+A line of --api-key-file is a key, or `KEY name=search requests/s=20 tokens/min=600000`: the name stands in metrics, and a key over a
+limit gets 429 and a time to come back. At once it may use a second's requests and a minute's tokens.
 SIGTERM and Ctrl-C answer what is under way first.
 A flag goes before its environment variable, and that before the default.")]
 pub struct Serve {
@@ -592,7 +594,7 @@ pub struct Serve {
         conflicts_with = "api_key_file"
     )]
     pub api_key: Option<String>,
-    /// Keys, one a line; the file is read anew when it changes
+    /// Keys, one a line, with limits if they have any (see below); the file is read anew when it changes
     #[arg(long, value_name = "FILE", env = "CLOZE_API_KEY_FILE")]
     pub api_key_file: Option<PathBuf>,
     /// Let whoever sends `authorization: Bearer TOKEN` list, load, swap and unload models at /admin/models

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use cloze_runtime::cpu::Options;
-use cloze_serve::{Admin, Keys, Limits, Listener, Model, Server, Settings};
+use cloze_serve::{Admin, Key, Keys, Limits, Listener, Model, Server, Settings};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
@@ -165,19 +165,22 @@ fn read_keys(args: &Serve, keys: &Keys) -> anyhow::Result<()> {
         keys.replace(keys_in(path)?);
     } else if let Some(key) = &args.api_key {
         anyhow::ensure!(!key.is_empty(), "--api-key: expected a key, found none");
-        keys.replace(vec![key.clone()]);
+        keys.replace(vec![key.as_str().into()]);
     }
     Ok(())
 }
 
-/// The keys of a file, one a line; a line may begin with `#`.
-fn keys_in(path: &Path) -> anyhow::Result<Vec<String>> {
+/// The keys of a file, one a line, perhaps with a name and limits; a line may begin with `#`.
+fn keys_in(path: &Path) -> anyhow::Result<Vec<Key>> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    let lines = text.lines().map(str::trim);
-    let keys: Vec<String> = lines
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .map(str::to_owned)
-        .collect();
+    let lines = (1..).zip(text.lines().map(str::trim));
+    let keys = lines
+        .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+        .map(|(number, line)| {
+            let key = Key::parse(line);
+            key.map_err(|error| anyhow::anyhow!("{}: line {number}: {error}", path.display()))
+        })
+        .collect::<anyhow::Result<Vec<_>>>()?;
     anyhow::ensure!(
         !keys.is_empty(),
         "{}: expected keys, one a line, found none",

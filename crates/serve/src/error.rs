@@ -10,7 +10,7 @@ use crate::queue::Lost;
 use crate::watch;
 
 /// Why a request is not answered.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Fault {
     /// Nothing was asked.
     #[error("`{0}` cannot be empty")]
@@ -33,6 +33,16 @@ pub enum Fault {
     /// There is not enough memory.
     #[error("{0}")]
     NoRoom(String),
+    /// The key has used up what it may.
+    #[error("the key's limit of {most} {what} is used up")]
+    Limited {
+        /// Of what.
+        what: &'static str,
+        /// How much it may use.
+        most: f64,
+        /// When there is some again.
+        retry_after: Duration,
+    },
     /// The queue let it go.
     #[error(transparent)]
     Lost(#[from] Lost),
@@ -71,7 +81,9 @@ impl Fault {
             Self::NoModel(_) => (StatusCode::NOT_FOUND, "NotFound"),
             Self::Conflict(_) => (StatusCode::CONFLICT, "Conflict"),
             Self::NoRoom(_) => (StatusCode::INSUFFICIENT_STORAGE, "Overloaded"),
-            Self::Lost(Lost::Overloaded { .. }) => (StatusCode::TOO_MANY_REQUESTS, "Overloaded"),
+            Self::Limited { .. } | Self::Lost(Lost::Overloaded { .. }) => {
+                (StatusCode::TOO_MANY_REQUESTS, "Overloaded")
+            }
             Self::Lost(Lost::Late) => (StatusCode::GATEWAY_TIMEOUT, "Timeout"),
             Self::Lost(Lost::Panicked) => (StatusCode::INTERNAL_SERVER_ERROR, "Backend"),
             Self::Lost(Lost::Closed) => (StatusCode::SERVICE_UNAVAILABLE, "Unhealthy"),
@@ -80,7 +92,9 @@ impl Fault {
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Lost(Lost::Overloaded { retry_after }) => Some(*retry_after),
+            Self::Limited { retry_after, .. } | Self::Lost(Lost::Overloaded { retry_after }) => {
+                Some(*retry_after)
+            }
             _ => None,
         }
     }

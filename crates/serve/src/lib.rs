@@ -18,7 +18,7 @@ mod server;
 mod task;
 mod watch;
 
-pub use auth::Keys;
+pub use auth::{Key, Keys};
 pub use error::{Fault, StartError};
 pub use model::{Limits, Model};
 pub use registry::Admin;

@@ -14,7 +14,7 @@ use crate::input::{Item, Side, Taking};
 use crate::queue::{Answer, Bounds, Lost, Queue, Wanted};
 use crate::task::Task;
 use crate::watch::{self, Times};
-use crate::{Fault, StartError};
+use crate::{Fault, StartError, auth};
 
 /// What a request may ask for, and what may be under way.
 #[derive(Clone, Copy, Debug)]
@@ -210,7 +210,9 @@ impl Model {
             .await
             .map_err(|_| Fault::Tokenizer("it gave up on this text".to_owned()))??;
         drop(permit);
-        times.tokens += encodings.iter().map(Encoding::len).sum::<usize>();
+        let tokens = encodings.iter().map(Encoding::len).sum();
+        auth::charge(tokens);
+        times.tokens += tokens;
         times.tokenization += start.elapsed();
         Ok(encodings)
     }

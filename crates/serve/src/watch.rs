@@ -31,6 +31,21 @@ pub fn model_changed(change: &'static str) {
     counter!("cloze_model_changes", "change" => change).increment(1);
 }
 
+/// A request with the key of this name was let in.
+pub fn key_request(name: &str) {
+    counter!("cloze_key_requests", "key" => name.to_owned()).increment(1);
+}
+
+/// Tokens on the account of the key of this name.
+pub fn key_tokens(name: &str, tokens: usize) {
+    counter!("cloze_key_tokens", "key" => name.to_owned()).increment(tokens as u64);
+}
+
+/// A request with the key of this name was refused, since this limit was reached.
+pub fn key_refused(name: &str, limit: &'static str) {
+    counter!("cloze_key_refused", "key" => name.to_owned(), "limit" => limit).increment(1);
+}
+
 /// The encoder panicked.
 pub fn panicked() {
     counter!("cloze_encoder_panics").increment(1);

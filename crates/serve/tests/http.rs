@@ -15,7 +15,7 @@ use cloze_data::text::{Input, Long, Shorten};
 use cloze_runtime::cpu::Options;
 use cloze_runtime::model::TextEncoder;
 use cloze_runtime::predict::{Predict, Predictor};
-use cloze_serve::{Keys, Limits, Listener, Model, Server, Settings};
+use cloze_serve::{Key, Keys, Limits, Listener, Model, Server, Settings};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -494,6 +494,41 @@ async fn keys_let_in_and_health_is_open() {
         send(&server, get("/nothing", Some("other"))).await.status(),
         404
     );
+}
+
+#[tokio::test]
+async fn a_key_over_its_limit_waits_and_others_do_not() {
+    let keys = Keys::default();
+    let parsed = ["a requests/s=0.01", "b tokens/min=5", "c"].map(|line| Key::parse(line).unwrap());
+    keys.replace(parsed.to_vec());
+    let server = server_with(Limits::default(), keys);
+    let ask = async |path: &str, key: &str| {
+        let request = Request::post(path)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::AUTHORIZATION, format!("Bearer {key}"));
+        let body = json!({"inputs": TEXTS, "input": TEXTS}).to_string();
+        let response = send(&server, request.body(Body::from(body)).unwrap()).await;
+        let after = response.headers().get(header::RETRY_AFTER);
+        let after = after.map(|after| after.to_str().unwrap().parse::<u64>().unwrap());
+        let status = response.status().as_u16();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        let body: Value = serde_json::from_slice(&bytes).unwrap();
+        (status, after, body)
+    };
+    for (key, what) in [("a", "requests/s"), ("b", "tokens/min")] {
+        // The second is over the limit.
+        assert_eq!(ask("/embed", key).await.0, 200);
+        let (status, after, fault) = ask("/embed", key).await;
+        assert_eq!((status, &fault["error_type"]), (429, &json!("Overloaded")));
+        assert!(after.is_some_and(|after| (10..=100).contains(&after)));
+        assert!(fault["error"].as_str().unwrap().contains(what), "{fault}");
+        let (status, after, fault) = ask("/v1/embeddings", key).await;
+        assert_eq!((status, &fault["code"]), (429, &json!(429)));
+        assert!(after.is_some());
+    }
+    for _ in 0..5 {
+        assert_eq!(ask("/embed", "c").await.0, 200);
+    }
 }
 
 #[tokio::test]

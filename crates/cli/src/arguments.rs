@@ -570,11 +570,19 @@ A request may allow less time than the server does: `x-request-timeout: 500`, in
 A line of --api-key-file is a key, or `KEY name=search requests/s=20 tokens/min=600000`: the name stands in metrics, and a key over a
 limit gets 429 and a time to come back. At once it may use a second's requests and a minute's tokens.
 SIGTERM and Ctrl-C answer what is under way first.
-A flag goes before its environment variable, and that before the default.")]
+
+Every setting can be given in four ways; the first that is there counts:
+  1  flag                     --max-batch-tokens 2048
+  2  environment              CLOZE_MAX_BATCH_TOKENS=2048
+  3  file, by --config        max-batch-tokens = 2048
+  4  default                  as named above")]
 pub struct Serve {
     /// Model folders, or models by name on the hub; each perhaps with a name for clients
-    #[arg(required = true, value_name = "[NAME=]MODEL")]
+    #[arg(value_name = "[NAME=]MODEL")]
     pub models: Vec<String>,
+    /// Settings in TOML, under the names of the flags: `port = 3000`, `models = ["mini=models/mini"]`
+    #[arg(long, value_name = "FILE", env = "CLOZE_CONFIG")]
+    pub config: Option<PathBuf>,
     /// Address to listen on; 0.0.0.0 for all of the machine's
     #[arg(long, default_value = "127.0.0.1", env = "CLOZE_HOSTNAME")]
     pub hostname: std::net::IpAddr,

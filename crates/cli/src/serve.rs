@@ -18,6 +18,10 @@ const KEYS_EVERY: Duration = Duration::from_secs(5);
 
 pub fn run(args: &Serve) -> anyhow::Result<()> {
     log(args)?;
+    anyhow::ensure!(
+        !args.models.is_empty(),
+        "no model: name one on the command line, or some under `models` in the file of --config"
+    );
     let keys = Keys::default();
     read_keys(args, &keys)?;
     let limits = limits(args);

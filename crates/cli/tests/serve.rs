@@ -4,7 +4,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 
 /// Ends the server when the test does.
 struct Server(Child);
@@ -17,45 +17,69 @@ impl Drop for Server {
     }
 }
 
+const MODEL: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../runtime/tests/golden/sentence-v6"
+);
+
+impl Server {
+    /// Starts `cloze serve` as set up, and waits until it says where: there, and the rest of what it logs.
+    fn start(command: &mut Command) -> (Self, String, BufReader<ChildStderr>) {
+        let child = command.stderr(Stdio::piped()).spawn();
+        let mut server = Self(child.unwrap());
+        let mut log = BufReader::new(server.0.stderr.take().unwrap());
+        let address = loop {
+            let mut line = String::new();
+            assert!(log.read_line(&mut line).unwrap() > 0, "it ended");
+            if let Some((_, rest)) = line.split_once("://") {
+                break rest.trim_end().trim_end_matches('"').to_owned();
+            }
+        };
+        (server, address, log)
+    }
+}
+
+fn serve() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cloze"));
+    command.arg("serve");
+    command
+}
+
+/// The whole answer to a request with these headers.
+fn ask(address: &str, what: &str, headers: &str, body: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(
+        stream,
+        "{what} HTTP/1.1\r\nhost: {address}\r\n{headers}connection: close\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+fn json(answer: &str) -> serde_json::Value {
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    serde_json::from_str(body).unwrap()
+}
+
 #[test]
 fn a_server_answers_with_a_key_and_ends_when_it_is_told_to() {
-    let model = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../runtime/tests/golden/sentence-v6"
-    );
-    let child = Command::new(env!("CARGO_BIN_EXE_cloze"))
-        .args(["serve", model, "--port", "0"])
-        .env("CLOZE_API_KEY", "secret")
-        .stderr(Stdio::piped())
-        .spawn();
-    let mut server = Server(child.unwrap());
-    let mut log = BufReader::new(server.0.stderr.take().unwrap());
-    let address = loop {
-        let mut line = String::new();
-        assert!(log.read_line(&mut line).unwrap() > 0, "it ended");
-        if let Some((_, rest)) = line.split_once("http://") {
-            break rest.trim_end().trim_end_matches('"').to_owned();
-        }
-    };
-    let ask = |key: &str| {
-        let mut stream = TcpStream::connect(&address).unwrap();
+    let mut command = serve();
+    command
+        .args([MODEL, "--port", "0"])
+        .env("CLOZE_API_KEY", "secret");
+    let (mut server, address, mut log) = Server::start(&mut command);
+    let embed = |key: &str| {
+        let header = format!("authorization: Bearer {key}\r\n");
         let body = "{\"inputs\": \"What is a cloze?\"}";
-        write!(
-            stream,
-            "POST /embed HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {key}\r\nconnection: close\r\n\
-             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        )
-        .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
+        ask(&address, "POST /embed", &header, body)
     };
-    assert!(ask("other").starts_with("HTTP/1.1 401"));
-    let answer = ask("secret");
-    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
-    let (_, vectors) = answer.split_once("\r\n\r\n").unwrap();
-    let vectors: serde_json::Value = serde_json::from_str(vectors).unwrap();
+    assert!(embed("other").starts_with("HTTP/1.1 401"));
+    let vectors = json(&embed("secret"));
     assert_eq!(vectors[0].as_array().unwrap().len(), 10);
 
     let id = server.0.id().to_string();
@@ -68,4 +92,39 @@ fn a_server_answers_with_a_key_and_ends_when_it_is_told_to() {
         !rest.contains("What is a cloze"),
         "texts are not logged: {rest}"
     );
+}
+
+#[test]
+fn flags_go_before_the_environment_and_that_before_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("cloze.toml");
+    let file = format!(
+        "models = [\"mini={MODEL}\"]\nport = 0\nmax-client-batch-size = 1\nmax-batch-tokens = 100\n\
+         max-waiting-tokens = 1000\n"
+    );
+    std::fs::write(&config, file).unwrap();
+    let mut command = serve();
+    command
+        .args(["--max-client-batch-size", "3", "--config"])
+        .arg(&config)
+        .env("CLOZE_MAX_CLIENT_BATCH_SIZE", "2")
+        .env("CLOZE_MAX_BATCH_TOKENS", "200")
+        .env("CLOZE_THREADS", "1");
+    let (_server, address, _log) = Server::start(&mut command);
+    let info = json(&ask(&address, "GET /info", "", ""));
+    assert_eq!(info["served_model_name"], "mini");
+    assert_eq!(info["max_client_batch_size"], 3, "the flag");
+    assert_eq!(info["max_batch_tokens"], 200, "the environment");
+    assert_eq!(info["max_concurrent_requests"], 1000, "the file");
+    assert_eq!(info["auto_truncate"], true, "the default");
+
+    std::fs::write(&config, "port = 0\nmodel = []\n").unwrap();
+    let output = serve().arg("--config").arg(&config).output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    let expected = "cloze.toml:2:1: no setting \"model\"";
+    assert!(
+        told.contains(expected) && told.lines().count() == 1,
+        "{told}"
+    );
+    assert_eq!(output.status.code(), Some(1));
 }

@@ -569,7 +569,7 @@ Routes: /embed /embed_all /similarity /predict /rerank /tokenize /decode /info /
 A request may allow less time than the server does: `x-request-timeout: 500`, in milliseconds.
 A line of --api-key-file is a key, or `KEY name=search requests/s=20 tokens/min=600000`: the name stands in metrics, and a key over a
 limit gets 429 and a time to come back. At once it may use a second's requests and a minute's tokens.
-SIGTERM and Ctrl-C answer what is under way first.
+SIGTERM and Ctrl-C answer what is under way first. SIGHUP reads keys and certificate anew at once.
 
 Every setting can be given in four ways; the first that is there counts:
   1  flag                     --max-batch-tokens 2048
@@ -605,6 +605,12 @@ pub struct Serve {
     /// Keys, one a line, with limits if they have any (see below); the file is read anew when it changes
     #[arg(long, value_name = "FILE", env = "CLOZE_API_KEY_FILE")]
     pub api_key_file: Option<PathBuf>,
+    /// Encrypt with this certificate, and those between it and a known authority, in PEM; read anew when it changes, and on SIGHUP
+    #[arg(long, value_name = "FILE", env = "CLOZE_TLS_CERT")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's private key, in PEM
+    #[arg(long, value_name = "FILE", env = "CLOZE_TLS_KEY")]
+    pub tls_key: Option<PathBuf>,
     /// Let whoever sends `authorization: Bearer TOKEN` list, load, swap and unload models at /admin/models
     #[arg(
         long,

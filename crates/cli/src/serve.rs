@@ -6,15 +6,15 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use cloze_runtime::cpu::Options;
-use cloze_serve::{Admin, Key, Keys, Limits, Listener, Model, Server, Settings};
+use cloze_serve::{Admin, Key, Keys, Limits, Listener, Model, Server, Settings, StartError, Tls};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
 use crate::arguments::Serve;
 use crate::hub;
 
-/// How often the file of keys is looked at.
-const KEYS_EVERY: Duration = Duration::from_secs(5);
+/// How often the files of keys and certificates are looked at.
+const FILES_EVERY: Duration = Duration::from_secs(5);
 
 pub fn run(args: &Serve) -> anyhow::Result<()> {
     log(args)?;
@@ -36,10 +36,14 @@ pub fn run(args: &Serve) -> anyhow::Result<()> {
             Ok(Model::open(name.to_owned(), &folder, options, limits)?)
         })
         .collect::<anyhow::Result<_>>()?;
+    let tls = tls_files(args)?
+        .map(|paths| anyhow::Ok((with_certificate(&paths, Tls::new)?, paths)))
+        .transpose()?;
     let recorder = recorder()?;
     let printer = recorder.clone();
     let settings = Settings {
         keys: keys.clone(),
+        tls: tls.as_ref().map(|(tls, _)| tls.clone()),
         metrics: Some(Arc::new(move || printer.render())),
         admin: admin(args, options, limits)?,
         connections: args.max_connections,
@@ -48,14 +52,22 @@ pub fn run(args: &Serve) -> anyhow::Result<()> {
         payload_bytes: args.payload_limit,
     };
     let server = Server::new(models, settings)?;
+    let files = Files {
+        keys: args.api_key_file.clone().map(|path| (path, keys)),
+        tls: tls.map(|(tls, paths)| (paths, tls)),
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("no threads to serve on")?;
     let drained = runtime.block_on(async {
         let listener = listener(args).await?;
-        tracing::info!(at = listener.place(), "serving");
-        tokio::spawn(upkeep(args.api_key_file.clone(), keys, recorder));
+        let mut place = listener.place();
+        if files.tls.is_some() {
+            place = place.replace("http:", "https:");
+        }
+        tracing::info!(at = place, "serving");
+        tokio::spawn(upkeep(files, recorder));
         anyhow::Ok(server.run(listener, stopped()).await)
     })?;
     anyhow::ensure!(
@@ -142,6 +154,10 @@ fn available_bytes() -> Option<u64> {
 async fn listener(args: &Serve) -> anyhow::Result<Listener> {
     #[cfg(unix)]
     if let Some(path) = &args.unix_socket {
+        anyhow::ensure!(
+            args.tls_cert.is_none(),
+            "--unix-socket is not encrypted; leave --tls-cert and --tls-key out"
+        );
         return Ok(Listener::unix(path.clone())?);
     }
     Ok(Listener::tcp(SocketAddr::new(args.hostname, args.port)).await?)
@@ -193,20 +209,44 @@ fn keys_in(path: &Path) -> anyhow::Result<Vec<Key>> {
     Ok(keys)
 }
 
-/// Takes the keys of a changed file, and lets the metrics forget what is old.
-async fn upkeep(path: Option<PathBuf>, keys: Keys, recorder: PrometheusHandle) {
-    let changed = |path: &Path| -> Option<SystemTime> { path.metadata().ok()?.modified().ok() };
-    let mut seen = path.as_deref().and_then(changed);
-    let mut ticks = tokio::time::interval(KEYS_EVERY);
-    loop {
-        ticks.tick().await;
-        recorder.run_upkeep();
-        let Some(path) = &path else { continue };
-        let now = changed(path);
-        if now == seen {
-            continue;
-        }
-        seen = now;
+/// The certificate and the key that encrypt, as `use_them` takes them.
+fn with_certificate<T>(
+    (certificate, key): &(PathBuf, PathBuf),
+    use_them: impl FnOnce(&[u8], &[u8]) -> Result<T, StartError>,
+) -> anyhow::Result<T> {
+    let read = |path: &Path| std::fs::read(path).with_context(|| path.display().to_string());
+    let (chain, secret) = (read(certificate)?, read(key)?);
+    use_them(&chain, &secret)
+        .with_context(|| format!("{}, {}", certificate.display(), key.display()))
+}
+
+fn tls_files(args: &Serve) -> anyhow::Result<Option<(PathBuf, PathBuf)>> {
+    match (&args.tls_cert, &args.tls_key) {
+        (None, None) => Ok(None),
+        (Some(certificate), Some(key)) => Ok(Some((certificate.clone(), key.clone()))),
+        _ => anyhow::bail!("expected --tls-cert and --tls-key together, found one of them"),
+    }
+}
+
+/// What is read anew when it changes.
+struct Files {
+    keys: Option<(PathBuf, Keys)>,
+    tls: Option<((PathBuf, PathBuf), Tls)>,
+}
+
+impl Files {
+    /// When they were changed.
+    fn changes(&self) -> [Option<SystemTime>; 3] {
+        let keys = self.keys.as_ref().map(|(path, _)| path);
+        let tls = self.tls.as_ref().map(|(paths, _)| paths);
+        [keys, tls.map(|tls| &tls.0), tls.map(|tls| &tls.1)]
+            .map(|path| path?.metadata().ok()?.modified().ok())
+    }
+
+    fn read_keys(&self) {
+        let Some((path, keys)) = &self.keys else {
+            return;
+        };
         match keys_in(path) {
             Ok(new) => {
                 tracing::info!(count = new.len(), "keys read anew");
@@ -214,6 +254,48 @@ async fn upkeep(path: Option<PathBuf>, keys: Keys, recorder: PrometheusHandle) {
             }
             Err(error) => tracing::warn!("keys stay as they were: {error:#}"),
         }
+    }
+
+    fn read_tls(&self) {
+        let Some((paths, tls)) = &self.tls else {
+            return;
+        };
+        match with_certificate(paths, |chain, key| tls.replace(chain, key)) {
+            Ok(()) => tracing::info!("certificate read anew"),
+            Err(error) => tracing::warn!("the certificate stays as it was: {error:#}"),
+        }
+    }
+}
+
+/// Reads changed files anew, all of them when the process is told to, and lets the metrics forget what is old.
+async fn upkeep(files: Files, recorder: PrometheusHandle) {
+    let mut seen = files.changes();
+    let mut ticks = tokio::time::interval(FILES_EVERY);
+    #[cfg(unix)]
+    let mut told = {
+        use tokio::signal::unix::{SignalKind, signal};
+        signal(SignalKind::hangup()).expect("the signal is a usual one")
+    };
+    loop {
+        #[cfg(unix)]
+        let is_told = tokio::select! {
+            _ = ticks.tick() => false,
+            _ = told.recv() => true,
+        };
+        #[cfg(not(unix))]
+        let is_told = {
+            ticks.tick().await;
+            false
+        };
+        recorder.run_upkeep();
+        let now = files.changes();
+        if is_told || now[0] != seen[0] {
+            files.read_keys();
+        }
+        if is_told || now[1..] != seen[1..] {
+            files.read_tls();
+        }
+        seen = now;
     }
 }
 

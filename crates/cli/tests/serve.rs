@@ -1,10 +1,16 @@
 //! `cloze serve`, as people run it.
 
 #![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "a test may stop")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::Arc;
+
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 /// Ends the server when the test does.
 struct Server(Child);
@@ -127,4 +133,67 @@ fn flags_go_before_the_environment_and_that_before_the_file() {
         "{told}"
     );
     assert_eq!(output.status.code(), Some(1));
+}
+
+/// Whether a server shows this certificate.
+fn shows(address: &str, certificate: &CertificateDer<'static>) -> bool {
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate.clone()).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = "localhost".try_into().unwrap();
+    let client = ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut stream = StreamOwned::new(client, TcpStream::connect(address).unwrap());
+    let request = b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    if stream.write_all(request).is_err() {
+        return false;
+    }
+    let mut answer = [0; 15];
+    stream.read_exact(&mut answer).unwrap();
+    &answer == b"HTTP/1.1 200 OK"
+}
+
+#[test]
+fn a_changed_certificate_and_changed_keys_are_read_when_the_server_is_told_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name);
+    let make = || {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        std::fs::write(file("cert.pem"), made.cert.pem()).unwrap();
+        std::fs::write(file("key.pem"), made.signing_key.serialize_pem()).unwrap();
+        made.cert.der().clone()
+    };
+    let old = make();
+    std::fs::write(file("keys"), "# ours\nfirst name=search requests/s=5\n").unwrap();
+    let mut command = serve();
+    command.args([MODEL, "--port", "0", "--tls-cert"]);
+    command.arg(file("cert.pem")).arg("--tls-key");
+    command.arg(file("key.pem")).arg("--api-key-file");
+    let (server, address, mut log) = Server::start(command.arg(file("keys")));
+    assert!(shows(&address, &old));
+    let new = make();
+    std::fs::write(file("keys"), "first\nsecond requests/s=none\n").unwrap();
+    let id = server.0.id().to_string();
+    let hang_up = ["-HUP", &id];
+    assert!(
+        Command::new("kill")
+            .args(hang_up)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let mut told = String::new();
+    while !told.contains("certificate read anew") {
+        assert!(log.read_line(&mut told).unwrap() > 0, "{told}");
+    }
+    assert!(shows(&address, &new) && !shows(&address, &old));
+    // A file with a fault changes nothing, and its keys are not told.
+    let expected = "keys: line 2: requests/s: expected a number above 0";
+    assert!(
+        told.contains(expected) && !told.contains("second"),
+        "{told}"
+    );
 }

@@ -157,6 +157,9 @@ pub enum StartError {
         /// What it said.
         source: std::io::Error,
     },
+    /// The server cannot show who it is.
+    #[error("{0}")]
+    Tls(String),
     /// Two models go by one name.
     #[error("two models are named {0:?}; give one another name, as NAME=FOLDER")]
     SameName(String),

@@ -16,6 +16,7 @@ mod registry;
 mod route;
 mod server;
 mod task;
+mod tls;
 mod watch;
 
 pub use auth::{Key, Keys};
@@ -23,3 +24,4 @@ pub use error::{Fault, StartError};
 pub use model::{Limits, Model};
 pub use registry::Admin;
 pub use server::{Listener, Server, Settings};
+pub use tls::Tls;

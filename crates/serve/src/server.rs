@@ -29,19 +29,21 @@ use tower_http::trace::TraceLayer;
 use crate::auth::{self, Keys};
 use crate::registry::{Admin, Live, Registry};
 use crate::route::{self, Shared, admin};
-use crate::{Model, StartError};
+use crate::{Model, StartError, Tls};
 
 /// How a server treats connections.
 pub struct Settings {
     /// Keys that let requests in.
     pub keys: Keys,
+    /// Encrypts connections, if given.
+    pub tls: Option<Tls>,
     /// Prints the metrics, if they are kept.
     pub metrics: Option<Arc<dyn Fn() -> String + Send + Sync>>,
     /// Lets an operator change models, if given.
     pub admin: Option<Admin>,
     /// Most connections at the same time; further ones wait to be taken.
     pub connections: usize,
-    /// Time for the head of a request, and between two parts of a body.
+    /// Time for a connection to be encrypted, for the head of a request, and between two parts of a body.
     pub patience: Duration,
     /// Time for what is under way when the server stops.
     pub drain: Duration,
@@ -53,6 +55,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             keys: Keys::default(),
+            tls: None,
             metrics: None,
             admin: None,
             connections: 1024,
@@ -213,10 +216,24 @@ impl Server {
                 }
             };
             let service = TowerToHyperService::new(self.router.clone());
-            let connection = builder.serve_connection(TokioIo::new(stream), service);
-            let connection = graceful.watch(connection);
+            let (builder, watcher) = (builder.clone(), graceful.watcher());
+            let tls = self.settings.tls.as_ref().map(Tls::acceptor);
+            let patience = self.settings.patience;
             tokio::spawn(async move {
-                if let Err(error) = connection.await {
+                // Not while others wait to be taken: a client may take its time for this.
+                let stream = match tls {
+                    None => stream,
+                    Some(tls) => match tokio::time::timeout(patience, tls.accept(stream)).await {
+                        Ok(Ok(stream)) => Box::new(stream),
+                        Ok(Err(error)) => {
+                            tracing::debug!(%error, "a connection was not encrypted");
+                            return;
+                        }
+                        Err(_) => return,
+                    },
+                };
+                let connection = builder.serve_connection(TokioIo::new(stream), service);
+                if let Err(error) = watcher.watch(connection).await {
                     tracing::debug!(%error, "a connection ended");
                 }
                 drop(permit);

@@ -695,6 +695,17 @@ pub struct Serve {
     /// What is logged, such as `warn` or `info,tower_http=off`; texts never are
     #[arg(long, value_name = "FILTER", default_value = "info", env = "CLOZE_LOG")]
     pub log: String,
+    /// Send traces of requests to this collector, by OTLP over HTTP: `http://127.0.0.1:4318`
+    #[arg(long, value_name = "URL", env = "CLOZE_OTLP_ENDPOINT")]
+    pub otlp_endpoint: Option<String>,
+    /// What the collector calls this server
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "cloze",
+        env = "CLOZE_OTLP_SERVICE_NAME"
+    )]
+    pub otlp_service_name: String,
     /// Log JSON
     #[arg(long, env = "CLOZE_JSON_OUTPUT")]
     pub json_output: bool,

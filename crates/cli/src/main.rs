@@ -9,6 +9,7 @@ mod embed;
 mod eval;
 mod hub;
 mod inspect;
+mod otlp;
 mod predict;
 mod progress;
 mod quickstart;

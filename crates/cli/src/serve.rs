@@ -11,10 +11,13 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
 use crate::arguments::Serve;
-use crate::hub;
+use crate::{hub, otlp};
 
 /// How often the files of keys and certificates are looked at.
 const FILES_EVERY: Duration = Duration::from_secs(5);
+
+/// How long the collector of traces has for the last of them.
+const LAST_TRACES: Duration = Duration::from_secs(2);
 
 pub fn run(args: &Serve) -> anyhow::Result<()> {
     log(args)?;
@@ -39,12 +42,19 @@ pub fn run(args: &Serve) -> anyhow::Result<()> {
     let tls = tls_files(args)?
         .map(|paths| anyhow::Ok((with_certificate(&paths, Tls::new)?, paths)))
         .transpose()?;
+    let traces = args
+        .otlp_endpoint
+        .as_ref()
+        .map(|endpoint| otlp::Collector::new(endpoint, &args.otlp_service_name))
+        .transpose()?;
     let recorder = recorder()?;
+    let (collect, sending) = traces.map(otlp::exporter).unzip();
     let printer = recorder.clone();
     let settings = Settings {
         keys: keys.clone(),
         tls: tls.as_ref().map(|(tls, _)| tls.clone()),
         metrics: Some(Arc::new(move || printer.render())),
+        traces: collect,
         admin: admin(args, options, limits)?,
         connections: args.max_connections,
         patience: Duration::from_secs(10),
@@ -68,7 +78,13 @@ pub fn run(args: &Serve) -> anyhow::Result<()> {
         }
         tracing::info!(at = place, "serving");
         tokio::spawn(upkeep(files, recorder));
-        anyhow::Ok(server.run(listener, stopped()).await)
+        let sending = sending.map(tokio::spawn);
+        let drained = server.run(listener, stopped()).await;
+        if let Some(sending) = sending {
+            // What the last requests did; a collector that does not take it is not waited for.
+            let _ = tokio::time::timeout(LAST_TRACES, sending).await;
+        }
+        anyhow::Ok(drained)
     })?;
     anyhow::ensure!(
         drained,

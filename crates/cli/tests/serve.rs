@@ -4,7 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may stop")]
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::Arc;
 
@@ -196,4 +196,63 @@ fn a_changed_certificate_and_changed_keys_are_read_when_the_server_is_told_to() 
         told.contains(expected) && !told.contains("second"),
         "{told}"
     );
+}
+
+#[test]
+fn what_requests_did_is_told_to_a_collector() {
+    let collector = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", collector.local_addr().unwrap());
+    let mut command = serve();
+    command.args([MODEL, "--port", "0", "--otlp-endpoint", &endpoint]);
+    let (_server, address, _log) = Server::start(&mut command);
+    let trace = "0af7651916cd43dd8448eb211c80319c";
+    let header = |flags| format!("traceparent: 00-{trace}-b7ad6b7169203331-{flags}\r\n");
+    let body = "{\"inputs\": [\"a\", \"What is a cloze?\"]}";
+    json(&ask(&address, "POST /embed", &header("00"), body));
+    json(&ask(&address, "POST /embed", &header("01"), body));
+
+    let (mut stream, _) = collector.accept().unwrap();
+    let mut told = BufReader::new(stream.try_clone().unwrap());
+    let (mut line, mut length) = (String::new(), 0);
+    while line != "\r\n" {
+        line.clear();
+        told.read_line(&mut line).unwrap();
+        if let Some(bytes) = line.strip_prefix("content-length: ") {
+            length = bytes.trim().parse().unwrap();
+        }
+    }
+    let mut body = vec![0; length];
+    told.read_exact(&mut body).unwrap();
+    stream
+        .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+        .unwrap();
+    let told: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    let told = &told["resourceSpans"][0];
+    let service = &told["resource"]["attributes"][0]["value"]["stringValue"];
+    assert_eq!(service, "cloze");
+    let spans = told["scopeSpans"][0]["spans"].as_array().unwrap();
+    let names: Vec<_> = spans
+        .iter()
+        .map(|span| span["name"].as_str().unwrap())
+        .collect();
+    let expected = ["POST /embed", "tokenize", "queue", "batch", "answer"];
+    assert_eq!(
+        names, expected,
+        "one request, since the other was not to be followed"
+    );
+    assert_eq!(spans[0]["parentSpanId"], "b7ad6b7169203331");
+    let time = |span: &serde_json::Value, which: &str| -> u128 {
+        span[which].as_str().unwrap().parse().unwrap()
+    };
+    let mut before = time(&spans[0], "startTimeUnixNano");
+    for span in spans {
+        assert_eq!(span["traceId"], trace);
+        assert!(time(span, "startTimeUnixNano") >= before, "{span}");
+        assert!(time(span, "endTimeUnixNano") <= time(&spans[0], "endTimeUnixNano"));
+        before = time(span, "startTimeUnixNano");
+    }
+    for span in &spans[1..] {
+        assert_eq!(span["parentSpanId"], spans[0]["spanId"]);
+        assert_eq!(span["attributes"][0]["value"]["intValue"], "2");
+    }
 }

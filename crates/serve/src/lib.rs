@@ -17,6 +17,7 @@ mod route;
 mod server;
 mod task;
 mod tls;
+pub mod trace;
 mod watch;
 
 pub use auth::{Key, Keys};

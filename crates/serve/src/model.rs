@@ -13,6 +13,7 @@ use crate::cache::Cache;
 use crate::input::{Item, Side, Taking};
 use crate::queue::{Answer, Bounds, Lost, Queue, Wanted};
 use crate::task::Task;
+use crate::trace::{self, Part};
 use crate::watch::{self, Times};
 use crate::{Fault, StartError, auth};
 
@@ -214,6 +215,12 @@ impl Model {
         auth::charge(tokens);
         times.tokens += tokens;
         times.tokenization += start.elapsed();
+        trace::note(Part {
+            name: "tokenize",
+            start,
+            end: Instant::now(),
+            texts: encodings.len(),
+        });
         Ok(encodings)
     }
 
@@ -329,6 +336,7 @@ impl Model {
         deadline: Instant,
         times: &mut Times,
     ) -> Result<Vec<Answer>, Fault> {
+        let start = Instant::now();
         let places = self.queue.submit(encodings, wanted, deadline)?;
         let mut answers = Vec::with_capacity(places.len());
         for place in places {
@@ -339,6 +347,21 @@ impl Model {
         let most = |time: fn(&Answer) -> Duration| answers.iter().map(time).max();
         times.queue += most(|answer| answer.queued).unwrap_or_default();
         times.inference += most(|answer| answer.computed).unwrap_or_default();
+        // Until its last text was done: texts of one request may be in several batches.
+        if let Some(last) = answers.iter().max_by_key(|a| a.queued + a.computed) {
+            let (taken, texts) = (start + last.queued, answers.len());
+            for (name, start, end) in [
+                ("queue", start, taken),
+                ("batch", taken, taken + last.computed),
+            ] {
+                trace::note(Part {
+                    name,
+                    start,
+                    end,
+                    texts,
+                });
+            }
+        }
         Ok(answers)
     }
 }

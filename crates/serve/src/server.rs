@@ -29,7 +29,8 @@ use tower_http::trace::TraceLayer;
 use crate::auth::{self, Keys};
 use crate::registry::{Admin, Live, Registry};
 use crate::route::{self, Shared, admin};
-use crate::{Model, StartError, Tls};
+use crate::trace::{self, Collect};
+use crate::{Model, StartError, Tls, watch};
 
 /// How a server treats connections.
 pub struct Settings {
@@ -39,6 +40,8 @@ pub struct Settings {
     pub tls: Option<Tls>,
     /// Prints the metrics, if they are kept.
     pub metrics: Option<Arc<dyn Fn() -> String + Send + Sync>>,
+    /// Takes what requests did, if anybody wants to know.
+    pub traces: Option<Collect>,
     /// Lets an operator change models, if given.
     pub admin: Option<Admin>,
     /// Most connections at the same time; further ones wait to be taken.
@@ -57,6 +60,7 @@ impl Default for Settings {
             keys: Keys::default(),
             tls: None,
             metrics: None,
+            traces: None,
             admin: None,
             connections: 1024,
             patience: Duration::from_secs(10),
@@ -167,6 +171,7 @@ impl Server {
                 return Err(StartError::SameName(model.name().to_owned()));
             }
         }
+        watch::start();
         let is_stopping = Arc::<AtomicBool>::default();
         let live = Live::new(Shared {
             models: models.into_iter().map(Arc::new).collect(),
@@ -254,7 +259,10 @@ fn router(live: Live, settings: &mut Settings) -> Router {
         router
     });
     let keys = settings.keys.clone();
-    let asked = asked.route_layer(from_fn_with_state(keys, auth::require));
+    let mut asked = asked.route_layer(from_fn_with_state(keys, auth::require));
+    if let Some(collect) = settings.traces.take() {
+        asked = asked.route_layer(from_fn_with_state(collect, trace::follow));
+    }
     let description = description.to_pretty_json();
     let description = description.expect("a description is plain data");
     let json = [(axum::http::header::CONTENT_TYPE, "application/json")];

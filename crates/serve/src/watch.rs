@@ -4,6 +4,18 @@ use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
 
+/// Shows what seldom happens as 0 from the start, so that its first time is a change.
+pub fn start() {
+    queue(0);
+    counter!("cloze_encoder_panics").increment(0);
+    for kind in ["Overloaded", "Timeout", "Backend", "Unhealthy"] {
+        counter!("te_request_failure", "err" => kind).increment(0);
+    }
+    for change in ["load", "swap", "unload"] {
+        counter!("cloze_model_changes", "change" => change).increment(0);
+    }
+}
+
 /// Texts in line.
 pub fn queue(len: usize) {
     gauge!("te_queue_size").set(len as f64);

@@ -256,3 +256,48 @@ fn what_requests_did_is_told_to_a_collector() {
         assert_eq!(span["attributes"][0]["value"]["intValue"], "2");
     }
 }
+
+#[test]
+fn every_metric_of_the_dashboard_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path().join("keys");
+    std::fs::write(&keys, "a name=search requests/s=0.01\n").unwrap();
+    let mut command = serve();
+    command.args([MODEL, "--port", "0", "--cache-bytes", "100000"]);
+    command.args(["--otlp-endpoint", "http://127.0.0.1:9", "--api-key-file"]);
+    let (_server, address, _log) = Server::start(command.arg(&keys));
+    let key = "authorization: Bearer a\r\n";
+    json(&ask(
+        &address,
+        "POST /embed",
+        key,
+        "{\"inputs\": [\"a\", \"b\"]}",
+    ));
+    let refused = ask(&address, "POST /embed", key, "{\"inputs\": \"a\"}");
+    assert!(refused.starts_with("HTTP/1.1 429"), "{refused}");
+    let metrics = ask(&address, "GET /metrics", "", "");
+    assert!(
+        metrics.contains("cloze_key_requests{key=\"search\"} 1"),
+        "{metrics}"
+    );
+
+    let dashboard = include_str!("../../../deploy/grafana.json");
+    let dashboard: serde_json::Value = serde_json::from_str(dashboard).unwrap();
+    let mut count = 0;
+    for panel in dashboard["panels"].as_array().unwrap() {
+        for target in panel["targets"].as_array().unwrap() {
+            let words = target["expr"].as_str().unwrap();
+            let words = words.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            for name in words.filter(|w| w.starts_with("te_") || w.starts_with("cloze_")) {
+                let mut lines = metrics.lines();
+                let is_there = lines.any(|line| {
+                    let rest = line.strip_prefix(name);
+                    rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
+                });
+                assert!(is_there, "{name} of {}: {metrics}", panel["title"]);
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 20, "{count}");
+}

@@ -86,13 +86,13 @@ pub fn run(args: &Serve) -> anyhow::Result<()> {
         }
         anyhow::Ok(drained)
     })?;
+    // A model that is being loaded or drained is not waited for.
+    runtime.shutdown_background();
     anyhow::ensure!(
         drained,
         "not everything under way was answered within {} s (--drain)",
         args.drain
     );
-    // A model that is being loaded is not waited for.
-    runtime.shutdown_background();
     tracing::info!("stopped");
     Ok(())
 }

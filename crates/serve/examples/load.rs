@@ -27,6 +27,8 @@ const WARMUP: Duration = Duration::from_secs(1);
 struct Found {
     latencies: Vec<Duration>,
     statuses: BTreeMap<u16, usize>,
+    /// The uncounted ones too.
+    answered: usize,
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -125,8 +127,9 @@ async fn main() {
                     stream.write_all(request.as_bytes()).await.unwrap();
                     let status = answer(&mut *stream, &mut buffer).await;
                     let done = Instant::now();
+                    let mut found = found.lock().unwrap();
+                    found.answered += 1;
                     if moment >= from && done <= until {
-                        let mut found = found.lock().unwrap();
                         found.latencies.push(done - moment);
                         *found.statuses.entry(status).or_default() += 1;
                     }
@@ -152,6 +155,7 @@ async fn main() {
             "requests_per_second": count as f64 / seconds,
             "p50_ms": at(0.5), "p99_ms": at(0.99), "p999_ms": at(0.999),
             "statuses": found.statuses,
+            "answered": found.answered,
         })
     );
 }

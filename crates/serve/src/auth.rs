@@ -1,5 +1,5 @@
 use std::fmt;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::{Duration, Instant};
 
 use axum::extract::{Request, State};
@@ -101,6 +101,10 @@ impl Bucket {
     }
 }
 
+fn lock(bucket: &Mutex<Bucket>) -> MutexGuard<'_, Bucket> {
+    bucket.lock().expect("nothing panics while counting")
+}
+
 /// A key, and what it has used of late.
 struct Account {
     key: Key,
@@ -123,14 +127,6 @@ impl Account {
 
     /// Lets a request in, or says when to come again.
     fn admit(&self, now: Instant) -> Result<(), Fault> {
-        let lock = |bucket: &'_ Mutex<Bucket>, wanted| {
-            let mut bucket = bucket.lock().expect("nothing panics while counting");
-            let wait = bucket.wait(wanted, now);
-            if wait.is_none() && wanted == 1.0 {
-                bucket.level -= 1.0;
-            }
-            wait
-        };
         let refuse = |what, most: Option<f64>, retry_after| {
             watch::key_refused(&self.key.name, what);
             let most = most.unwrap_or_default();
@@ -141,11 +137,17 @@ impl Account {
             })
         };
         // A request's tokens are not known yet: any credit at all lets it in.
-        if let Some(wait) = self.tokens.as_ref().and_then(|b| lock(b, f64::EPSILON)) {
+        if let Some(tokens) = &self.tokens
+            && let Some(wait) = lock(tokens).wait(f64::EPSILON, now)
+        {
             return refuse("tokens/min", self.key.tokens_per_minute, wait);
         }
-        if let Some(wait) = self.requests.as_ref().and_then(|b| lock(b, 1.0)) {
-            return refuse("requests/s", self.key.requests_per_second, wait);
+        if let Some(requests) = &self.requests {
+            let mut requests = lock(requests);
+            if let Some(wait) = requests.wait(1.0, now) {
+                return refuse("requests/s", self.key.requests_per_second, wait);
+            }
+            requests.level -= 1.0;
         }
         watch::key_request(&self.key.name);
         Ok(())
@@ -154,8 +156,7 @@ impl Account {
     fn charge(&self, tokens: usize) {
         watch::key_tokens(&self.key.name, tokens);
         if let Some(bucket) = &self.tokens {
-            let mut bucket = bucket.lock().expect("nothing panics while counting");
-            bucket.level -= tokens as f64;
+            lock(bucket).level -= tokens as f64;
         }
     }
 }

@@ -134,6 +134,7 @@ impl Registry {
                 let old = std::mem::replace(&mut models[place], new);
                 self.live.switch(models);
                 watch::model_changed("swap");
+                self.forget(&name);
                 tracing::info!(model = name, "swapped");
                 drain(old);
             }
@@ -149,9 +150,17 @@ impl Registry {
                 watch::model_changed("unload");
                 tracing::info!(model = name, "unloaded");
                 drain(old);
+                self.forget(&name);
             }
         }
         Ok(())
+    }
+
+    /// What a model kept went with it.
+    fn forget(&self, name: &str) {
+        if self.admin.limits.cache_bytes > 0 {
+            watch::cached(name, 0);
+        }
     }
 
     /// A model that has computed something already.

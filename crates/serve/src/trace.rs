@@ -1,7 +1,7 @@
 //! What a request did and when, for whoever collects that.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
@@ -57,7 +57,7 @@ pub fn note(part: Part) {
     let _ = PARTS.try_with(|parts| lock(parts).push(part));
 }
 
-fn lock(parts: &Mutex<Vec<Part>>) -> std::sync::MutexGuard<'_, Vec<Part>> {
+fn lock(parts: &Mutex<Vec<Part>>) -> MutexGuard<'_, Vec<Part>> {
     parts.lock().expect("nothing panics while parts are held")
 }
 

@@ -595,19 +595,33 @@ Examples:
   cloze serve mini=models/all-MiniLM-L6-v2 large=models/all-mpnet-base-v2 --weights int8
   cloze serve all-MiniLM-L6-v2 --unix-socket cloze.sock --api-key-file keys.txt
 
+  cloze serve mini=models/mini --admin-token SECRET --models-dir models
+
   curl 127.0.0.1:3000/embed -H 'content-type: application/json' -d '{\"inputs\": \"What is a cloze?\"}'
+  curl -X PUT 127.0.0.1:3000/admin/models/mini -H 'authorization: Bearer SECRET' -H 'content-type: application/json' \
+       -d '{\"folder\": \"mini-v2\"}'                  swaps it, without losing a request
 
 Routes: /embed /embed_all /embed_sparse /similarity /predict /rerank /tokenize /decode /info /health /ready /ping /metrics,
 /v1/embeddings /v1/models /v1/rerank /v2/rerank /v1/fill /v1/entities /v1/answer /v1/chunks /v1/recommend /v1/items, described at
 /docs and in /api-doc/openapi.json; a browser gets a page to try the models on. Where a request names no model, the first that can
 do it answers. A folder that `cloze train` wrote is served like any other.
 A request may allow less time than the server does: `x-request-timeout: 500`, in milliseconds.
-SIGTERM and Ctrl-C answer what is under way first.
-A flag goes before its environment variable, and that before the default.")]
+A line of --api-key-file is a key, or `KEY name=search requests/s=20 tokens/min=600000`: the name stands in metrics, and a key over a
+limit gets 429 and a time to come back. At once it may use a second's requests and a minute's tokens.
+SIGTERM and Ctrl-C answer what is under way first. SIGHUP reads keys and certificate anew at once.
+
+Every setting can be given in four ways; the first that is there counts:
+  1  flag                     --max-batch-tokens 2048
+  2  environment              CLOZE_MAX_BATCH_TOKENS=2048
+  3  file, by --config        max-batch-tokens = 2048
+  4  default                  as named above")]
 pub struct Serve {
     /// Model folders, or models by name on the hub; each perhaps with a name for clients
-    #[arg(required = true, value_name = "[NAME=]MODEL")]
+    #[arg(value_name = "[NAME=]MODEL")]
     pub models: Vec<String>,
+    /// Settings in TOML, under the names of the flags: `port = 3000`, `models = ["mini=models/mini"]`
+    #[arg(long, value_name = "FILE", env = "CLOZE_CONFIG")]
+    pub config: Option<PathBuf>,
     /// Address to listen on; 0.0.0.0 for all of the machine's
     #[arg(long, default_value = "127.0.0.1", env = "CLOZE_HOSTNAME")]
     pub hostname: std::net::IpAddr,
@@ -627,9 +641,26 @@ pub struct Serve {
         conflicts_with = "api_key_file"
     )]
     pub api_key: Option<String>,
-    /// Keys, one a line; the file is read anew when it changes
+    /// Keys, one a line, with limits if they have any (see below); the file is read anew when it changes
     #[arg(long, value_name = "FILE", env = "CLOZE_API_KEY_FILE")]
     pub api_key_file: Option<PathBuf>,
+    /// Encrypt with this certificate, and those between it and a known authority, in PEM; read anew when it changes, and on SIGHUP
+    #[arg(long, value_name = "FILE", env = "CLOZE_TLS_CERT")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's private key, in PEM
+    #[arg(long, value_name = "FILE", env = "CLOZE_TLS_KEY")]
+    pub tls_key: Option<PathBuf>,
+    /// Let whoever sends `authorization: Bearer TOKEN` list, load, swap and unload models at /admin/models
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "CLOZE_ADMIN_TOKEN",
+        hide_env_values = true
+    )]
+    pub admin_token: Option<String>,
+    /// Only folders below this one may be loaded so
+    #[arg(long, value_name = "FOLDER", env = "CLOZE_MODELS_DIR")]
+    pub models_dir: Option<PathBuf>,
     /// Most tokens that are computed together: more makes newcomers wait, and gains little beyond a thousand
     #[arg(
         long,
@@ -684,6 +715,14 @@ pub struct Serve {
     /// Texts turned into tokens at the same time; by default one a core
     #[arg(long, value_name = "COUNT", env = "CLOZE_TOKENIZATION_WORKERS")]
     pub tokenization_workers: Option<usize>,
+    /// Keep answers, of each model, to give again for equal texts, in at most so many bytes; 0 keeps none
+    #[arg(
+        long,
+        value_name = "BYTES",
+        default_value_t = 0,
+        env = "CLOZE_CACHE_BYTES"
+    )]
+    pub cache_bytes: usize,
     /// Seconds for what is under way when the server is to stop
     #[arg(
         long,
@@ -695,6 +734,17 @@ pub struct Serve {
     /// What is logged, such as `warn` or `info,tower_http=off`; texts never are
     #[arg(long, value_name = "FILTER", default_value = "info", env = "CLOZE_LOG")]
     pub log: String,
+    /// Send traces of requests to this collector, by OTLP over HTTP: `http://127.0.0.1:4318`
+    #[arg(long, value_name = "URL", env = "CLOZE_OTLP_ENDPOINT")]
+    pub otlp_endpoint: Option<String>,
+    /// What the collector calls this server
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "cloze",
+        env = "CLOZE_OTLP_SERVICE_NAME"
+    )]
+    pub otlp_service_name: String,
     /// Log JSON
     #[arg(long, env = "CLOZE_JSON_OUTPUT")]
     pub json_output: bool,

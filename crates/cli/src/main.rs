@@ -3,11 +3,13 @@
 mod arguments;
 mod bench;
 mod completions;
+mod config;
 mod dashboard;
 mod embed;
 mod eval;
 mod hub;
 mod inspect;
+mod otlp;
 mod predict;
 mod progress;
 mod quickstart;
@@ -24,9 +26,7 @@ mod verify;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
-
-use arguments::{ByName, Cli, Command};
+use arguments::{ByName, Command};
 
 // Steps free and allocate the same large buffers over and over; the system's allocator gives their pages back and
 // faults them in again each time.
@@ -34,7 +34,21 @@ use arguments::{ByName, Cli, Command};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let result = config::parse(&arguments).and_then(|cli| run(cli.command));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader of our output went away (`cloze recipes | head`): not our failure.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", told(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
         Command::Quickstart(args) => quickstart::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Eval(args) => eval::run(&args),
@@ -56,15 +70,6 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::Recipes(args) => recipes::run(&args),
         Command::Completions(args) => completions::run(&args),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        // The reader of our output went away (`cloze recipes | head`): not our failure.
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {}", told(&error));
-            ExitCode::FAILURE
-        }
     }
 }
 

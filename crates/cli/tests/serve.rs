@@ -8,13 +8,17 @@ mod program;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::Arc;
 
 use program::{cloze, ok};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 /// Ends the server when the test does.
 struct Server(Child);
@@ -27,35 +31,40 @@ impl Drop for Server {
     }
 }
 
-/// A server of models, what it logs, and its address.
-fn serve(models: &[&str], key: Option<&str>) -> (Server, BufReader<ChildStderr>, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cloze"));
-    command
-        .arg("serve")
-        .args(models)
-        .args(["--port", "0"])
-        .stderr(Stdio::piped());
-    if let Some(key) = key {
-        command.env("CLOZE_API_KEY", key);
+const MODEL: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../runtime/tests/golden/sentence-v6"
+);
+
+impl Server {
+    /// Starts `cloze serve` as set up, and waits until it says where: there, and the rest of what it logs.
+    fn start(command: &mut Command) -> (Self, String, BufReader<ChildStderr>) {
+        let child = command.stderr(Stdio::piped()).spawn();
+        let mut server = Self(child.unwrap());
+        let mut log = BufReader::new(server.0.stderr.take().unwrap());
+        let address = loop {
+            let mut line = String::new();
+            assert!(log.read_line(&mut line).unwrap() > 0, "it ended");
+            if let Some((_, rest)) = line.split_once("://") {
+                break rest.trim_end().trim_end_matches('"').to_owned();
+            }
+        };
+        (server, address, log)
     }
-    let mut server = Server(command.spawn().unwrap());
-    let mut log = BufReader::new(server.0.stderr.take().unwrap());
-    let address = loop {
-        let mut line = String::new();
-        assert!(log.read_line(&mut line).unwrap() > 0, "it ended");
-        if let Some((_, rest)) = line.split_once("http://") {
-            break rest.trim_end().trim_end_matches('"').to_owned();
-        }
-    };
-    (server, log, address)
 }
 
-/// What the address answers to a body on a route, head and body.
-fn post(address: &str, path: &str, key: &str, body: &str) -> String {
+fn serve() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cloze"));
+    command.arg("serve");
+    command
+}
+
+/// The whole answer to a request with these headers.
+fn ask(address: &str, what: &str, headers: &str, body: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     write!(
         stream,
-        "POST {path} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {key}\r\nconnection: close\r\n\
+        "{what} HTTP/1.1\r\nhost: {address}\r\n{headers}connection: close\r\n\
          content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     )
@@ -66,28 +75,25 @@ fn post(address: &str, path: &str, key: &str, body: &str) -> String {
 }
 
 fn json_of(answer: &str) -> Value {
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    assert!(head.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
     serde_json::from_str(body).unwrap()
 }
 
 #[test]
 fn a_server_answers_with_a_key_and_ends_when_it_is_told_to() {
-    let model = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../runtime/tests/golden/sentence-v6"
-    );
-    let (mut server, mut log, address) = serve(&[model], Some("secret"));
-    let ask = |key: &str| {
-        post(
-            &address,
-            "/embed",
-            key,
-            "{\"inputs\": \"What is a cloze?\"}",
-        )
+    let mut command = serve();
+    command
+        .args([MODEL, "--port", "0"])
+        .env("CLOZE_API_KEY", "secret");
+    let (mut server, address, mut log) = Server::start(&mut command);
+    let embed = |key: &str| {
+        let header = format!("authorization: Bearer {key}\r\n");
+        let body = "{\"inputs\": \"What is a cloze?\"}";
+        ask(&address, "POST /embed", &header, body)
     };
-    assert!(ask("other").starts_with("HTTP/1.1 401"));
-    let vectors = json_of(&ask("secret"));
+    assert!(embed("other").starts_with("HTTP/1.1 401"));
+    let vectors = json_of(&embed("secret"));
     assert_eq!(vectors[0].as_array().unwrap().len(), 10);
 
     let id = server.0.id().to_string();
@@ -143,9 +149,11 @@ fn a_trained_model_recommends_what_predict_does() {
         &["predict", "model", "histories.jsonl", "--top", "3"],
     ));
     let model = shop.path().join("model");
-    let (_server, _log, address) = serve(&[model.to_str().unwrap()], None);
+    let mut command = serve();
+    command.args([model.to_str().unwrap(), "--port", "0"]);
+    let (_server, address, _log) = Server::start(&mut command);
     let body = json!({"history": histories, "k": 3}).to_string();
-    let served = json_of(&post(&address, "/v1/recommend", "", &body));
+    let served = json_of(&ask(&address, "POST /v1/recommend", "", &body));
     for (index, line) in predicted.lines().enumerate() {
         let predicted: Value = serde_json::from_str(line).unwrap();
         let served = &served["data"][index];
@@ -183,8 +191,9 @@ fn every_request_of_the_readme_is_answered() {
         named("my-ranker", &tests.join("golden/cross-encoder")),
         named("model", &shop.path().join("model")),
     ];
-    let models = models.each_ref().map(String::as_str);
-    let (_server, _log, address) = serve(&models, None);
+    let mut command = serve();
+    command.args(&models).args(["--port", "0"]);
+    let (_server, address, _log) = Server::start(&mut command);
     let readme = fs::read_to_string(root.join("README.md")).unwrap();
     let requests = readme.lines().filter(|line| line.starts_with("curl "));
     let mut count = 0;
@@ -199,4 +208,206 @@ fn every_request_of_the_readme_is_answered() {
         count += 1;
     }
     assert!(count >= 7, "{count}");
+}
+
+#[test]
+fn flags_go_before_the_environment_and_that_before_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("cloze.toml");
+    let file = format!(
+        "models = [\"mini={MODEL}\"]\nport = 0\nmax-client-batch-size = 1\nmax-batch-tokens = 100\n\
+         max-waiting-tokens = 1000\n"
+    );
+    std::fs::write(&config, file).unwrap();
+    let mut command = serve();
+    command
+        .args(["--max-client-batch-size", "3", "--config"])
+        .arg(&config)
+        .env("CLOZE_MAX_CLIENT_BATCH_SIZE", "2")
+        .env("CLOZE_MAX_BATCH_TOKENS", "200")
+        .env("CLOZE_THREADS", "1");
+    let (_server, address, _log) = Server::start(&mut command);
+    let info = json_of(&ask(&address, "GET /info", "", ""));
+    assert_eq!(info["served_model_name"], "mini");
+    assert_eq!(info["max_client_batch_size"], 3, "the flag");
+    assert_eq!(info["max_batch_tokens"], 200, "the environment");
+    assert_eq!(info["max_concurrent_requests"], 1000, "the file");
+    assert_eq!(info["auto_truncate"], true, "the default");
+
+    std::fs::write(&config, "port = 0\nmodel = []\n").unwrap();
+    let output = serve().arg("--config").arg(&config).output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    let expected = "cloze.toml:2:1: no setting \"model\"";
+    assert!(
+        told.contains(expected) && told.lines().count() == 1,
+        "{told}"
+    );
+    assert_eq!(output.status.code(), Some(1));
+}
+
+/// Whether a server shows this certificate.
+fn shows(address: &str, certificate: &CertificateDer<'static>) -> bool {
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate.clone()).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = "localhost".try_into().unwrap();
+    let client = ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut stream = StreamOwned::new(client, TcpStream::connect(address).unwrap());
+    let request = b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    if stream.write_all(request).is_err() {
+        return false;
+    }
+    let mut answer = [0; 15];
+    stream.read_exact(&mut answer).unwrap();
+    &answer == b"HTTP/1.1 200 OK"
+}
+
+#[test]
+fn a_changed_certificate_and_changed_keys_are_read_when_the_server_is_told_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name);
+    let make = || {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        std::fs::write(file("cert.pem"), made.cert.pem()).unwrap();
+        std::fs::write(file("key.pem"), made.signing_key.serialize_pem()).unwrap();
+        made.cert.der().clone()
+    };
+    let old = make();
+    std::fs::write(file("keys"), "# ours\nfirst name=search requests/s=5\n").unwrap();
+    let mut command = serve();
+    command.args([MODEL, "--port", "0", "--tls-cert"]);
+    command.arg(file("cert.pem")).arg("--tls-key");
+    command.arg(file("key.pem")).arg("--api-key-file");
+    let (server, address, mut log) = Server::start(command.arg(file("keys")));
+    assert!(shows(&address, &old));
+    let new = make();
+    std::fs::write(file("keys"), "first\nsecond requests/s=none\n").unwrap();
+    let id = server.0.id().to_string();
+    let hang_up = ["-HUP", &id];
+    assert!(
+        Command::new("kill")
+            .args(hang_up)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let mut told = String::new();
+    while !told.contains("certificate read anew") {
+        assert!(log.read_line(&mut told).unwrap() > 0, "{told}");
+    }
+    assert!(shows(&address, &new) && !shows(&address, &old));
+    // A file with a fault changes nothing, and its keys are not told.
+    let expected = "keys: line 2: requests/s: expected a number above 0";
+    assert!(
+        told.contains(expected) && !told.contains("second"),
+        "{told}"
+    );
+}
+
+#[test]
+fn what_requests_did_is_told_to_a_collector() {
+    let collector = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", collector.local_addr().unwrap());
+    let mut command = serve();
+    command.args([MODEL, "--port", "0", "--otlp-endpoint", &endpoint]);
+    let (_server, address, _log) = Server::start(&mut command);
+    let trace = "0af7651916cd43dd8448eb211c80319c";
+    let header = |flags| format!("traceparent: 00-{trace}-b7ad6b7169203331-{flags}\r\n");
+    let body = "{\"inputs\": [\"a\", \"What is a cloze?\"]}";
+    json_of(&ask(&address, "POST /embed", &header("00"), body));
+    json_of(&ask(&address, "POST /embed", &header("01"), body));
+
+    let (mut stream, _) = collector.accept().unwrap();
+    let mut told = BufReader::new(stream.try_clone().unwrap());
+    let (mut line, mut length) = (String::new(), 0);
+    while line != "\r\n" {
+        line.clear();
+        told.read_line(&mut line).unwrap();
+        if let Some(bytes) = line.strip_prefix("content-length: ") {
+            length = bytes.trim().parse().unwrap();
+        }
+    }
+    let mut body = vec![0; length];
+    told.read_exact(&mut body).unwrap();
+    stream
+        .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+        .unwrap();
+    let told: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    let told = &told["resourceSpans"][0];
+    let service = &told["resource"]["attributes"][0]["value"]["stringValue"];
+    assert_eq!(service, "cloze");
+    let spans = told["scopeSpans"][0]["spans"].as_array().unwrap();
+    let names: Vec<_> = spans
+        .iter()
+        .map(|span| span["name"].as_str().unwrap())
+        .collect();
+    let expected = ["POST /embed", "tokenize", "queue", "batch", "answer"];
+    assert_eq!(
+        names, expected,
+        "one request, since the other was not to be followed"
+    );
+    assert_eq!(spans[0]["parentSpanId"], "b7ad6b7169203331");
+    let time = |span: &serde_json::Value, which: &str| -> u128 {
+        span[which].as_str().unwrap().parse().unwrap()
+    };
+    let mut before = time(&spans[0], "startTimeUnixNano");
+    for span in spans {
+        assert_eq!(span["traceId"], trace);
+        assert!(time(span, "startTimeUnixNano") >= before, "{span}");
+        assert!(time(span, "endTimeUnixNano") <= time(&spans[0], "endTimeUnixNano"));
+        before = time(span, "startTimeUnixNano");
+    }
+    for span in &spans[1..] {
+        assert_eq!(span["parentSpanId"], spans[0]["spanId"]);
+        assert_eq!(span["attributes"][0]["value"]["intValue"], "2");
+    }
+}
+
+#[test]
+fn every_metric_of_the_dashboard_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path().join("keys");
+    std::fs::write(&keys, "a name=search requests/s=0.01\n").unwrap();
+    let mut command = serve();
+    command.args([MODEL, "--port", "0", "--cache-bytes", "100000"]);
+    command.args(["--otlp-endpoint", "http://127.0.0.1:9", "--api-key-file"]);
+    let (_server, address, _log) = Server::start(command.arg(&keys));
+    let key = "authorization: Bearer a\r\n";
+    json_of(&ask(
+        &address,
+        "POST /embed",
+        key,
+        "{\"inputs\": [\"a\", \"b\"]}",
+    ));
+    let refused = ask(&address, "POST /embed", key, "{\"inputs\": \"a\"}");
+    assert!(refused.starts_with("HTTP/1.1 429"), "{refused}");
+    let metrics = ask(&address, "GET /metrics", "", "");
+    assert!(
+        metrics.contains("cloze_key_requests{key=\"search\"} 1"),
+        "{metrics}"
+    );
+
+    let dashboard = include_str!("../../../deploy/grafana.json");
+    let dashboard: serde_json::Value = serde_json::from_str(dashboard).unwrap();
+    let mut count = 0;
+    for panel in dashboard["panels"].as_array().unwrap() {
+        for target in panel["targets"].as_array().unwrap() {
+            let words = target["expr"].as_str().unwrap();
+            let words = words.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            for name in words.filter(|w| w.starts_with("te_") || w.starts_with("cloze_")) {
+                let mut lines = metrics.lines();
+                let is_there = lines.any(|line| {
+                    let rest = line.strip_prefix(name);
+                    rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
+                });
+                assert!(is_there, "{name} of {}: {metrics}", panel["title"]);
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 20, "{count}");
 }

@@ -10,7 +10,7 @@ use crate::queue::Lost;
 use crate::watch;
 
 /// Why a request is not answered.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Fault {
     /// Nothing was asked.
     #[error("`{0}` cannot be empty")]
@@ -27,6 +27,22 @@ pub enum Fault {
     /// No model has this name.
     #[error("no model {0:?} is served; `/v1/models` lists those that are")]
     NoModel(String),
+    /// It cannot be done beside what is there or under way.
+    #[error("{0}")]
+    Conflict(String),
+    /// There is not enough memory.
+    #[error("{0}")]
+    NoRoom(String),
+    /// The key has used up what it may.
+    #[error("the key's limit of {most} {what} is used up")]
+    Limited {
+        /// Of what.
+        what: &'static str,
+        /// How much it may use.
+        most: f64,
+        /// When there is some again.
+        retry_after: Duration,
+    },
     /// The queue let it go.
     #[error(transparent)]
     Lost(#[from] Lost),
@@ -37,7 +53,7 @@ pub enum Fault {
 pub struct ErrorBody {
     /// What was expected, what was found, what to do.
     error: String,
-    /// One of `Empty`, `Validation`, `Tokenizer`, `Backend`, `Overloaded`, `Unhealthy`, `Timeout`, `NotFound`.
+    /// One of `Empty`, `Validation`, `Tokenizer`, `Backend`, `Overloaded`, `Unhealthy`, `Timeout`, `NotFound`, `Conflict`.
     error_type: &'static str,
 }
 
@@ -63,7 +79,11 @@ impl Fault {
                 (StatusCode::FAILED_DEPENDENCY, "Backend")
             }
             Self::NoModel(_) => (StatusCode::NOT_FOUND, "NotFound"),
-            Self::Lost(Lost::Overloaded { .. }) => (StatusCode::TOO_MANY_REQUESTS, "Overloaded"),
+            Self::Conflict(_) => (StatusCode::CONFLICT, "Conflict"),
+            Self::NoRoom(_) => (StatusCode::INSUFFICIENT_STORAGE, "Overloaded"),
+            Self::Limited { .. } | Self::Lost(Lost::Overloaded { .. }) => {
+                (StatusCode::TOO_MANY_REQUESTS, "Overloaded")
+            }
             Self::Lost(Lost::Late) => (StatusCode::GATEWAY_TIMEOUT, "Timeout"),
             Self::Lost(Lost::Panicked) => (StatusCode::INTERNAL_SERVER_ERROR, "Backend"),
             Self::Lost(Lost::Closed) => (StatusCode::SERVICE_UNAVAILABLE, "Unhealthy"),
@@ -72,7 +92,9 @@ impl Fault {
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Lost(Lost::Overloaded { retry_after }) => Some(*retry_after),
+            Self::Limited { retry_after, .. } | Self::Lost(Lost::Overloaded { retry_after }) => {
+                Some(*retry_after)
+            }
             _ => None,
         }
     }
@@ -135,6 +157,9 @@ pub enum StartError {
         /// What it said.
         source: std::io::Error,
     },
+    /// The server cannot show who it is.
+    #[error("{0}")]
+    Tls(String),
     /// Two models go by one name.
     #[error("two models are named {0:?}; give one another name, as NAME=FOLDER")]
     SameName(String),

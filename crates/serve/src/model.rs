@@ -9,12 +9,14 @@ use cloze_runtime::model::TextEncoder;
 use cloze_runtime::predict::{Answerer, Classifier, FillMask, TokenClassifier};
 use tokio::sync::Semaphore;
 
+use crate::cache::Cache;
 use crate::input::{Item, Side, Taking};
 use crate::queue::{Answer, Bounds, Lost, Queue, Wanted};
 use crate::recommend::Recommend;
 use crate::task::Task;
-use crate::watch::Times;
-use crate::{Fault, StartError};
+use crate::trace::{self, Part};
+use crate::watch::{self, Times};
+use crate::{Fault, StartError, auth};
 
 /// What a request may ask for, and what may be under way.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +35,8 @@ pub struct Limits {
     pub payload_bytes: usize,
     /// Texts turned into tokens at the same time.
     pub tokenizers: usize,
+    /// Most bytes of answers that each model keeps for texts that come again; 0 keeps none.
+    pub cache_bytes: usize,
 }
 
 impl Default for Limits {
@@ -46,6 +50,7 @@ impl Default for Limits {
             timeout: Duration::from_secs(30),
             payload_bytes: 2_000_000,
             tokenizers: 1,
+            cache_bytes: 0,
         }
     }
 }
@@ -57,6 +62,7 @@ pub struct Model {
     queue: Queue,
     limits: Limits,
     tokenizers: Semaphore,
+    cache: Option<Cache>,
     dtype: &'static str,
 }
 
@@ -117,6 +123,7 @@ impl Model {
             queue,
             limits,
             tokenizers: Semaphore::new(limits.tokenizers.max(1)),
+            cache: Cache::new(limits.cache_bytes),
             dtype,
         })
     }
@@ -251,8 +258,16 @@ impl Model {
             items.into_iter().map(encode).collect::<Result<_, _>>()
         };
         let encodings: Vec<Encoding> = self.apart(work).await?;
-        times.tokens += encodings.iter().map(Encoding::len).sum::<usize>();
+        let tokens = encodings.iter().map(Encoding::len).sum();
+        auth::charge(tokens);
+        times.tokens += tokens;
         times.tokenization += start.elapsed();
+        trace::note(Part {
+            name: "tokenize",
+            start,
+            end: Instant::now(),
+            texts: encodings.len(),
+        });
         Ok(encodings)
     }
 
@@ -283,8 +298,15 @@ impl Model {
                 "the request has {tokens} tokens, the server takes at most {most} at once; send less at once"
             )));
         }
+        auth::charge(tokens);
         times.tokens += tokens;
         times.tokenization += start.elapsed();
+        trace::note(Part {
+            name: "tokenize",
+            start,
+            end: Instant::now(),
+            texts: windows.iter().map(Vec::len).sum(),
+        });
         Ok(windows)
     }
 
@@ -340,7 +362,7 @@ impl Model {
         Ok(encoding)
     }
 
-    /// The answers to texts, in order; adds the times to `times`.
+    /// The answers to texts, in order, kept ones first of all; adds the times to `times`.
     pub(crate) async fn run(
         &self,
         encodings: Vec<Encoding>,
@@ -348,6 +370,48 @@ impl Model {
         deadline: Instant,
         times: &mut Times,
     ) -> Result<Vec<Answer>, Fault> {
+        let Some(cache) = &self.cache else {
+            return self.compute(encodings, wanted, deadline, times).await;
+        };
+        let found: Vec<_> = encodings
+            .iter()
+            .map(|text| cache.find(wanted.clone(), text))
+            .collect();
+        let texts = encodings.into_iter().zip(&found);
+        let missing: Vec<_> = texts
+            .filter(|(_, found)| found.is_err())
+            .map(|(text, _)| text)
+            .collect();
+        watch::cache(&self.name, found.len() - missing.len(), missing.len());
+        let computed = if missing.is_empty() {
+            Vec::new()
+        } else {
+            self.compute(missing, wanted, deadline, times).await?
+        };
+        let mut computed = computed.into_iter();
+        let answers = found.into_iter().map(|found| match found {
+            Ok(values) => Answer {
+                values,
+                queued: Duration::ZERO,
+                computed: Duration::ZERO,
+            },
+            Err(key) => {
+                let answer = computed.next().expect("each text has an answer");
+                watch::cached(&self.name, cache.keep(key, answer.values.clone()));
+                answer
+            }
+        });
+        Ok(answers.collect())
+    }
+
+    async fn compute(
+        &self,
+        encodings: Vec<Encoding>,
+        wanted: Wanted,
+        deadline: Instant,
+        times: &mut Times,
+    ) -> Result<Vec<Answer>, Fault> {
+        let start = Instant::now();
         let places = self.queue.submit(encodings, wanted, deadline)?;
         let mut answers = Vec::with_capacity(places.len());
         for place in places {
@@ -358,6 +422,21 @@ impl Model {
         let most = |time: fn(&Answer) -> Duration| answers.iter().map(time).max();
         times.queue += most(|answer| answer.queued).unwrap_or_default();
         times.inference += most(|answer| answer.computed).unwrap_or_default();
+        // Until its last text was done: texts of one request may be in several batches.
+        if let Some(last) = answers.iter().max_by_key(|a| a.queued + a.computed) {
+            let (taken, texts) = (start + last.queued, answers.len());
+            for (name, start, end) in [
+                ("queue", start, taken),
+                ("batch", taken, taken + last.computed),
+            ] {
+                trace::note(Part {
+                    name,
+                    start,
+                    end,
+                    texts,
+                });
+            }
+        }
         Ok(answers)
     }
 }

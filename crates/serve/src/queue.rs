@@ -38,6 +38,20 @@ pub enum Wanted {
     Items(Arc<Choice>),
 }
 
+impl Wanted {
+    /// Bytes of the lists that say what is wanted.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Pooled | Self::Tokens | Self::Logits | Self::Sparse => 0,
+            Self::Fills(fills) => size_of_val(&*fills.candidates),
+            Self::Items(choice) => {
+                size_of_val(choice.allow.as_deref().unwrap_or_default())
+                    + size_of_val(&*choice.deny)
+            }
+        }
+    }
+}
+
 /// Which tokens may stand behind masks.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Fills {
@@ -45,6 +59,33 @@ pub struct Fills {
     pub top: usize,
     /// Nothing but these; all tokens if none.
     pub candidates: Vec<u32>,
+}
+
+/// What an answer depends on: texts that look the same to the encoder have the same answer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Sight {
+    ids: Box<[u32]>,
+    segments: Box<[u32]>,
+    is_special: Box<[bool]>,
+    /// Some models do not pool over their prompt: the same tokens give another answer as a text of their own.
+    prompt: usize,
+}
+
+impl Sight {
+    /// What the encoder sees of a text.
+    pub fn of(text: &Encoding) -> Self {
+        Self {
+            ids: text.ids.as_slice().into(),
+            segments: text.segments.as_slice().into(),
+            is_special: text.is_special.as_slice().into(),
+            prompt: text.prompt,
+        }
+    }
+
+    /// Bytes that it takes.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&*self.ids) + size_of_val(&*self.segments) + size_of_val(&*self.is_special)
+    }
 }
 
 /// Computes what is wanted of some texts: an answer for each, or a reason why there is none.
@@ -383,19 +424,17 @@ impl Taken {
 
 /// Computes the jobs of one kind, equal texts once, and keeps what came of each.
 fn answer(batch: &[Taken], wanted: &Wanted, compute: &Compute, taken: Instant) {
-    let mut places: HashMap<(&[u32], &[u32]), usize> = HashMap::new();
+    let mut places: HashMap<Sight, usize> = HashMap::new();
     let mut texts: Vec<&Encoding> = Vec::new();
     let jobs: Vec<(&Taken, usize)> = batch
         .iter()
         .filter(|job| job.wanted == *wanted)
         .map(|job| {
             let text = &job.encoding;
-            let place = *places
-                .entry((&text.ids, &text.segments))
-                .or_insert_with(|| {
-                    texts.push(text);
-                    texts.len() - 1
-                });
+            let place = *places.entry(Sight::of(text)).or_insert_with(|| {
+                texts.push(text);
+                texts.len() - 1
+            });
             (job, place)
         })
         .collect();

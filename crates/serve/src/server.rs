@@ -27,23 +27,47 @@ use tower_http::timeout::RequestBodyTimeoutLayer;
 use tower_http::trace::TraceLayer;
 
 use crate::auth::{self, Keys};
-use crate::route::{self, Shared};
-use crate::{Model, StartError};
+use crate::registry::{Admin, Live, Registry};
+use crate::route::{self, Shared, admin};
+use crate::trace::{self, Collect};
+use crate::{Model, StartError, Tls, watch};
 
 /// How a server treats connections.
 pub struct Settings {
     /// Keys that let requests in.
     pub keys: Keys,
+    /// Encrypts connections, if given.
+    pub tls: Option<Tls>,
     /// Prints the metrics, if they are kept.
-    pub metrics: Option<Box<dyn Fn() -> String + Send + Sync>>,
+    pub metrics: Option<Arc<dyn Fn() -> String + Send + Sync>>,
+    /// Takes what requests did, if anybody wants to know.
+    pub traces: Option<Collect>,
+    /// Lets an operator change models, if given.
+    pub admin: Option<Admin>,
     /// Most connections at the same time; further ones wait to be taken.
     pub connections: usize,
-    /// Time for the head of a request, and between two parts of a body.
+    /// Time for a connection to be encrypted, for the head of a request, and between two parts of a body.
     pub patience: Duration,
     /// Time for what is under way when the server stops.
     pub drain: Duration,
     /// Most bytes of a body.
     pub payload_bytes: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            keys: Keys::default(),
+            tls: None,
+            metrics: None,
+            traces: None,
+            admin: None,
+            connections: 1024,
+            patience: Duration::from_secs(10),
+            drain: Duration::from_secs(30),
+            payload_bytes: 2_000_000,
+        }
+    }
 }
 
 /// Where requests come from.
@@ -124,7 +148,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// Models behind routes.
 pub struct Server {
-    shared: Arc<Shared>,
+    is_stopping: Arc<AtomicBool>,
     router: Router,
     settings: Settings,
 }
@@ -147,14 +171,16 @@ impl Server {
                 return Err(StartError::SameName(model.name().to_owned()));
             }
         }
-        let shared = Arc::new(Shared {
+        watch::start();
+        let is_stopping = Arc::<AtomicBool>::default();
+        let live = Live::new(Shared {
             models: models.into_iter().map(Arc::new).collect(),
-            is_stopping: AtomicBool::new(false),
+            is_stopping: is_stopping.clone(),
             metrics: settings.metrics.take(),
         });
-        let router = router(&shared, &settings);
+        let router = router(live, &mut settings);
         Ok(Self {
-            shared,
+            is_stopping,
             router,
             settings,
         })
@@ -195,26 +221,48 @@ impl Server {
                 }
             };
             let service = TowerToHyperService::new(self.router.clone());
-            let connection = builder.serve_connection(TokioIo::new(stream), service);
-            let connection = graceful.watch(connection);
+            let (builder, watcher) = (builder.clone(), graceful.watcher());
+            let tls = self.settings.tls.as_ref().map(Tls::acceptor);
+            let patience = self.settings.patience;
             tokio::spawn(async move {
-                if let Err(error) = connection.await {
+                // Not while others wait to be taken: a client may take its time for this.
+                let stream = match tls {
+                    None => stream,
+                    Some(tls) => match tokio::time::timeout(patience, tls.accept(stream)).await {
+                        Ok(Ok(stream)) => Box::new(stream),
+                        Ok(Err(error)) => {
+                            tracing::debug!(%error, "a connection was not encrypted");
+                            return;
+                        }
+                        Err(_) => return,
+                    },
+                };
+                let connection = builder.serve_connection(TokioIo::new(stream), service);
+                if let Err(error) = watcher.watch(connection).await {
                     tracing::debug!(%error, "a connection ended");
                 }
                 drop(permit);
             });
         }
-        self.shared.is_stopping.store(true, Ordering::Relaxed);
+        self.is_stopping.store(true, Ordering::Relaxed);
         drop(listener);
         let drained = tokio::time::timeout(self.settings.drain, graceful.shutdown());
         drained.await.is_ok()
     }
 }
 
-fn router(shared: &Arc<Shared>, settings: &Settings) -> Router {
-    let (asked, open, description) = route::router();
+fn router(live: Live, settings: &mut Settings) -> Router {
+    let (asked, open, mut description) = route::router();
+    let admin = settings.admin.take().map(|admin| {
+        let (router, routes) = admin::router(Registry::new(live.clone(), admin));
+        description.merge(routes);
+        router
+    });
     let keys = settings.keys.clone();
-    let asked = asked.route_layer(from_fn_with_state(keys, auth::require));
+    let mut asked = asked.route_layer(from_fn_with_state(keys, auth::require));
+    if let Some(collect) = settings.traces.take() {
+        asked = asked.route_layer(from_fn_with_state(collect, trace::follow));
+    }
     let description = description.to_pretty_json();
     let description = description.expect("a description is plain data");
     let json = [(axum::http::header::CONTENT_TYPE, "application/json")];
@@ -228,7 +276,8 @@ fn router(shared: &Arc<Shared>, settings: &Settings) -> Router {
     };
     asked
         .merge(open)
-        .with_state(shared.clone())
+        .with_state(live)
+        .merge(admin.unwrap_or_default())
         .route(
             "/api-doc/openapi.json",
             get(move || async move { (json, description) }),

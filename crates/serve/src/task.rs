@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use cloze_data::text::{Encoding, Input, Long, Tokenizer};
+use cloze_data::text::{Encoding, Input, Long, Shorten, Tokenizer};
 use cloze_runtime::cpu::Options;
 use cloze_runtime::model::{Checkpoint, TextEncoder};
 use cloze_runtime::predict::{Answerer, Classifier, FillMask, Predict, Predictor, TokenClassifier};
@@ -8,7 +8,7 @@ use cloze_runtime::{Engine, Error};
 use cloze_spec::encoder;
 
 use crate::queue::Wanted;
-use crate::recommend::Recommend;
+use crate::recommend::{Choice, Recommend};
 
 /// What a model does for clients.
 pub enum Task {
@@ -143,6 +143,31 @@ impl Task {
         };
         let only = windows.into_iter().next();
         Ok(only.expect("a text that is not chunked is one window"))
+    }
+
+    /// Computes something, as requests will.
+    ///
+    /// # Errors
+    /// If it cannot.
+    pub fn try_out(&self) -> Result<(), Error> {
+        let wanted = match self {
+            Self::Embed(_) | Self::Fill(..) => Wanted::Pooled,
+            Self::Label(_) | Self::Entities(_) | Self::Answer(_) => Wanted::Logits,
+            Self::Sparse(..) => Wanted::Sparse,
+            Self::Recommend(model) => {
+                let choice = Choice {
+                    top: 1,
+                    exclude_seen: false,
+                    allow: None,
+                    deny: Vec::new(),
+                };
+                model.recommend(&[&[0]], &choice);
+                return Ok(());
+            }
+        };
+        let long = Long::Truncate(Shorten::LongestFirst);
+        let text = self.encode("a".into(), None, long)?;
+        self.run(&wanted, &[&text]).map(drop)
     }
 
     /// What is wanted of each of some texts.

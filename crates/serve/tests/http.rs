@@ -15,7 +15,7 @@ use cloze_data::text::{Input, Long, Shorten};
 use cloze_runtime::cpu::Options;
 use cloze_runtime::model::TextEncoder;
 use cloze_runtime::predict::{Predict, Predictor};
-use cloze_serve::{Keys, Limits, Listener, Model, Server, Settings};
+use cloze_serve::{Key, Keys, Limits, Listener, Model, Server, Settings};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -34,11 +34,11 @@ fn folder() -> PathBuf {
 fn settings(keys: Keys) -> Settings {
     Settings {
         keys,
-        metrics: None,
         connections: 16,
         patience: Duration::from_millis(300),
         drain: Duration::from_secs(10),
         payload_bytes: 10_000,
+        ..Settings::default()
     }
 }
 
@@ -126,6 +126,52 @@ async fn embeddings_have_the_bits_that_the_library_gives() {
         assert!(rest.is_empty());
         let floats: Vec<_> = words.iter().map(|&word| f32::from_le_bytes(word)).collect();
         assert_eq!(&floats, expected);
+    }
+}
+
+#[tokio::test]
+async fn answers_that_are_kept_have_the_same_bits() {
+    let limits = Limits {
+        cache_bytes: 1 << 20,
+        ..Limits::default()
+    };
+    let server = server_with(limits, Keys::default());
+    let expected = expected(&TEXTS);
+    // Kept ones and new ones mixed, in any order.
+    for order in [vec![0], vec![1, 0, 1], vec![2, 1, 0], vec![0, 1, 2]] {
+        let texts: Vec<&str> = order.iter().map(|&text| TEXTS[text]).collect();
+        let (_, found) = post(&server, "/embed", &json!({"inputs": texts})).await;
+        for (place, text) in order.into_iter().enumerate() {
+            assert_eq!(floats(&found[place]), expected[text]);
+        }
+    }
+    let (_, tokens) = post(&server, "/embed_all", &json!({"inputs": TEXTS[0]})).await;
+    assert!(tokens[0].as_array().unwrap().len() > 1, "of another kind");
+    let raw = json!({"inputs": TEXTS[0], "normalize": false});
+    let (_, raw) = post(&server, "/embed", &raw).await;
+    assert_ne!(floats(&raw[0]), expected[0], "as this request wants it");
+}
+
+#[tokio::test]
+async fn a_prompt_is_told_from_the_same_words_in_a_text() {
+    let limits = Limits {
+        cache_bytes: 1 << 20,
+        ..Limits::default()
+    };
+    // Its prompts are not pooled over.
+    let folder = folder_of("golden/sentence-v6-prompt");
+    let model = TextEncoder::open(&folder, Options::default()).unwrap();
+    let server = server_of(&folder, limits, Keys::default());
+    // Of its prompts, `query` is "query: " and `document` is empty.
+    let (mut found, mut encoded) = (Vec::new(), Vec::new());
+    for (text, prompt) in [("the cat", "query"), ("query: the cat", "document")] {
+        let body = json!({"inputs": text, "prompt_name": prompt});
+        found.push(post(&server, "/embed", &body).await.1);
+        encoded.push(model.encode(text, Some(prompt)).unwrap());
+    }
+    assert_eq!(encoded[0].ids, encoded[1].ids);
+    for (found, encoded) in found.iter().zip(&encoded) {
+        assert_eq!(floats(&found[0]), model.embed(&[encoded]).unwrap());
     }
 }
 
@@ -448,6 +494,41 @@ async fn keys_let_in_and_health_is_open() {
         send(&server, get("/nothing", Some("other"))).await.status(),
         404
     );
+}
+
+#[tokio::test]
+async fn a_key_over_its_limit_waits_and_others_do_not() {
+    let keys = Keys::default();
+    let parsed = ["a requests/s=0.01", "b tokens/min=5", "c"].map(|line| Key::parse(line).unwrap());
+    keys.replace(parsed.to_vec());
+    let server = server_with(Limits::default(), keys);
+    let ask = async |path: &str, key: &str| {
+        let request = Request::post(path)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::AUTHORIZATION, format!("Bearer {key}"));
+        let body = json!({"inputs": TEXTS, "input": TEXTS}).to_string();
+        let response = send(&server, request.body(Body::from(body)).unwrap()).await;
+        let after = response.headers().get(header::RETRY_AFTER);
+        let after = after.map(|after| after.to_str().unwrap().parse::<u64>().unwrap());
+        let status = response.status().as_u16();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        let body: Value = serde_json::from_slice(&bytes).unwrap();
+        (status, after, body)
+    };
+    for (key, what) in [("a", "requests/s"), ("b", "tokens/min")] {
+        // The second is over the limit.
+        assert_eq!(ask("/embed", key).await.0, 200);
+        let (status, after, fault) = ask("/embed", key).await;
+        assert_eq!((status, &fault["error_type"]), (429, &json!("Overloaded")));
+        assert!(after.is_some_and(|after| (10..=100).contains(&after)));
+        assert!(fault["error"].as_str().unwrap().contains(what), "{fault}");
+        let (status, after, fault) = ask("/v1/embeddings", key).await;
+        assert_eq!((status, &fault["code"]), (429, &json!(429)));
+        assert!(after.is_some());
+    }
+    for _ in 0..5 {
+        assert_eq!(ask("/embed", "c").await.0, 200);
+    }
 }
 
 #[tokio::test]

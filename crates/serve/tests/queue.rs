@@ -221,13 +221,16 @@ fn equal_texts_of_a_batch_are_computed_once() {
         .submit(vec![text(9, 1)], Wanted::Pooled, later())
         .unwrap();
     gate.wait_for(1);
-    let texts = vec![text(1, 2), text(2, 2), text(1, 2)];
+    let mut prompted = text(1, 2);
+    prompted.prompt = 1;
+    let texts = vec![text(1, 2), text(2, 2), text(1, 2), prompted];
     places.extend(queue.submit(texts, Wanted::Pooled, later()).unwrap());
     gate.open.send(()).unwrap();
     gate.open.send(()).unwrap();
     let found: Vec<_> = places.into_iter().flat_map(values).collect();
-    assert_eq!(found, [9.0, 1.0, 2.0, 1.0]);
-    assert_eq!(gate.batches.lock().unwrap()[1], [1, 2]);
+    assert_eq!(found, [9.0, 1.0, 2.0, 1.0, 1.0]);
+    // A prompt of the same token may not be pooled over: not an equal text.
+    assert_eq!(gate.batches.lock().unwrap()[1], [1, 2, 1]);
 }
 
 #[test]

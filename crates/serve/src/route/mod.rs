@@ -1,5 +1,6 @@
 //! One file per route; [`router`] puts them together.
 
+pub mod admin;
 mod answer;
 mod chunks;
 mod decode;
@@ -38,20 +39,22 @@ use utoipa_axum::routes;
 
 use crate::input::{Item, Taking};
 use crate::queue::{Answer, Wanted};
+use crate::registry::Live;
 use crate::watch::{self, Times};
 use crate::{Fault, Model};
 
 /// Most predictions for a mask, a question or a history.
 const MOST: usize = 1000;
 
-/// What routes share.
+/// What a request finds: the models of the moment it came, and what never changes.
+#[derive(Clone)]
 pub struct Shared {
     /// In the order they were given; the first answers where no model is named.
     pub models: Vec<Arc<Model>>,
     /// Whether the server stops taking requests.
-    pub is_stopping: AtomicBool,
+    pub is_stopping: Arc<AtomicBool>,
     /// Prints the metrics.
-    pub metrics: Option<Box<dyn Fn() -> String + Send + Sync>>,
+    pub metrics: Option<Arc<dyn Fn() -> String + Send + Sync>>,
 }
 
 pub type State = axum::extract::State<Arc<Shared>>;
@@ -88,11 +91,7 @@ impl Shared {
 }
 
 /// The routes that ask for a key, those that do not, and the description of all.
-pub fn router() -> (
-    axum::Router<Arc<Shared>>,
-    axum::Router<Arc<Shared>>,
-    OpenApi,
-) {
+pub fn router() -> (axum::Router<Live>, axum::Router<Live>, OpenApi) {
     let (asked, mut description) = OpenApiRouter::new()
         .routes(routes!(embed::embed))
         .routes(routes!(embed_all::embed_all))

@@ -1,13 +1,12 @@
 //! What browsers get: a page to try the models on, and one that describes the routes. Nothing in them comes from elsewhere.
 
-use std::sync::Arc;
-
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
-use super::{Shared, State, health};
+use super::{State, health};
+use crate::registry::Live;
 
 /// Only this server's own files, and no code or style within pages.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; \
@@ -19,7 +18,7 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
 /// The pages and their files; they ask for no key, since they say nothing that a key guards.
-pub fn router() -> Router<Arc<Shared>> {
+pub fn router() -> Router<Live> {
     let files = [
         ("/docs", HTML, include_str!("../page/docs.html")),
         ("/page/style.css", CSS, include_str!("../page/style.css")),

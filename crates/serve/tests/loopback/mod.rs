@@ -2,7 +2,6 @@
 #![allow(dead_code, reason = "every test file uses its own part")]
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use cloze_data::ItemVocabulary;
 use cloze_runtime::cpu::Options;
@@ -98,11 +97,9 @@ impl Loopback {
     pub async fn with_keys(models: Vec<Model>, keys: Keys) -> Self {
         let settings = Settings {
             keys,
-            metrics: None,
             connections: 64,
-            patience: Duration::from_secs(10),
-            drain: Duration::from_secs(10),
             payload_bytes: 1_000_000,
+            ..Settings::default()
         };
         let server = Server::new(models, settings).unwrap();
         let listener = Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();

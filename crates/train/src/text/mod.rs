@@ -144,7 +144,7 @@ impl Preparation {
         let updates = self.updates();
         let fresh = weights::fresh(&updates, model.init_std, self.recipe.seed);
         values.extend(fresh.into_iter().map(|(name, mut of)| {
-            if name.ends_with(".b") {
+            if name.rsplit('.').next() == Some("b") {
                 of.fill(0.0);
             }
             (name, of)

@@ -26,10 +26,6 @@ pub struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one, for as long as the program runs"
-)]
 pub enum Command {
     /// Train BERT4Rec on the bundled purchases, evaluate it against baselines, and recommend products
     Quickstart(Quickstart),

@@ -26,7 +26,7 @@ parser.add_argument("--infinity", help="the program infinity_emb")
 parser.add_argument("--infinity-engine", default="torch")
 parser.add_argument("--threads", type=int, default=2)
 parser.add_argument("--rounds", type=int, default=3)
-parser.add_argument("--seconds", type=float, default=3)
+parser.add_argument("--seconds", type=float, default=8)
 parser.add_argument("--connections", type=int, nargs="+", default=[1, 8, 64, 256])
 parser.add_argument("--mixes", nargs="+", default=["short", "mixed", "long"])
 parser.add_argument("--ways", action="store_true", help="Cloze by a socket file and with its cache, too")
@@ -120,7 +120,8 @@ def median(found: list[dict]) -> dict:
 
 
 def row(mix: str, connections: str, name: str, m: dict, ours: dict | None) -> None:
-    ratio = f"{ours['requests_per_second'] / max(m['requests_per_second'], 1e-9):.2f}" if ours else ""
+    is_compared = ours and m["requests_per_second"] > 0
+    ratio = f"{ours['requests_per_second'] / m['requests_per_second']:.2f}" if is_compared else ""
     cpu = f" {m['cpu_ms']:.1f}" + (f" ({m['cpu_ms'] / ours['cpu_ms']:.2f})" if ours else "")
     print(
         f"| {mix} | {connections} | {name} | {m['requests_per_second']:.0f} | {m['p50_ms']:.1f} | {m['p99_ms']:.1f} |"

@@ -205,7 +205,6 @@ fn check(command: &clap::Command, arg: &Arg, values: &[String]) -> Result<(), St
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may stop")]
 mod tests {
     use super::*;
     use crate::arguments::Serve;

@@ -180,7 +180,6 @@ fn spans(service: &str, traces: &[Trace]) -> Value {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may stop")]
 mod tests {
     use super::*;
 

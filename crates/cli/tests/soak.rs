@@ -151,7 +151,7 @@ impl Battle {
         let stream = TcpStream::connect(self.address()).ok()?;
         stream.set_nodelay(true).unwrap();
         stream
-            .set_read_timeout(Some(Duration::from_secs(60)))
+            .set_read_timeout(Some(Duration::from_mins(1)))
             .unwrap();
         Some(stream)
     }
@@ -269,7 +269,7 @@ fn vandal(battle: &Battle) {
             4 => request("POST", "/embed", "nobody", "{}").into_bytes(),
             5 => whole("{\"inputs\": [[4294967295]]}").into_bytes(),
             // Half of it, and all of it.
-            6 => whole(&many)[..400].as_bytes().to_vec(),
+            6 => whole(&many).as_bytes()[..400].to_vec(),
             _ => whole(&many).into_bytes(),
         };
         // It may be closed before all is sent.

@@ -129,7 +129,8 @@ async fn main() {
                     let done = Instant::now();
                     let mut found = found.lock().unwrap();
                     found.answered += 1;
-                    if moment >= from && done <= until {
+                    // Whenever it began: a slow server's answers count for the time in which they come.
+                    if (from..=until).contains(&done) {
                         found.latencies.push(done - moment);
                         *found.statuses.entry(status).or_default() += 1;
                     }

@@ -368,6 +368,58 @@ fn models_stand_beside_baselines_and_each_other() {
 }
 
 #[test]
+fn a_few_texts_of_each_class_are_drawn_and_unbalanced_classes_told_of() {
+    let folder = base();
+    let train = |data: &str, out: &str, more: &[&str]| {
+        let arguments = [
+            "train",
+            "bert/classify",
+            "--model",
+            "encoder",
+            "--data",
+            data,
+            "--set",
+            "epochs=1",
+            "-o",
+            out,
+        ];
+        let output = cloze(folder, &[&arguments[..], more].concat());
+        let said = String::from_utf8(output.stderr.clone()).unwrap();
+        ok(output);
+        said
+    };
+    let said = train("labels.tsv", "few", &["--set", "data.per_class=3"]);
+    assert!(said.contains("6 training texts"), "{said}");
+    assert!(said.contains("40 validation texts"), "{said}");
+    assert!(!said.contains("unbalanced"), "{said}");
+    assert_eq!(judged(&["few"])["texts"], 40);
+    let labels = fs::read_to_string(folder.join("labels.tsv")).unwrap();
+    let mut bad = 0;
+    let rows = labels.lines().filter(|line| {
+        bad += usize::from(line.ends_with("bad"));
+        !line.ends_with("bad") || bad <= 10
+    });
+    let rows: Vec<&str> = rows.collect();
+    fs::write(folder.join("rare.tsv"), rows.join("\n")).unwrap();
+    let said = train("rare.tsv", "rare", &[]);
+    assert!(said.contains("classes are unbalanced"), "{said}");
+    let arguments = [
+        "train",
+        "bert/regress",
+        "--model",
+        "encoder",
+        "--data",
+        "degrees.csv",
+    ];
+    let more = ["--set", "data.per_class=3", "-o", "nowhere"];
+    let text = error(&cloze(folder, &[&arguments[..], &more].concat()), 1);
+    assert!(
+        text.contains("expected an objective with one label a text"),
+        "{text}"
+    );
+}
+
+#[test]
 fn every_task_has_something_to_beat() {
     for (recipe, data, model, name, metric, least) in [
         (

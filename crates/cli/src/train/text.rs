@@ -1,5 +1,6 @@
 use std::path::Path;
 
+use cloze_data::text::learn::TextData;
 use cloze_spec::TextRecipe;
 use cloze_spec::folder::{METRICS, write_text};
 use cloze_spec::recipe::Document;
@@ -86,6 +87,9 @@ fn apply(args: &Data, recipe: &mut TextRecipe) -> anyhow::Result<()> {
     Ok(recipe.validate("command line")?)
 }
 
+/// A class that is so many times as frequent as another is worth a word.
+const UNBALANCED: u64 = 10;
+
 /// Says what is to be learned from.
 fn describe(preparation: &Preparation) {
     let facts: Vec<String> = facts(preparation)
@@ -93,11 +97,24 @@ fn describe(preparation: &Preparation) {
         .map(|(name, value)| format!("{value} {name}"))
         .collect();
     eprintln!("{}", facts.join(", "));
+    warn_of_balance(&preparation.data);
     let cut = preparation.data.cut;
     if cut > 0 {
         eprintln!(
             "{cut} training texts are longer than model.max_len, {} tokens, and are cut",
             preparation.recipe.model.max_len
+        );
+    }
+}
+
+fn warn_of_balance(data: &TextData) {
+    let Some([(most, many), (least, few)]) = data.balance() else {
+        return;
+    };
+    if many > UNBALANCED * few {
+        eprintln!(
+            "classes are unbalanced: {many} texts are {most:?}, {few} are {least:?}; accuracy says little then: look at macro-f1, or \
+             weigh rare classes more, by --set objective.loss.class_weights=balanced"
         );
     }
 }

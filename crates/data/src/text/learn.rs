@@ -37,6 +37,21 @@ pub struct TextData {
     pub cut: usize,
 }
 
+impl TextData {
+    /// The most frequent and the rarest class of the training part, with how often they occur; none where texts have no
+    /// classes.
+    pub fn balance(&self) -> Option<[(&str, u64); 2]> {
+        let Truth::Classes(_) = self.train.truth else {
+            return None;
+        };
+        let counts = counts(&self.train.truth, self.labels.len())?;
+        let named = || self.labels.iter().map(String::as_str).zip(counts.clone());
+        let most = named().max_by_key(|(_, count)| *count)?;
+        let least = named().min_by_key(|(_, count)| *count)?;
+        Some([most, least])
+    }
+}
+
 /// What a recipe asks of its texts.
 #[derive(Clone, Copy, Debug)]
 pub struct Ask<'a> {
@@ -224,6 +239,9 @@ impl Records {
             .validation
             .is_empty()
             .then(|| train.hold_out(texts.validation_share, ask.seed));
+        if let Some(count) = texts.per_class {
+            train.keep_few(count, ask.seed);
+        }
         Ok((train, held_out))
     }
 
@@ -254,6 +272,29 @@ impl Records {
             .collect();
         let is_held: Vec<bool> = groups.iter().map(|group| held.contains(group)).collect();
         self.part(&is_held)
+    }
+
+    /// Keeps so many records of each class, drawn from `seed`.
+    fn keep_few(&mut self, count: usize, seed: u64) {
+        let Self::Labelled {
+            labels: Labels::One(cells),
+            ..
+        } = &*self
+        else {
+            return;
+        };
+        let values = cells.iter().flat_map(|cells| &cells.values);
+        let names: Vec<Option<String>> = values.map(name).collect();
+        let mut order: Vec<usize> = (0..names.len()).collect();
+        Stream::new(seed, 0, Purpose::Few, 0).draw(&mut order, names.len());
+        let mut kept: HashMap<&Option<String>, usize> = HashMap::new();
+        let mut is_kept = vec![false; names.len()];
+        for at in order {
+            let kept = kept.entry(&names[at]).or_default();
+            is_kept[at] = *kept < count;
+            *kept += 1;
+        }
+        *self = self.part(&is_kept);
     }
 
     /// Takes those records out that are `wanted`.

@@ -1,7 +1,5 @@
 //! Baselines on texts against numbers that scikit-learn gave `tools/golden/linear.py`.
 
-#![expect(clippy::unwrap_used, reason = "a test may stop")]
-
 use cloze_train::text::baseline::{Kind, Linear};
 use serde::Deserialize;
 

@@ -1,7 +1,5 @@
 //! `BERTScore` against numbers that the package bert-score gave `tools/golden/likeness.py`.
 
-#![expect(clippy::unwrap_used, reason = "a test may stop")]
-
 use std::path::Path;
 
 use cloze_runtime::model::Checkpoint;

@@ -273,10 +273,15 @@ impl Results {
                 note,
             )
         }));
+        // A title begins with a capital letter.
+        let mut subtitle = self.subtitle();
+        if let Some(first) = subtitle.get_mut(..1) {
+            first.make_ascii_uppercase();
+        }
         Scores {
             headline,
             tables: vec![scores::Table {
-                title: self.subtitle(),
+                title: subtitle,
                 header,
                 rows,
                 leads: true,

@@ -283,19 +283,33 @@ pub struct Generation {
     /// ROUGE: cut endings off words, by Porter
     #[arg(long)]
     pub stem: bool,
-    /// BERTScore, by this encoder: its folder, or its name on the hub
-    #[arg(long, value_name = "MODEL")]
+    #[arg(
+        long,
+        value_name = "MODEL",
+        help = "BERTScore, by this encoder: its folder, or its name on the hub"
+    )]
     pub bertscore: Option<PathBuf>,
-    /// BERTScore: compare by the vectors after this layer; without, after the last. The package bert-score takes 9 of
-    /// bert-base, 18 of bert-large, 10 of roberta-base, 17 of roberta-large
-    #[arg(long, value_name = "LAYER", requires = "bertscore")]
+    #[arg(
+        long,
+        value_name = "LAYER",
+        requires = "bertscore",
+        help = "BERTScore: compare by the vectors after this layer; without, after the last. The package bert-score takes 9 of \
+                bert-base, 18 of bert-large, 10 of roberta-base, 17 of roberta-large"
+    )]
     pub layer: Option<usize>,
-    /// BERTScore: tokens weigh more the fewer references have them
-    #[arg(long, requires = "bertscore")]
+    #[arg(
+        long,
+        requires = "bertscore",
+        help = "BERTScore: tokens weigh more the fewer references have them"
+    )]
     pub idf: bool,
-    /// BERTScore: what unrelated texts score at each layer, to count from there; a CSV of the package bert-score, whose rows
-    /// are layers from 0 and whose columns are LAYER,P,R,F
-    #[arg(long, value_name = "FILE", requires = "bertscore")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "bertscore",
+        help = "BERTScore: what unrelated texts score at each layer, to count from there; a CSV of the package bert-score, whose \
+                rows are layers from 0 and whose columns are LAYER,P,R,F"
+    )]
     pub baseline: Option<PathBuf>,
     #[command(flatten)]
     pub by_name: ByName,

@@ -145,7 +145,7 @@ fn rouge<'a>(texts: impl Iterator<Item = &'a Text>) -> [Prf; 4] {
     }))
 }
 
-/// The mean of BERTScore, where it was asked for.
+/// The mean of `BERTScore`, where it was asked for.
 fn bert_score<'a>(texts: impl Iterator<Item = &'a Text>) -> Option<Prf> {
     let mut texts = texts.map(|text| text.bert).peekable();
     texts.peek().copied().flatten()?;
@@ -170,7 +170,7 @@ fn means<const COUNT: usize>(all: impl Iterator<Item = [Prf; COUNT]>) -> [Prf; C
     })
 }
 
-/// BERTScore of each text, where it was asked for, and the layer that it is by.
+/// `BERTScore` of each text, where it was asked for, and the layer that it is by.
 fn bert_scores(
     args: &Generation,
     predictions: &[String],

@@ -198,7 +198,9 @@ impl BertScore {
         })?;
         for vector in vectors.chunks_mut(engine.encoder().width) {
             let norm = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
-            vector.iter_mut().for_each(|x| *x /= norm);
+            for x in vector {
+                *x /= norm;
+            }
         }
         Ok(vectors)
     }

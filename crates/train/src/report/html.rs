@@ -181,7 +181,9 @@ fn cards(html: &mut String, report: &Report) {
             .iter()
             .map(|(name, value, note)| (capital(name), value.replace('-', "−"), note.clone())),
     );
-    if let Some((row, best)) = best_validation(report) {
+    // Of a model that was judged on the validation part alone, the headline has said it.
+    let is_said = !report.scores.headline.is_empty() && report.scores.tables.len() == 1;
+    if let Some((row, best)) = best_validation(report).filter(|_| !is_said) {
         let epoch = format!("validation, epoch {:.0}", row.epoch);
         cards.push((
             format!("Best {}", metric_name(&report.metric)),
@@ -479,8 +481,9 @@ pub(super) fn escape(text: &str) -> String {
 fn metric_name(name: &str) -> String {
     let (metric, cutoff) = name.split_once('@').unwrap_or((name, ""));
     let metric = match metric {
+        "recall" | "coverage" => capital(metric),
         "mrr" | "ndcg" | "hr" | "mcc" | "mse" | "f1" => metric.to_uppercase(),
-        other => capital(other),
+        other => other.to_owned(),
     };
     if cutoff.is_empty() {
         escape(&metric)
@@ -491,7 +494,7 @@ fn metric_name(name: &str) -> String {
 
 fn capital(word: &str) -> String {
     let mut characters = word.chars();
-    let first = characters.next().map(|first| first.to_uppercase());
+    let first = characters.next().map(char::to_uppercase);
     first.into_iter().flatten().chain(characters).collect()
 }
 

@@ -45,7 +45,7 @@ impl Linear {
             width,
         };
         let start = vec![0.0; (terms.len() + 1) * width];
-        let weights = minimize(&|weights: &[f64]| problem.value(weights), start);
+        let weights = minimize(|weights: &[f64]| problem.value(weights), start);
         Self {
             terms,
             kind,
@@ -92,9 +92,9 @@ fn softmax(scores: &mut [f64]) -> f64 {
     let most = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let sum: f64 = scores.iter().map(|score| (score - most).exp()).sum();
     let log = most + sum.ln();
-    scores
-        .iter_mut()
-        .for_each(|score| *score = (*score - log).exp());
+    for score in scores {
+        *score = (*score - log).exp();
+    }
     log
 }
 
@@ -145,7 +145,9 @@ impl Problem<'_> {
                         pairs.for_each(|(sum, slope)| *sum += f64::from(value) * slope);
                     }
                 }
-                sums.iter_mut().for_each(|sum| *sum *= share);
+                for sum in sums {
+                    *sum *= share;
+                }
             });
         let squares: f64 = weights[..intercepts].iter().map(|w| w * w).sum();
         let loss: f64 = losses.iter().sum();
@@ -196,7 +198,7 @@ const MAX_HALVINGS: usize = 40;
 ///
 /// # Source
 /// Nocedal and Wright, Numerical Optimization, 2nd edition, algorithms 7.4 and 7.5, steps halved as in algorithm 3.1.
-fn minimize(value: &dyn Fn(&[f64]) -> (f64, Vec<f64>), mut x: Vec<f64>) -> Vec<f64> {
+fn minimize(value: impl Fn(&[f64]) -> (f64, Vec<f64>), mut x: Vec<f64>) -> Vec<f64> {
     let (mut height, mut gradient) = value(&x);
     let mut steps: VecDeque<(Vec<f64>, Vec<f64>)> = VecDeque::new();
     for _ in 0..MAX_STEPS {
@@ -251,7 +253,9 @@ fn direction(gradient: &[f64], steps: &VecDeque<(Vec<f64>, Vec<f64>)>) -> Vec<f6
     }
     if let Some((step, change)) = steps.back() {
         let scale = dot(step, change) / dot(change, change);
-        direction.iter_mut().for_each(|value| *value *= scale);
+        for value in &mut direction {
+            *value *= scale;
+        }
     }
     for ((step, change), factor) in steps.iter().zip(factors.into_iter().rev()) {
         let back = dot(change, &direction) / dot(step, change);

@@ -88,7 +88,9 @@ impl Baselines {
             Truth::Sets(sets) => {
                 let mut targets = vec![0.0; sets.of.len() * sets.labels];
                 for (row, set) in targets.chunks_mut(sets.labels).zip(&sets.of) {
-                    set.iter().for_each(|&label| row[label as usize] = 1.0);
+                    for &label in set {
+                        row[label as usize] = 1.0;
+                    }
                 }
                 let linear = Linear::fit(texts, Kind::Logistic, &targets);
                 let set = most_frequent(&sets.of).unwrap_or_default();
@@ -208,9 +210,9 @@ impl Learned {
 /// The first of the most frequent.
 fn most_frequent<T: Clone + Ord>(values: &[T]) -> Option<T> {
     let mut counts: BTreeMap<&T, usize> = BTreeMap::new();
-    values
-        .iter()
-        .for_each(|value| *counts.entry(value).or_default() += 1);
+    for value in values {
+        *counts.entry(value).or_default() += 1;
+    }
     let best = counts
         .into_iter()
         .reduce(|best, other| if other.1 > best.1 { other } else { best });

@@ -259,7 +259,11 @@ pub struct TrainTexts {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Without --data, the files of the model's recipe are read again and split as for training, so that the test part is what
-the model has not seen. Ranks are pessimistic: an item that scores the same as the right one counts as ranked above it.")]
+the model has not seen. Ranks are pessimistic: an item that scores the same as the right one counts as ranked above it.
+
+A model of texts is judged by the files of --data, all of each, or else by the recipe's test files, or else by its
+validation part. Its baselines learn from the recipe's training files:
+  cloze eval sentiment --data reviews.tsv --with sentiment-large")]
 pub struct Eval {
     /// Model folder
     pub model: PathBuf,

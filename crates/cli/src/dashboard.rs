@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use cloze_train::evaluate::Result as Judged;
+use cloze_train::report::scores::Scores;
 use cloze_train::report::{Journal, Report, Row, Sample, State, Status, StepRow, ValidationRow};
 use cloze_train::run::{Event, StepReport};
 
@@ -77,6 +78,7 @@ impl Dashboard {
             metric: about.metric.to_owned(),
             rows,
             results: Vec::new(),
+            scores: Scores::default(),
             samples: Vec::new(),
             dataset: about
                 .data
@@ -164,6 +166,11 @@ impl Dashboard {
     /// Shows lists for some users.
     pub fn show(&mut self, samples: Vec<Sample>) {
         self.report.samples = samples;
+    }
+
+    /// Shows how good an encoder of texts is.
+    pub fn score(&mut self, scores: Scores) {
+        self.report.scores = scores;
     }
 
     /// The last word on a run.

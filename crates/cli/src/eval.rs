@@ -1,3 +1,5 @@
+pub mod text;
+
 use std::io::Write;
 use std::path::Path;
 
@@ -5,7 +7,7 @@ use anyhow::Context;
 use cloze_data::{Cases, Dataset};
 use cloze_spec::Recipe;
 use cloze_spec::folder::{METRICS, RECIPE, write_atomically};
-use cloze_spec::recipe::{Document, Source};
+use cloze_spec::recipe::{Any, Source};
 use cloze_train::evaluate::{self, Result as Judged};
 use cloze_train::{Place, Recommender};
 
@@ -16,7 +18,10 @@ pub fn run(args: &Eval) -> anyhow::Result<()> {
     let place = args.compute.place()?;
     let saved = Source::read(&args.model.join(RECIPE))
         .with_context(|| format!("{} is no model folder of cloze train", args.model.display()))?;
-    let mut recipe = Recipe::parse(&saved, |_| None, &[])?;
+    let mut recipe = match Any::parse(&saved, |_| None, &[])? {
+        Any::Items(recipe) => *recipe,
+        Any::Text(recipe) => return text::run(args, *recipe, place),
+    };
     source::apply(&args.data, &mut recipe)?;
     let dataset = source::dataset(&recipe, args.data.skip_bad_rows)?;
     let cases = match args.part {

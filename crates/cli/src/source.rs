@@ -33,6 +33,24 @@ impl Format {
     }
 }
 
+/// Refuses options that mean nothing to texts.
+pub fn refuse_item_options(args: &Data) -> anyhow::Result<()> {
+    for (name, is_given) in [
+        ("--user", args.user.is_some()),
+        ("--item", args.item.is_some()),
+        ("--time", args.time.is_some()),
+        ("--titles", args.titles.is_some()),
+        ("--format", args.format.is_some()),
+        ("--delimiter", args.delimiter.is_some()),
+        ("--skip-bad-rows", args.skip_bad_rows),
+    ] {
+        if is_given {
+            bail!("{name}: expected a recipe over items, found one over texts; leave it out");
+        }
+    }
+    Ok(())
+}
+
 /// Puts the data options over the recipe's data.
 pub fn apply(args: &Data, recipe: &mut Recipe) -> anyhow::Result<()> {
     let data::Data::Interactions(settings) = &mut recipe.data;

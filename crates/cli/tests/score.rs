@@ -460,3 +460,45 @@ fn a_page_shows_the_confusion_and_the_calibration() {
     assert!(page.contains("Confusion") && page.contains("Calibration") && page.contains("roc_auc"));
     assert!(!page.contains("NaN") && !page.contains("http"));
 }
+
+/// The small encoder that the runtime is tested with.
+const ENCODER: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../runtime/tests/golden/sentence"
+);
+
+#[test]
+fn texts_are_as_alike_as_the_package_bert_score_says() {
+    let golden = include_str!("../../train/tests/golden/likeness.json");
+    let golden: Value = serde_json::from_str(golden).unwrap();
+    let rows = golden["predictions"].as_array().unwrap().iter();
+    let rows = rows.zip(golden["references"].as_array().unwrap());
+    let rows = rows.map(|(prediction, reference)| {
+        serde_json::json!({"prediction": prediction, "reference": reference}).to_string()
+    });
+    let folder = folder(&[
+        ("texts.jsonl", &rows.collect::<Vec<_>>().join("\n")),
+        ("baseline.csv", golden["baseline"].as_str().unwrap()),
+    ]);
+    for case in golden["cases"].as_array().unwrap() {
+        let layer = case["layer"].to_string();
+        let mut arguments = vec!["generation", "texts.jsonl", "--metrics", "chrf"];
+        arguments.extend(["--bertscore", ENCODER, "--layer", &layer]);
+        arguments.extend((case["idf"] == true).then_some("--idf"));
+        if case["rescaled"] == true {
+            arguments.extend(["--baseline", "baseline.csv"]);
+        }
+        let found = json(&folder, &arguments);
+        let expected: Vec<Vec<f64>> = serde_json::from_value(case["expected"].clone()).unwrap();
+        let table = &found["by_bertscore"][format!("layer {layer}")];
+        for (column, name) in ["precision", "recall", "f1"].iter().enumerate() {
+            let mean = expected.iter().map(|row| row[column]).sum::<f64>() / expected.len() as f64;
+            let off = (table[name].as_f64().unwrap() - mean).abs();
+            assert!(off < 1e-5, "{name} of {case}: {found}, not {mean}");
+        }
+        assert_eq!(table["f1"], found["metrics"]["bertscore"]["value"]);
+    }
+    let far = ["generation", "texts.jsonl", "--bertscore", ENCODER];
+    let message = error(&folder, &[&far[..], &["--layer", "99"]].concat());
+    assert!(message.contains("expected one of its"), "{message}");
+}

@@ -287,6 +287,190 @@ fn answers_to_questions() {
     assert!(out.contains("Dakar"), "{out}");
 }
 
+/// What `cloze eval` says.
+fn judged(arguments: &[&str]) -> Value {
+    let out = ok(cloze(base(), &[&["eval"], arguments, &["--json"]].concat()));
+    serde_json::from_str(&out).unwrap()
+}
+
+fn names(judged: &Value) -> Vec<&str> {
+    let models = judged["models"].as_array().unwrap().iter();
+    models.map(|one| one["model"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn models_stand_beside_baselines_and_each_other() {
+    let folder = base();
+    let found = tuned("bert/classify", "labels.tsv", "judged");
+    ok(cloze(
+        folder,
+        &[
+            "train",
+            "bert/classify",
+            "--model",
+            "encoder",
+            "--data",
+            "labels.tsv",
+            "--set",
+            "epochs=1",
+            "-o",
+            "unfinished",
+        ],
+    ));
+    let all = judged(&["judged", "--with", "unfinished"]);
+    let expected = ["judged", "unfinished", "majority", "tf-idf + logistic"];
+    assert_eq!(names(&all), expected);
+    assert_eq!(all["texts"], 40);
+    let saved = fs::read_to_string(folder.join("judged/metrics.json")).unwrap();
+    let saved: Value = serde_json::from_str(&saved).unwrap();
+    let models = &all["models"];
+    assert_eq!(models[0]["metrics"], found);
+    for at in [2, 3] {
+        let of_training = &saved["baselines"]["validation"][expected[at]];
+        assert_eq!(&models[at]["metrics"], of_training);
+    }
+    // Four words say it all.
+    assert_at_least(&models[3]["metrics"], "accuracy", 0.95);
+    assert!(models[2]["metrics"]["accuracy"].as_f64().unwrap() < 0.7);
+    let (low, high) = (
+        &models[2]["interval"]["low"],
+        &models[2]["interval"]["high"],
+    );
+    assert!(low.as_f64() < high.as_f64(), "{all}");
+    let test = &all["mcnemar"]["majority"];
+    assert!(test["exact_p"].as_f64().unwrap() < 0.01, "{all}");
+
+    let given = ok(cloze(
+        folder,
+        &["eval", "judged", "--data", "labels.tsv", "--no-baselines"],
+    ));
+    assert!(given.starts_with("given part, 400 texts\n"), "{given}");
+    assert!(!given.contains("majority"), "{given}");
+
+    let page = fs::read_to_string(folder.join("judged/report.html")).unwrap();
+    for part in ["Confusion", "Calibration", "tf-idf + logistic", "McNemar"] {
+        assert!(page.contains(part), "no {part}");
+    }
+    for (arguments, expected) in [
+        (
+            &["--with", "encoder"][..],
+            "expected a model that predicts what judged does",
+        ),
+        (&["--user", "u"], "--user: expected a recipe over items"),
+        (&["--data", "missing.tsv"], "missing.tsv"),
+    ] {
+        let text = error(
+            &cloze(folder, &[&["eval", "judged"], arguments].concat()),
+            1,
+        );
+        assert!(text.contains(expected), "{text}");
+    }
+}
+
+#[test]
+fn a_few_texts_of_each_class_are_drawn_and_unbalanced_classes_told_of() {
+    let folder = base();
+    let train = |data: &str, out: &str, more: &[&str]| {
+        let arguments = [
+            "train",
+            "bert/classify",
+            "--model",
+            "encoder",
+            "--data",
+            data,
+            "--set",
+            "epochs=1",
+            "-o",
+            out,
+        ];
+        let output = cloze(folder, &[&arguments[..], more].concat());
+        let said = String::from_utf8(output.stderr.clone()).unwrap();
+        ok(output);
+        said
+    };
+    let said = train("labels.tsv", "few", &["--set", "data.per_class=3"]);
+    assert!(said.contains("6 training texts"), "{said}");
+    assert!(said.contains("40 validation texts"), "{said}");
+    assert!(!said.contains("unbalanced"), "{said}");
+    assert_eq!(judged(&["few"])["texts"], 40);
+    let labels = fs::read_to_string(folder.join("labels.tsv")).unwrap();
+    let mut bad = 0;
+    let rows = labels.lines().filter(|line| {
+        bad += usize::from(line.ends_with("bad"));
+        !line.ends_with("bad") || bad <= 10
+    });
+    let rows: Vec<&str> = rows.collect();
+    fs::write(folder.join("rare.tsv"), rows.join("\n")).unwrap();
+    let said = train("rare.tsv", "rare", &[]);
+    assert!(said.contains("classes are unbalanced"), "{said}");
+    let arguments = [
+        "train",
+        "bert/regress",
+        "--model",
+        "encoder",
+        "--data",
+        "degrees.csv",
+    ];
+    let more = ["--set", "data.per_class=3", "-o", "nowhere"];
+    let text = error(&cloze(folder, &[&arguments[..], &more].concat()), 1);
+    assert!(
+        text.contains("expected an objective with one label a text"),
+        "{text}"
+    );
+}
+
+#[test]
+fn every_task_has_something_to_beat() {
+    for (recipe, data, model, name, metric, least) in [
+        (
+            "bert/multilabel",
+            "topics.jsonl",
+            "sets",
+            "tf-idf + logistic",
+            "micro-f1",
+            0.95,
+        ),
+        (
+            "bert/regress",
+            "degrees.csv",
+            "numbers",
+            "tf-idf + ridge",
+            "spearman",
+            0.8,
+        ),
+        ("bert/tag", "words.conll", "words", "lexicon", "f1", 1.0),
+        // The whole sentence for its last word, of six.
+        (
+            "bert/answer",
+            "questions.json",
+            "asked",
+            "sentence",
+            "f1",
+            0.2,
+        ),
+    ] {
+        ok(cloze(
+            base(),
+            &[
+                "train", recipe, "--model", "encoder", "--data", data, "--set", "epochs=1", "-o",
+                model,
+            ],
+        ));
+        let all = judged(&[model]);
+        let models = all["models"].as_array().unwrap();
+        let own = models.iter().find(|one| one["model"] == name);
+        let own = own.unwrap_or_else(|| panic!("no {name} in {all}"));
+        assert_at_least(&own["metrics"], metric, least);
+    }
+    let all = judged(&["encoder"]);
+    assert_eq!(names(&all), ["encoder", "unigram"]);
+    let perplexity = |at: usize| all["models"][at]["metrics"]["perplexity"].as_f64().unwrap();
+    assert!(
+        perplexity(0) < perplexity(1) && perplexity(1) < 120.0,
+        "{all}"
+    );
+}
+
 #[test]
 fn a_run_that_was_interrupted_ends_with_the_same_bits() {
     let folder = base();

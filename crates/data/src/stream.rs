@@ -11,6 +11,7 @@ pub(crate) enum Purpose {
     Mask,
     Negatives,
     HoldOut,
+    Few,
 }
 
 /// Random numbers keyed by a seed, an epoch, a purpose and an index: the same key, the same numbers.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::arguments::ByName;
 use clap::{Args, Subcommand, ValueEnum};
 
 #[derive(Debug, Args)]
@@ -233,6 +234,7 @@ Examples:
   cloze score generation output.txt --references first.txt --references second.txt --metrics chrf++,ter
   cloze score generation summaries.jsonl --metrics rouge --stem    # {\"reference\": \"…\", \"prediction\": \"…\"}
   cloze score generation output.txt --references reference.txt --against baseline.txt --metrics bleu
+  cloze score generation output.txt --references reference.txt --bertscore roberta-large --layer 17 --idf
 
 A column of references may hold lists. Empty lines count: line 7 belongs to line 7 of the references.")]
 #[expect(
@@ -281,6 +283,36 @@ pub struct Generation {
     /// ROUGE: cut endings off words, by Porter
     #[arg(long)]
     pub stem: bool,
+    #[arg(
+        long,
+        value_name = "MODEL",
+        help = "BERTScore, by this encoder: its folder, or its name on the hub"
+    )]
+    pub bertscore: Option<PathBuf>,
+    #[arg(
+        long,
+        value_name = "LAYER",
+        requires = "bertscore",
+        help = "BERTScore: compare by the vectors after this layer; without, after the last. The package bert-score takes 9 of \
+                bert-base, 18 of bert-large, 10 of roberta-base, 17 of roberta-large"
+    )]
+    pub layer: Option<usize>,
+    #[arg(
+        long,
+        requires = "bertscore",
+        help = "BERTScore: tokens weigh more the fewer references have them"
+    )]
+    pub idf: bool,
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "bertscore",
+        help = "BERTScore: what unrelated texts score at each layer, to count from there; a CSV of the package bert-score, whose \
+                rows are layers from 0 and whose columns are LAYER,P,R,F"
+    )]
+    pub baseline: Option<PathBuf>,
+    #[command(flatten)]
+    pub by_name: ByName,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -1,12 +1,17 @@
 use std::path::Path;
 
+use anyhow::Context;
 use cloze_data::records::Value;
+use cloze_runtime::model::Checkpoint;
+use cloze_train::metric::bert_score::{BertScore, rescale};
 use cloze_train::metric::bleu::{Bleu, Smoothing, Tokenizer};
 use cloze_train::metric::chrf::Chrf;
 use cloze_train::metric::counts::Prf;
 use cloze_train::metric::rouge::Rouge;
 use cloze_train::metric::ter::{Settings, Ter};
 use rayon::prelude::*;
+
+use crate::hub;
 
 use super::arguments::{Generation, GenerationMetric, Smooth, Tokenize};
 use super::input::Sides;
@@ -20,6 +25,7 @@ struct Text {
     chrf_words: Option<Chrf>,
     ter: Option<Ter>,
     rouge: Option<Rouge>,
+    bert: Option<Prf>,
 }
 
 pub fn judge(args: &Generation, path: &Path) -> anyhow::Result<Judged> {
@@ -39,10 +45,12 @@ pub fn judge(args: &Generation, path: &Path) -> anyhow::Result<Judged> {
     let smoothing = smoothing(args)?;
     let asked = |metric| args.metrics.contains(&metric);
     let with_bleu = asked(GenerationMetric::Bleu) || asked(GenerationMetric::SentenceBleu);
+    let bert = bert_scores(args, &predictions, &references)?;
     let texts: Vec<Text> = predictions
         .par_iter()
         .zip(&references)
-        .map(|(own, known)| {
+        .enumerate()
+        .map(|(index, (own, known))| {
             let known: Vec<&str> = known.iter().map(String::as_str).collect();
             let chrf = |with_words| Chrf::of(own, &known, with_words, args.lowercase);
             Text {
@@ -51,6 +59,7 @@ pub fn judge(args: &Generation, path: &Path) -> anyhow::Result<Judged> {
                 chrf_words: asked(GenerationMetric::ChrfWords).then(|| chrf(true)),
                 ter: asked(GenerationMetric::Ter).then(|| Ter::of(own, &known, ter_settings(args))),
                 rouge: asked(GenerationMetric::Rouge).then(|| Rouge::of(own, &known, args.stem)),
+                bert: bert.as_ref().map(|(_, scores)| scores[index]),
             }
         })
         .collect();
@@ -65,6 +74,7 @@ pub fn judge(args: &Generation, path: &Path) -> anyhow::Result<Judged> {
             GenerationMetric::Rouge => names.extend(ROUGE),
         }
     }
+    names.extend(bert.is_some().then_some("bertscore"));
     let mut tables = Vec::new();
     if asked(GenerationMetric::Rouge) {
         tables.push(rouge_table(&texts));
@@ -72,6 +82,7 @@ pub fn judge(args: &Generation, path: &Path) -> anyhow::Result<Judged> {
     if asked(GenerationMetric::Bleu) {
         tables.push(bleu_table(&texts));
     }
+    tables.extend(bert.and_then(|(layer, _)| bert_table(layer, &texts)));
     let metrics = args.metrics.clone();
     let count = texts.len();
     let values = move |draw: &[usize]| {
@@ -99,6 +110,7 @@ pub fn judge(args: &Generation, path: &Path) -> anyhow::Result<Judged> {
                 GenerationMetric::Rouge => values.extend(rouge(drawn()).map(|prf| prf.f1)),
             }
         }
+        values.extend(bert_score(drawn()).map(|prf| prf.f1));
         values
     };
     Ok(Judged {
@@ -127,10 +139,24 @@ fn chrf<'a>(texts: impl Iterator<Item = &'a Option<Chrf>>) -> f64 {
 
 /// The means of each of [`ROUGE`].
 fn rouge<'a>(texts: impl Iterator<Item = &'a Text>) -> [Prf; 4] {
-    let (mut sums, mut count) = ([Prf::default(); 4], 0.0);
-    for rouge in texts.filter_map(|text| text.rouge.as_ref()) {
+    means(texts.filter_map(|text| {
+        let rouge = text.rouge.as_ref()?;
+        Some([rouge.rouge1, rouge.rouge2, rouge.rouge_l, rouge.rouge_lsum])
+    }))
+}
+
+/// The mean of `BERTScore`, where it was asked for.
+fn bert_score<'a>(texts: impl Iterator<Item = &'a Text>) -> Option<Prf> {
+    let mut texts = texts.map(|text| text.bert).peekable();
+    texts.peek().copied().flatten()?;
+    let [mean] = means(texts.filter_map(|prf| Some([prf?])));
+    Some(mean)
+}
+
+fn means<const COUNT: usize>(all: impl Iterator<Item = [Prf; COUNT]>) -> [Prf; COUNT] {
+    let (mut sums, mut count) = ([Prf::default(); COUNT], 0.0);
+    for parts in all {
         count += 1.0;
-        let parts = [rouge.rouge1, rouge.rouge2, rouge.rouge_l, rouge.rouge_lsum];
         for (sum, part) in sums.iter_mut().zip(parts) {
             sum.precision += part.precision;
             sum.recall += part.recall;
@@ -142,6 +168,60 @@ fn rouge<'a>(texts: impl Iterator<Item = &'a Text>) -> [Prf; 4] {
         recall: sum.recall / count,
         f1: sum.f1 / count,
     })
+}
+
+/// `BERTScore` of each text, where it was asked for, and the layer that it is by.
+fn bert_scores(
+    args: &Generation,
+    predictions: &[String],
+    references: &[Vec<String>],
+) -> anyhow::Result<Option<(usize, Vec<Prf>)>> {
+    let Some(model) = &args.bertscore else {
+        return Ok(None);
+    };
+    let folder = hub::folder(model, &args.by_name)?;
+    let mut scorer = BertScore::new(Checkpoint::open(&folder)?, args.layer)?;
+    let layer = scorer.layer();
+    let nothing = args.baseline.as_deref().map(|path| baseline(path, layer));
+    let nothing = nothing.transpose()?;
+    if args.idf {
+        let all: Vec<&str> = references.iter().flatten().map(String::as_str).collect();
+        scorer.weigh(&all)?;
+    }
+    let texts: Vec<(&str, Vec<&str>)> = predictions
+        .iter()
+        .zip(references)
+        .map(|(own, known)| (&**own, known.iter().map(String::as_str).collect()))
+        .collect();
+    let mut scores = scorer.scores(&texts)?;
+    if let Some(nothing) = nothing {
+        for score in &mut scores {
+            *score = rescale(*score, nothing);
+        }
+    }
+    Ok(Some((layer, scores)))
+}
+
+/// What unrelated texts score by a layer.
+fn baseline(path: &Path, layer: usize) -> anyhow::Result<Prf> {
+    let mut reader = csv::Reader::from_path(path).with_context(|| path.display().to_string())?;
+    let row = reader
+        .records()
+        .nth(layer)
+        .with_context(|| format!("{}: expected a row for layer {layer}", path.display()))??;
+    let number = |column: usize| row.get(column)?.trim().parse::<f64>().ok();
+    match (number(1), number(2), number(3)) {
+        (Some(precision), Some(recall), Some(f1)) => Ok(Prf {
+            precision,
+            recall,
+            f1,
+        }),
+        _ => anyhow::bail!(
+            "{}: expected LAYER,P,R,F with numbers for layer {layer}, found {:?}",
+            path.display(),
+            row.iter().collect::<Vec<_>>().join(",")
+        ),
+    }
 }
 
 fn rouge_table(texts: &[Text]) -> Table {
@@ -156,6 +236,16 @@ fn rouge_table(texts: &[Text]) -> Table {
             })
             .collect(),
     }
+}
+
+fn bert_table(layer: usize, texts: &[Text]) -> Option<Table> {
+    let prf = bert_score(texts.iter())?;
+    let numbers = [prf.precision, prf.recall, prf.f1].map(Number::Share);
+    Some(Table {
+        of: "bertscore",
+        header: &["precision", "recall", "f1"],
+        rows: vec![(format!("layer {layer}"), numbers.to_vec())],
+    })
 }
 
 fn bleu_table(texts: &[Text]) -> Table {

@@ -424,6 +424,7 @@ fn page(
         title,
         header: header.into_iter().map(str::to_owned).collect(),
         rows,
+        leads: false,
     };
     let (header, cells) = metric_table(common, rows);
     let mut tables = vec![table("Metrics".to_owned(), header, cells)];
@@ -450,10 +451,13 @@ fn page(
     scores::Page {
         title: format!("{}: {kind}", common.predictions.display()),
         subtitle: format!("{} {}", own.count, own.unit),
-        tables,
-        notes: notes(common, rows, test),
-        confusion: own.confusion.clone(),
-        reliability: own.reliability.clone(),
+        scores: scores::Scores {
+            headline: Vec::new(),
+            tables,
+            notes: notes(common, rows, test),
+            confusion: own.confusion.clone(),
+            reliability: own.reliability.clone(),
+        },
         facts,
     }
 }

@@ -1,18 +1,23 @@
 use std::path::Path;
 
-use anyhow::bail;
+use cloze_data::text::learn::TextData;
 use cloze_spec::TextRecipe;
 use cloze_spec::folder::{METRICS, write_text};
 use cloze_spec::recipe::Document;
 use cloze_train::Place;
 use cloze_train::report::State;
+use cloze_train::report::scores::Scores;
 use cloze_train::run::Outcome;
-use cloze_train::text::{Preparation, TextRun, judge};
+use cloze_train::text::baseline::Baselines;
+use cloze_train::text::judge::{Judged, Predictions};
+use cloze_train::text::{Preparation, TextRun};
+use serde_json::Map;
 
 use super::{interrupt, say_interrupted, watch};
 use crate::arguments::{Data, Train};
 use crate::dashboard::{About, REPORT};
-use crate::{hub, table};
+use crate::eval::text as eval;
+use crate::{hub, source};
 
 pub fn run(args: &Train, mut recipe: TextRecipe, out: &Path, place: Place) -> anyhow::Result<()> {
     apply(&args.data, &mut recipe)?;
@@ -42,57 +47,37 @@ pub fn run(args: &Train, mut recipe: TextRecipe, out: &Path, place: Place) -> an
         return Ok(());
     }
     let best = run.best()?;
-    let data = &preparation.data;
-    let mut results = vec![("validation", &data.validation)];
-    results.extend(data.test.as_ref().map(|test| ("test", test)));
-    let results = results.into_iter().map(|(part, examples)| {
-        let metrics = judge::judge(&preparation, &best, examples)?;
-        Ok((part, metrics))
-    });
-    let results = results.collect::<anyhow::Result<Vec<_>>>()?;
-    let all: serde_json::Map<String, serde_json::Value> = results
-        .iter()
-        .map(|(part, metrics)| {
-            let metrics = metrics
-                .iter()
-                .map(|(name, value)| (name.clone(), (*value).into()));
-            (
-                (*part).to_owned(),
-                serde_json::Value::Object(metrics.collect()),
-            )
-        })
-        .collect();
-    write_text(&out.join(METRICS), &serde_json::to_string_pretty(&all)?)?;
-    let names = results[0].1.iter().map(|(name, _)| &**name);
-    let header: Vec<&str> = std::iter::once("part").chain(names).collect();
-    let rows: Vec<Vec<String>> = results
-        .iter()
-        .map(|(part, metrics)| {
-            let values = metrics.iter().map(|(_, value)| format!("{value:.4}"));
-            std::iter::once((*part).to_owned()).chain(values).collect()
-        })
-        .collect();
-    println!("{}", table::plain(&header, &rows));
+    let (data, aim) = (&preparation.data, preparation.aim());
+    let baselines = Baselines::fit(aim, &data.train)?;
+    let mut parts = vec![("validation", &data.validation)];
+    parts.extend(data.test.as_ref().map(|test| ("test", test)));
+    let mut json = Map::new();
+    let mut of_baselines = Map::new();
+    let mut scores = Scores::default();
+    for (part, examples) in parts {
+        let own = (eval::title(out), Predictions::of(aim, &best, examples));
+        let others = baselines.predict(aim, examples).into_iter();
+        let all = std::iter::once(own)
+            .chain(others.map(|(name, found)| (name.to_owned(), found)))
+            .map(|(name, found)| Ok((name, Judged::new(aim.labels, examples, found)?)))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        let results = eval::Results::new(part, recipe, all);
+        json.insert(part.to_owned(), results.own());
+        of_baselines.insert(part.to_owned(), results.others());
+        println!("{}", results.text());
+        scores.replace(results.scores(aim.labels));
+    }
+    json.insert("baselines".to_owned(), of_baselines.into());
+    write_text(&out.join(METRICS), &serde_json::to_string_pretty(&json)?)?;
     println!("model   {}", out.display());
     println!("report  {}", out.join(REPORT).display());
+    dashboard.score(scores);
     dashboard.finish(State::Finished, Vec::new())
 }
 
 /// Puts the data options over the recipe's data.
 fn apply(args: &Data, recipe: &mut TextRecipe) -> anyhow::Result<()> {
-    for (name, is_given) in [
-        ("--user", args.user.is_some()),
-        ("--item", args.item.is_some()),
-        ("--time", args.time.is_some()),
-        ("--titles", args.titles.is_some()),
-        ("--format", args.format.is_some()),
-        ("--delimiter", args.delimiter.is_some()),
-        ("--skip-bad-rows", args.skip_bad_rows),
-    ] {
-        if is_given {
-            bail!("{name}: expected a recipe over items, found one over texts; leave it out");
-        }
-    }
+    source::refuse_item_options(args)?;
     if !args.files.is_empty() {
         recipe.data.files.clone_from(&args.files);
     }
@@ -102,6 +87,9 @@ fn apply(args: &Data, recipe: &mut TextRecipe) -> anyhow::Result<()> {
     Ok(recipe.validate("command line")?)
 }
 
+/// A class that is so many times as frequent as another is worth a word.
+const UNBALANCED: u64 = 10;
+
 /// Says what is to be learned from.
 fn describe(preparation: &Preparation) {
     let facts: Vec<String> = facts(preparation)
@@ -109,11 +97,24 @@ fn describe(preparation: &Preparation) {
         .map(|(name, value)| format!("{value} {name}"))
         .collect();
     eprintln!("{}", facts.join(", "));
+    warn_of_balance(&preparation.data);
     let cut = preparation.data.cut;
     if cut > 0 {
         eprintln!(
             "{cut} training texts are longer than model.max_len, {} tokens, and are cut",
             preparation.recipe.model.max_len
+        );
+    }
+}
+
+fn warn_of_balance(data: &TextData) {
+    let Some([(most, many), (least, few)]) = data.balance() else {
+        return;
+    };
+    if many > UNBALANCED * few {
+        eprintln!(
+            "classes are unbalanced: {many} texts are {most:?}, {few} are {least:?}; accuracy says little then: look at macro-f1, or \
+             weigh rare classes more, by --set objective.loss.class_weights=balanced"
         );
     }
 }

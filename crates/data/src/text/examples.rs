@@ -21,6 +21,9 @@ pub struct Examples {
     marks: Vec<u8>,
     /// Which record each text, or window of one, is of.
     records: Vec<u32>,
+    /// What the files have, for those who read words rather than tokens: a labelled text, or both of a pair; the words of a
+    /// sentence. None of other records.
+    pub originals: Vec<Vec<String>>,
     /// What is true.
     pub truth: Truth,
 }
@@ -97,6 +100,7 @@ impl Examples {
             ids: Vec::new(),
             marks: Vec::new(),
             records: Vec::new(),
+            originals: Vec::new(),
             truth,
         }
     }
@@ -141,6 +145,13 @@ impl Examples {
     /// Which record a text is of, counted from 0.
     pub fn record(&self, text: usize) -> usize {
         self.records[text] as usize
+    }
+
+    /// All tokens that are not special.
+    pub fn own_tokens(&self) -> impl Iterator<Item = u32> {
+        let own = self.ids.iter().zip(&self.marks);
+        own.filter(|&(_, mark)| mark & SPECIAL == 0)
+            .map(|(&id, _)| id)
     }
 
     /// A hash of the tokens, where texts end, and what is true of them.
@@ -236,6 +247,15 @@ impl Examples {
             }
         }
         batch
+    }
+}
+
+impl Asked {
+    /// Whether there are questions without an answer.
+    pub fn has_unanswered(&self) -> bool {
+        self.questions
+            .iter()
+            .any(|question| question.answers.is_empty())
     }
 }
 

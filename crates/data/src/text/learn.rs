@@ -37,6 +37,21 @@ pub struct TextData {
     pub cut: usize,
 }
 
+impl TextData {
+    /// The most frequent and the rarest class of the training part, with how often they occur; none where texts have no
+    /// classes.
+    pub fn balance(&self) -> Option<[(&str, u64); 2]> {
+        let Truth::Classes(_) = self.train.truth else {
+            return None;
+        };
+        let counts = counts(&self.train.truth, self.labels.len())?;
+        let named = || self.labels.iter().map(String::as_str).zip(counts.clone());
+        let most = named().max_by_key(|(_, count)| *count)?;
+        let least = named().min_by_key(|(_, count)| *count)?;
+        Some([most, least])
+    }
+}
+
 /// What a recipe asks of its texts.
 #[derive(Clone, Copy, Debug)]
 pub struct Ask<'a> {
@@ -59,14 +74,10 @@ impl TextData {
     /// If no file is named, one cannot be read or is not of its format, a label is missing or unknown, or nothing is left.
     pub fn prepare(ask: &Ask<'_>) -> Result<Self, Error> {
         let texts = ask.texts;
-        if texts.files.is_empty() {
-            return Err(Error::NoFiles);
-        }
-        let mut train = Records::read(ask, &texts.files)?;
-        let validation = if texts.validation.is_empty() {
-            train.hold_out(texts.validation_share, ask.seed)
-        } else {
-            Records::read(ask, &texts.validation)?
+        let (train, validation) = Records::split(ask)?;
+        let validation = match validation {
+            Some(held_out) => held_out,
+            None => Records::read(ask, &texts.validation)?,
         };
         let test = if texts.test.is_empty() {
             None
@@ -85,40 +96,93 @@ impl TextData {
         } else {
             train.tags_of(&texts.labels)
         };
-        let ids: HashMap<&str, u32> = (0..)
-            .zip(&labels)
-            .map(|(id, label)| (&**label, id))
-            .collect();
+        let ids = ids(&labels);
         let train = train.examples(ask, &ids, false)?;
         let validation = validation.examples(ask, &ids, true)?.0;
         let test = test
             .map(|test| test.examples(ask, &ids, true))
             .transpose()?;
-        let blanks = match ask.objective {
-            Objective::MaskedToken(settings) => Some(Arc::new(Blanks {
-                settings: settings.clone(),
-                mask: ask.tokenizer.mask().ok_or_else(|| {
-                    Error::Text(
-                        "the tokenizer has no token that stands for a hidden one, such as [MASK]; add it, or train a tokenizer that has it".to_owned(),
-                    )
-                })?,
-                vocab: ask.tokenizer.vocabulary_len(),
-                seed: ask.seed,
-            })),
-            Objective::Sequence(_) | Objective::Token(_) | Objective::Span(_) => None,
-        };
         let (train, cut) = train;
         Ok(Self {
             class_weights: class_weights(ask.objective, &train.truth, labels.len()),
             fingerprint: train.fingerprint(),
+            blanks: ask.blanks()?,
             labels,
-            blanks,
             train: Arc::new(train),
             validation: Arc::new(validation),
             test: test.map(|(test, _)| Arc::new(test)),
             cut,
         })
     }
+}
+
+impl Ask<'_> {
+    /// How tokens are hidden, where they are what is to be predicted.
+    ///
+    /// # Errors
+    /// If the tokenizer has no token that stands for a hidden one.
+    pub fn blanks(&self) -> Result<Option<Arc<Blanks>>, Error> {
+        let Objective::MaskedToken(settings) = self.objective else {
+            return Ok(None);
+        };
+        let mask = self.tokenizer.mask().ok_or_else(|| {
+            Error::Text(
+                "the tokenizer has no token that stands for a hidden one, such as [MASK]; add it, or train a tokenizer that has it".to_owned(),
+            )
+        })?;
+        Ok(Some(Arc::new(Blanks {
+            settings: settings.clone(),
+            mask,
+            vocab: self.tokenizer.vocabulary_len(),
+            seed: self.seed,
+        })))
+    }
+
+    /// One part alone, for a model whose head has `labels`: what is to be learned from, or what is to be judged by.
+    ///
+    /// # Errors
+    /// As [`TextData::prepare`].
+    pub fn part(&self, part: Part<'_>, labels: &[String]) -> Result<Examples, Error> {
+        let texts = self.texts;
+        let records = match part {
+            Part::Files(files) => Records::read(self, files)?,
+            Part::Train => Records::split(self)?.0,
+            Part::Test if !texts.test.is_empty() => Records::read(self, &texts.test)?,
+            Part::Validation | Part::Test if !texts.validation.is_empty() => {
+                Records::read(self, &texts.validation)?
+            }
+            Part::Validation | Part::Test => {
+                let held_out = Records::split(self)?.1;
+                held_out.expect("a share is held out where there are no files")
+            }
+        };
+        if records.len() == 0 {
+            return Err(Error::Split("there is no text to judge by".to_owned()));
+        }
+        let judged = !matches!(part, Part::Train);
+        Ok(records.examples(self, &ids(labels), judged)?.0)
+    }
+}
+
+/// A part of the texts.
+#[derive(Clone, Copy, Debug)]
+pub enum Part<'a> {
+    /// To learn from.
+    Train,
+    /// To choose by.
+    Validation,
+    /// To judge by: the validation part where there is no other.
+    Test,
+    /// These files, whole.
+    Files(&'a [PathBuf]),
+}
+
+/// Places of labels.
+fn ids(labels: &[String]) -> HashMap<&str, u32> {
+    (0..)
+        .zip(labels)
+        .map(|(id, label)| (&**label, id))
+        .collect()
 }
 
 /// Records as files have them, not yet tokenised.
@@ -164,6 +228,23 @@ impl Records {
         }
     }
 
+    /// What is to be learned from, and what is held out of it for validation unless there are files for that.
+    fn split(ask: &Ask<'_>) -> Result<(Self, Option<Self>), Error> {
+        let texts = ask.texts;
+        if texts.files.is_empty() {
+            return Err(Error::NoFiles);
+        }
+        let mut train = Self::read(ask, &texts.files)?;
+        let held_out = texts
+            .validation
+            .is_empty()
+            .then(|| train.hold_out(texts.validation_share, ask.seed));
+        if let Some(count) = texts.per_class {
+            train.keep_few(count, ask.seed);
+        }
+        Ok((train, held_out))
+    }
+
     fn len(&self) -> usize {
         match self {
             Self::Plain(texts) | Self::Labelled { texts, .. } => texts.len(),
@@ -190,19 +271,47 @@ impl Records {
             .take(((share * count as f64).round() as usize).max(1))
             .collect();
         let is_held: Vec<bool> = groups.iter().map(|group| held.contains(group)).collect();
+        self.part(&is_held)
+    }
+
+    /// Keeps so many records of each class, drawn from `seed`.
+    fn keep_few(&mut self, count: usize, seed: u64) {
+        let Self::Labelled {
+            labels: Labels::One(cells),
+            ..
+        } = &*self
+        else {
+            return;
+        };
+        let values = cells.iter().flat_map(|cells| &cells.values);
+        let names: Vec<Option<String>> = values.map(name).collect();
+        let mut order: Vec<usize> = (0..names.len()).collect();
+        Stream::new(seed, 0, Purpose::Few, 0).draw(&mut order, names.len());
+        let mut kept: HashMap<&Option<String>, usize> = HashMap::new();
+        let mut is_kept = vec![false; names.len()];
+        for at in order {
+            let kept = kept.entry(&names[at]).or_default();
+            is_kept[at] = *kept < count;
+            *kept += 1;
+        }
+        *self = self.part(&is_kept);
+    }
+
+    /// Takes those records out that are `wanted`.
+    fn part(&mut self, wanted: &[bool]) -> Self {
         match self {
-            Self::Plain(texts) => Self::Plain(part(texts, &is_held)),
+            Self::Plain(texts) => Self::Plain(part(texts, wanted)),
             Self::Labelled {
                 texts,
                 second,
                 labels,
             } => Self::Labelled {
-                texts: part(texts, &is_held),
-                second: second.as_mut().map(|second| part(second, &is_held)),
-                labels: labels.part(&is_held),
+                texts: part(texts, wanted),
+                second: second.as_mut().map(|second| part(second, wanted)),
+                labels: labels.part(wanted),
             },
-            Self::Sentences(sentences) => Self::Sentences(part(sentences, &is_held)),
-            Self::Questions(questions) => Self::Questions(part(questions, &is_held)),
+            Self::Sentences(sentences) => Self::Sentences(part(sentences, wanted)),
+            Self::Questions(questions) => Self::Questions(part(questions, wanted)),
         }
     }
 
@@ -296,6 +405,7 @@ impl Records {
                     cut += usize::from(encodings[0].cut > 0);
                     examples.push(&encodings[0], record);
                 }
+                examples.originals = pairs(texts, second);
                 Ok((examples, cut))
             }
             Self::Sentences(sentences) => {
@@ -319,6 +429,8 @@ impl Records {
                     words.labels.push(labels);
                 }
                 examples.truth = Truth::Words(words);
+                let originals = sentences.into_iter().map(|sentence| sentence.words);
+                examples.originals = originals.collect();
                 Ok((examples, 0))
             }
             Self::Questions(questions) => {
@@ -368,6 +480,15 @@ fn part<T>(values: &mut Vec<T>, wanted: &[bool]) -> Vec<T> {
     }
     *values = rest;
     taken
+}
+
+/// Each text, with its second where there is one.
+fn pairs(texts: Vec<String>, second: Option<Vec<String>>) -> Vec<Vec<String>> {
+    let mut second = second.into_iter().flatten();
+    let texts = texts.into_iter();
+    texts
+        .map(|text| std::iter::once(text).chain(second.next()).collect())
+        .collect()
 }
 
 fn encode<T: Sync>(
@@ -592,17 +713,7 @@ fn class_weights(objective: &Objective, truth: &Truth, labels: usize) -> Option<
     if objective.label_loss().class_weights == ClassWeights::Even {
         return None;
     }
-    let mut counts = vec![0_u64; labels];
-    match truth {
-        Truth::Classes(classes) => classes
-            .iter()
-            .for_each(|&class| counts[class as usize] += 1),
-        Truth::Words(words) => words
-            .places
-            .iter()
-            .for_each(|word| counts[word.label as usize] += 1),
-        Truth::Tokens | Truth::Sets(_) | Truth::Numbers(_) | Truth::Answers(_) => return None,
-    }
+    let counts = counts(truth, labels)?;
     let total = counts.iter().sum::<u64>() as f64 / labels as f64;
     Some(
         counts
@@ -616,4 +727,20 @@ fn class_weights(objective: &Objective, truth: &Truth, labels: usize) -> Option<
             })
             .collect(),
     )
+}
+
+/// How often each label occurs, where each text or word has one.
+fn counts(truth: &Truth, labels: usize) -> Option<Vec<u64>> {
+    let mut counts = vec![0_u64; labels];
+    match truth {
+        Truth::Classes(classes) => classes
+            .iter()
+            .for_each(|&class| counts[class as usize] += 1),
+        Truth::Words(words) => words
+            .places
+            .iter()
+            .for_each(|word| counts[word.label as usize] += 1),
+        Truth::Tokens | Truth::Sets(_) | Truth::Numbers(_) | Truth::Answers(_) => return None,
+    }
+    Some(counts)
 }

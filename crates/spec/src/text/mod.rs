@@ -67,6 +67,9 @@ pub struct Texts {
     /// Share of the training examples that is held out where there are no validation files.
     #[serde(default = "tenth")]
     pub validation_share: f64,
+    /// Learn from so many texts of each class, drawn at random, or from all of a class that has fewer; none: from all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_class: Option<usize>,
     /// Columns of tables.
     #[serde(default)]
     pub columns: Columns,
@@ -323,6 +326,19 @@ impl Document for TextRecipe {
         for label in &self.data.labels {
             faults.check(seen.insert(label), "data.labels", || {
                 format!("{label:?} stands there twice")
+            });
+        }
+        if let Some(count) = self.data.per_class {
+            faults.check_positive("data.per_class", count);
+            let has_classes = self.stage.iter().all(|Stage::Train(train)| {
+                matches!(
+                    &train.objective,
+                    Objective::Sequence(sequence) if sequence.problem == Problem::SingleLabel
+                )
+            });
+            faults.check(has_classes, "data.per_class", || {
+                "expected an objective with one label a text, found another; leave it out"
+                    .to_owned()
             });
         }
         self.model.check(&mut faults);

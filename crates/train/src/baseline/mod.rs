@@ -13,14 +13,14 @@ pub use popularity::Popularity;
 
 /// Rows of items with values, laid end to end.
 #[derive(Debug, Clone, PartialEq)]
-struct SparseRows {
+pub(crate) struct SparseRows {
     /// Where each row starts, and one last entry: where the last one ends.
     offsets: Vec<usize>,
     entries: Vec<(u32, f32)>,
 }
 
 impl SparseRows {
-    fn new(rows: impl IntoIterator<Item = Vec<(u32, f32)>>) -> Self {
+    pub(crate) fn new(rows: impl IntoIterator<Item = Vec<(u32, f32)>>) -> Self {
         let mut sparse = Self {
             offsets: vec![0],
             entries: Vec::new(),
@@ -32,7 +32,28 @@ impl SparseRows {
         sparse
     }
 
-    fn get(&self, row: u32) -> &[(u32, f32)] {
+    pub(crate) fn get(&self, row: u32) -> &[(u32, f32)] {
         &self.entries[self.offsets[row as usize]..self.offsets[row as usize + 1]]
+    }
+
+    /// The same by column: which of the `count` columns stand in which rows, rising, with their values.
+    pub(crate) fn transposed(&self, count: usize) -> Self {
+        let mut ends = vec![0; count + 1];
+        for &(column, _) in &self.entries {
+            ends[column as usize + 1] += 1;
+        }
+        for column in 0..count {
+            ends[column + 1] += ends[column];
+        }
+        let offsets = ends.clone();
+        let mut entries = vec![(0, 0.0); self.entries.len()];
+        for row in 0..self.offsets.len() as u32 - 1 {
+            for &(column, value) in self.get(row) {
+                let next = &mut ends[column as usize];
+                entries[*next] = (row, value);
+                *next += 1;
+            }
+        }
+        Self { offsets, entries }
     }
 }

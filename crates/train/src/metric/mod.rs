@@ -5,6 +5,7 @@
 //! drawn anew for [`bootstrap::intervals`].
 
 pub mod answer;
+pub mod bert_score;
 pub mod bleu;
 pub mod bootstrap;
 pub mod calibration;

@@ -3,6 +3,8 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use cloze_spec::text::lower_is_better;
+
 use super::chart::Chart;
 use super::{Evaluated, Report, Row, Sample, State, StepRow, ValidationRow};
 use crate::metric::{RankingMetrics, bootstrap};
@@ -33,6 +35,8 @@ pub(super) fn page(report: &Report) -> String {
     cards(&mut html, report);
     curves(&mut html, report);
     comparisons(&mut html, &report.results);
+    report.scores.write_tables(&mut html);
+    report.scores.write_charts(&mut html);
     samples(&mut html, &report.samples);
     if !(report.dataset.is_empty() && report.environment.is_empty()) {
         html.push_str("<div class=\"pair\">\n");
@@ -127,8 +131,14 @@ fn validations(report: &Report) -> Vec<(&ValidationRow, f64)> {
 /// The first of the best.
 fn best_validation(report: &Report) -> Option<(&ValidationRow, f64)> {
     let all = validations(report);
-    all.into_iter()
-        .reduce(|best, other| if other.1 > best.1 { other } else { best })
+    let lower = lower_is_better(&report.metric);
+    all.into_iter().reduce(|best, other| {
+        if (lower && other.1 < best.1) || (!lower && other.1 > best.1) {
+            other
+        } else {
+            best
+        }
+    })
 }
 
 fn cards(html: &mut String, report: &Report) {
@@ -164,7 +174,16 @@ fn cards(html: &mut String, report: &Report) {
             ));
         }
     }
-    if let Some((row, best)) = best_validation(report) {
+    cards.extend(
+        report
+            .scores
+            .headline
+            .iter()
+            .map(|(name, value, note)| (capital(name), value.replace('-', "−"), note.clone())),
+    );
+    // Of a model that was judged on the validation part alone, the headline has said it.
+    let is_said = !report.scores.headline.is_empty() && report.scores.tables.len() == 1;
+    if let Some((row, best)) = best_validation(report).filter(|_| !is_said) {
         let epoch = format!("validation, epoch {:.0}", row.epoch);
         cards.push((
             format!("Best {}", metric_name(&report.metric)),
@@ -173,7 +192,7 @@ fn cards(html: &mut String, report: &Report) {
         ));
     }
     if let (Some(first), Some(last)) = (step_rows(report).next(), step_rows(report).next_back()) {
-        if report.results.is_empty() {
+        if report.results.is_empty() && report.scores.headline.is_empty() {
             let from = format!(
                 "was {:.3} at step {}",
                 first.loss,
@@ -232,7 +251,11 @@ fn curves(html: &mut String, report: &Report) {
         },
         Chart {
             title: &format!("Validation {name}"),
-            unit: "all candidates",
+            unit: if report.metric.contains('@') {
+                "all candidates"
+            } else {
+                "all of the part"
+            },
             along: "epochs",
             points: &validated,
             dots: true,
@@ -458,15 +481,21 @@ pub(super) fn escape(text: &str) -> String {
 fn metric_name(name: &str) -> String {
     let (metric, cutoff) = name.split_once('@').unwrap_or((name, ""));
     let metric = match metric {
-        "recall" => "Recall".to_owned(),
-        "coverage" => "Coverage".to_owned(),
-        other => other.to_uppercase(),
+        "recall" | "coverage" => capital(metric),
+        "mrr" | "ndcg" | "hr" | "mcc" | "mse" | "f1" => metric.to_uppercase(),
+        other => other.to_owned(),
     };
     if cutoff.is_empty() {
         escape(&metric)
     } else {
         escape(&format!("{metric}@{cutoff}"))
     }
+}
+
+fn capital(word: &str) -> String {
+    let mut characters = word.chars();
+    let first = characters.next().map(char::to_uppercase);
+    first.into_iter().flatten().chain(characters).collect()
 }
 
 fn value(value: f64) -> String {
@@ -575,6 +604,7 @@ mod tests {
                 validation(3, 0.12),
             ],
             results: Vec::new(),
+            scores: super::super::Scores::default(),
             samples: Vec::new(),
             dataset: vec![("users".to_owned(), "17".to_owned())],
             environment: Vec::new(),

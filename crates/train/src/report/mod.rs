@@ -15,6 +15,7 @@ pub use journal::{Journal, Row, StepRow, ValidationRow};
 
 use crate::Error;
 use crate::evaluate::Result as Evaluated;
+use scores::Scores;
 
 /// Everything the page shows. What is empty is left out.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +30,8 @@ pub struct Report {
     pub rows: Vec<Row>,
     /// How the model and the baselines did on the test cases, the model first. All under the same protocols.
     pub results: Vec<Evaluated>,
+    /// How an encoder of texts did, and the baselines.
+    pub scores: Scores,
     /// Lists for some users.
     pub samples: Vec<Sample>,
     /// Facts about the data: name and value.

@@ -1,4 +1,4 @@
-//! The page of `cloze score`: metrics, confusion matrix, calibration.
+//! Metrics, confusion matrix, calibration: the page of `cloze score`, and part of that of a run on texts.
 
 use std::fmt::Write;
 
@@ -9,13 +9,24 @@ use crate::metric::classification::Confusion;
 /// Classes beyond this make the matrix too wide to look at.
 const MAX_MATRIX: usize = 40;
 
-/// Everything the page shows. What is empty is left out.
+/// Everything the page of `cloze score` shows. What is empty is left out.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Page {
     /// What was judged.
     pub title: String,
     /// On how many examples.
     pub subtitle: String,
+    /// How good it is.
+    pub scores: Scores,
+    /// Names and values.
+    pub facts: Vec<(String, String)>,
+}
+
+/// How good predictions are. What is empty is left out.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Scores {
+    /// The numbers that matter most, where the page begins with some: name, value, and what to know of it.
+    pub headline: Vec<(String, String, String)>,
     /// Numbers.
     pub tables: Vec<Table>,
     /// What must be known to read them.
@@ -24,8 +35,6 @@ pub struct Page {
     pub confusion: Option<(Vec<String>, Confusion)>,
     /// Bins of confidence.
     pub reliability: Vec<Bin>,
-    /// Names and values.
-    pub facts: Vec<(String, String)>,
 }
 
 /// A table of numbers.
@@ -37,6 +46,8 @@ pub struct Table {
     pub header: Vec<String>,
     /// The rows, as they are shown.
     pub rows: Vec<Vec<String>>,
+    /// Whether the page is about the first row, and the others are for comparison.
+    pub leads: bool,
 }
 
 impl Page {
@@ -54,25 +65,41 @@ impl Page {
             escape(&self.subtitle),
             title = escape(&self.title),
         );
+        self.scores.write_charts(&mut html);
+        self.scores.write_tables(&mut html);
+        super::html::facts(&mut html, "Files", &self.facts);
+        html.push_str("</main>\n</body>\n</html>\n");
+        html
+    }
+}
+
+impl Scores {
+    /// Puts `other` in the place of these, whose tables stay behind its own.
+    pub fn replace(&mut self, mut other: Self) {
+        other.tables.append(&mut self.tables);
+        *self = other;
+    }
+
+    pub(super) fn write_charts(&self, html: &mut String) {
         let charts = [self.matrix(), self.calibration()];
         if charts.iter().any(|chart| !chart.is_empty()) {
             let _ = writeln!(html, "<div class=\"pair\">\n{}</div>", charts.concat());
         }
+    }
+
+    pub(super) fn write_tables(&self, html: &mut String) {
         for (index, table) in self.tables.iter().enumerate() {
             let _ = write!(
                 html,
                 "<section class=\"panel\">\n<h2>{}</h2>\n",
                 escape(&table.title)
             );
-            table.write(&mut html);
+            table.write(html);
             for note in self.notes.iter().filter(|_| index == 0) {
                 let _ = writeln!(html, "<p class=\"note\">{}</p>", escape(note));
             }
             html.push_str("</section>\n");
         }
-        super::html::facts(&mut html, "Files", &self.facts);
-        html.push_str("</main>\n</body>\n</html>\n");
-        html
     }
 
     /// The confusion matrix; the larger a share of its row, the stronger a cell's colour.
@@ -167,7 +194,8 @@ impl Page {
 
 impl Table {
     fn write(&self, html: &mut String) {
-        html.push_str("<div class=\"scroll\"><table class=\"scores\">\n<thead><tr>");
+        let class = if self.leads { "" } else { " class=\"scores\"" };
+        let _ = write!(html, "<div class=\"scroll\"><table{class}>\n<thead><tr>");
         for name in &self.header {
             let _ = write!(html, "<th scope=\"col\">{}</th>", escape(name));
         }
@@ -198,14 +226,18 @@ mod tests {
         let page = Page {
             title: "a & b".to_owned(),
             subtitle: "1 example".to_owned(),
-            tables: vec![Table {
-                title: "Metrics".to_owned(),
-                header: vec!["metric".to_owned(), "value".to_owned()],
-                rows: vec![vec!["<f1>".to_owned(), "-0.5".to_owned()]],
-            }],
-            notes: vec!["note".to_owned()],
-            confusion: Some((vec!["<script>".to_owned(), "b".to_owned()], confusion)),
-            reliability: bins(&[0.7], &[true], 10),
+            scores: Scores {
+                headline: Vec::new(),
+                tables: vec![Table {
+                    title: "Metrics".to_owned(),
+                    header: vec!["metric".to_owned(), "value".to_owned()],
+                    rows: vec![vec!["<f1>".to_owned(), "-0.5".to_owned()]],
+                    leads: false,
+                }],
+                notes: vec!["note".to_owned()],
+                confusion: Some((vec!["<script>".to_owned(), "b".to_owned()], confusion)),
+                reliability: bins(&[0.7], &[true], 10),
+            },
             facts: vec![("file".to_owned(), "x".to_owned())],
         };
         let html = page.html();

@@ -5,115 +5,421 @@ use std::sync::Arc;
 
 use burn::tensor::Tensor;
 use cloze_data::text::batch::{TextBatch, Wanted};
-use cloze_data::text::examples::{Asked, Examples, TextPlan, Truth, Words};
+use cloze_data::text::examples::{Asked, Blanks, Examples, TextPlan, Truth};
 use cloze_data::text::{Answers, answers};
 use cloze_nn::Noise;
 use cloze_nn::pretrained::Pretrained;
 use cloze_spec::encoder::DropoutRates;
-use cloze_spec::text::Objective;
+use cloze_spec::text::{Objective, Train};
 
-use super::Preparation;
+use super::baseline::entities;
 use crate::Error;
 use crate::metric::answer::Rules;
+use crate::metric::bootstrap::intervals;
+use crate::metric::calibration::{Bin, bins};
 use crate::metric::classification::Confusion;
-use crate::metric::counts::{Average, Counts, Prf, average};
-use crate::metric::entity::{self, Scheme};
+use crate::metric::counts::{Average, Counts, average};
+use crate::metric::entity;
 use crate::metric::multilabel::Multilabel;
 use crate::metric::regression::{mean_squared_error, pearson, spearman};
 
-/// The metrics of `model` on `examples`, by name.
-///
-/// # Errors
-/// If tags are none of their scheme.
-pub fn judge(
-    preparation: &Preparation,
-    model: &Pretrained,
-    examples: &Arc<Examples>,
-) -> Result<Vec<(String, f64)>, Error> {
-    let train = preparation.recipe.train();
-    let data = &preparation.data;
-    let plan = TextPlan::in_order(examples, data.blanks.as_ref(), train.batch);
-    let batches = (0..plan.len()).map(|index| {
-        let batch = plan.build(index);
-        let outputs = model.outputs(&batch, DropoutRates::NONE, &mut Noise::none());
-        (batch, floats(outputs))
-    });
-    let named = |values: &[(&str, f64)]| {
-        let values = values.iter();
-        values
-            .map(|(name, value)| ((*name).to_owned(), *value))
-            .collect()
-    };
-    Ok(match &examples.truth {
-        Truth::Tokens => named(&blanks(batches)),
-        Truth::Classes(classes) => {
-            let predicted = batches.flat_map(|(_, outputs)| {
-                let rows = outputs.values.chunks(outputs.width);
-                rows.map(largest).collect::<Vec<_>>()
-            });
-            named(&classification(classes, predicted, data.labels.len()))
+/// What a model is trained for.
+#[derive(Debug, Clone, Copy)]
+pub struct Aim<'a> {
+    /// What is to be predicted, and in which batches.
+    pub train: &'a Train,
+    /// Names of the labels, in the order of the head's outputs.
+    pub labels: &'a [String],
+    /// How tokens are hidden, where they are what is to be predicted.
+    pub blanks: Option<&'a Arc<Blanks>>,
+}
+
+/// What is said of examples.
+#[derive(Debug, Clone)]
+pub enum Predictions {
+    /// How well the hidden tokens of each text are named.
+    Blanks(Vec<Blank>),
+    /// The class of each text, and its probability.
+    Classes {
+        /// The classes.
+        classes: Vec<u32>,
+        /// Their probabilities.
+        confidences: Vec<f64>,
+    },
+    /// The labels of each text, rising.
+    Sets(Vec<Vec<u32>>),
+    /// A number for each text.
+    Numbers(Vec<f64>),
+    /// The label of each word, by record.
+    Tags(Vec<Vec<u32>>),
+    /// The answer to each question; empty for none.
+    Answers(Vec<String>),
+}
+
+/// How well a text's hidden tokens are named.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Blank {
+    /// How unlikely they were, all together.
+    nats: f64,
+    /// How many were the most likely ones.
+    hits: u64,
+    /// How many there are.
+    count: u64,
+}
+
+impl Blank {
+    /// Adds a token.
+    pub fn add(&mut self, nats: f64, is_right: bool) {
+        self.nats += nats;
+        self.hits += u64::from(is_right);
+        self.count += 1;
+    }
+}
+
+impl Predictions {
+    /// The likeliest class of each text.
+    pub fn of_probabilities(rows: impl Iterator<Item = Vec<f64>>) -> Self {
+        let (mut classes, mut confidences) = (Vec::new(), Vec::new());
+        for row in rows {
+            let best = largest(&row);
+            classes.push(best as u32);
+            confidences.push(row[best]);
         }
-        Truth::Sets(sets) => {
-            let mut found = Multilabel::new(sets.labels);
-            let mut of = sets.of.iter();
-            for (_, outputs) in batches {
-                for row in outputs.values.chunks(outputs.width) {
-                    let yes = (0..row.len()).filter(|&label| row[label] > 0.0);
-                    let labels = of.next().expect("a set a text").iter();
-                    let labels: Vec<usize> = labels.map(|&label| label as usize).collect();
-                    found.add(&labels, &yes.collect::<Vec<_>>());
+        Self::Classes {
+            classes,
+            confidences,
+        }
+    }
+
+    /// What `model` says of `examples`.
+    pub fn of(aim: Aim<'_>, model: &Pretrained, examples: &Arc<Examples>) -> Self {
+        let plan = TextPlan::in_order(examples, aim.blanks, aim.train.batch);
+        let batches = (0..plan.len()).map(|index| {
+            let batch = plan.build(index);
+            let outputs = model.outputs(&batch, DropoutRates::NONE, &mut Noise::none());
+            (batch, floats(outputs))
+        });
+        match &examples.truth {
+            Truth::Tokens => {
+                let mut sums = vec![Blank::default(); examples.len()];
+                for (index, (batch, outputs)) in batches.enumerate() {
+                    let Wanted::Tokens(targets) = &batch.wanted else {
+                        unreachable!("tokens are what is hidden");
+                    };
+                    let rows = outputs.values.chunks(outputs.width).zip(targets);
+                    for (owner, (row, &target)) in owners(&batch).zip(rows) {
+                        let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                        let scores = row.iter();
+                        let sum: f64 = scores.map(|&x| f64::from((x - most).exp())).sum();
+                        let nats = sum.ln() - f64::from(row[target as usize] - most);
+                        sums[plan.texts(index)[owner]].add(nats, largest(row) == target as usize);
+                    }
                 }
+                Self::Blanks(sums)
             }
-            let of = |how: Average| average(found.per_label(), how).f1;
-            named(&[
-                ("micro-f1", of(Average::Micro)),
-                ("macro-f1", of(Average::Macro)),
-                ("subset-accuracy", found.subset_accuracy()),
-            ])
-        }
-        Truth::Numbers(numbers) => {
-            let truth: Vec<f64> = numbers.iter().map(|&n| f64::from(n)).collect();
-            let found: Vec<f64> = batches
-                .flat_map(|(_, outputs)| outputs.values)
-                .map(f64::from)
-                .collect();
-            // Of numbers that are all the same nothing can be said.
-            named(&[
-                ("spearman", spearman(&truth, &found).unwrap_or(0.0)),
-                ("pearson", pearson(&truth, &found).unwrap_or(0.0)),
-                ("mse", mean_squared_error(&truth, &found)),
-            ])
-        }
-        Truth::Words(words) => {
-            let predicted = batches.flat_map(|(_, outputs)| {
+            Truth::Classes(_) => Self::of_probabilities(batches.flat_map(|(_, outputs)| {
                 let rows = outputs.values.chunks(outputs.width);
-                rows.map(largest).collect::<Vec<_>>()
-            });
-            named(&entities(
-                examples,
-                words,
-                predicted.collect(),
-                &data.labels,
-            )?)
+                rows.map(probabilities).collect::<Vec<_>>()
+            })),
+            Truth::Sets(_) => {
+                let sets = batches.flat_map(|(_, outputs)| {
+                    let rows = outputs.values.chunks(outputs.width).map(|row| {
+                        let likely = (0..).zip(row).filter(|(_, score)| **score > 0.0);
+                        likely.map(|(label, _)| label).collect()
+                    });
+                    rows.collect::<Vec<_>>()
+                });
+                Self::Sets(sets.collect())
+            }
+            Truth::Numbers(_) => {
+                let numbers = batches.flat_map(|(_, outputs)| outputs.values);
+                Self::Numbers(numbers.map(f64::from).collect())
+            }
+            Truth::Words(words) => {
+                // A word that no token stands for is outside of every entity.
+                let mut tags: Vec<Vec<u32>> =
+                    words.labels.iter().map(|of| vec![0; of.len()]).collect();
+                let mut found = batches.flat_map(|(_, outputs)| {
+                    let rows = outputs.values.chunks(outputs.width);
+                    rows.map(largest).collect::<Vec<_>>()
+                });
+                for text in 0..examples.len() {
+                    for word in words.of(text) {
+                        let label = found.next().expect("a label a word");
+                        tags[examples.record(text)][word.word as usize] = label as u32;
+                    }
+                }
+                Self::Tags(tags)
+            }
+            Truth::Answers(asked) => {
+                let logits = batches.flat_map(|(batch, outputs)| {
+                    let texts = batch.offsets.windows(2);
+                    texts
+                        .map(|w| outputs.values[2 * w[0] as usize..2 * w[1] as usize].to_vec())
+                        .collect::<Vec<_>>()
+                });
+                let Objective::Span(span) = &aim.train.objective else {
+                    unreachable!("questions are read for answers");
+                };
+                let logits: Vec<Vec<f32>> = logits.collect();
+                Self::Answers(answering(examples, asked, &logits, span.max_answer_len))
+            }
         }
-        Truth::Answers(asked) => {
-            let logits = batches.flat_map(|(batch, outputs)| {
-                let texts = batch.offsets.windows(2);
-                texts
-                    .map(|w| outputs.values[2 * w[0] as usize..2 * w[1] as usize].to_vec())
-                    .collect::<Vec<_>>()
-            });
-            let Objective::Span(span) = &train.objective else {
-                unreachable!("questions are read for answers");
-            };
-            named(&answering(
-                examples,
-                asked,
-                &logits.collect::<Vec<_>>(),
-                span.max_answer_len,
-            ))
+    }
+}
+
+/// Which text of the batch each of its rows is of.
+pub(super) fn owners(batch: &TextBatch) -> impl Iterator<Item = usize> {
+    let rows = batch.rows.iter().flatten();
+    rows.map(|&row| batch.offsets.partition_point(|&first| first <= row) - 1)
+}
+
+/// Predictions, and how good they are.
+#[derive(Debug, Clone)]
+pub struct Judged {
+    units: Units,
+    /// Whether each text is right, where that can be said: all its labels, or its answer.
+    pub is_correct: Option<Vec<bool>>,
+    /// How often each class was taken for each.
+    pub confusion: Option<Confusion>,
+    /// Whether probabilities of classes mean what they say.
+    pub reliability: Vec<Bin>,
+}
+
+/// What is drawn anew for an interval: what each text adds to the metrics.
+#[derive(Debug, Clone)]
+enum Units {
+    Blanks(Vec<Blank>),
+    Classes(usize, Vec<(u32, u32)>),
+    Sets(usize, Vec<[Vec<usize>; 2]>),
+    Numbers(Vec<f64>, Vec<f64>),
+    Tags(usize, Vec<Tagged>),
+    Answers(Vec<[f64; 2]>),
+}
+
+/// The entities of a sentence by type, and its words with the right tag.
+#[derive(Debug, Clone)]
+struct Tagged {
+    counts: Vec<(usize, Counts)>,
+    hits: usize,
+    words: usize,
+}
+
+/// Bins of confidence.
+const BINS: usize = 10;
+
+impl Judged {
+    /// Compares predictions with what is true of `examples`.
+    ///
+    /// # Errors
+    /// If tags are none of their scheme.
+    /// # Panics
+    /// If the predictions are of something else.
+    pub fn new(
+        labels: &[String],
+        examples: &Examples,
+        predictions: Predictions,
+    ) -> Result<Self, Error> {
+        let mut judged = Self {
+            units: Units::Blanks(Vec::new()),
+            is_correct: None,
+            confusion: None,
+            reliability: Vec::new(),
+        };
+        judged.units = match (&examples.truth, predictions) {
+            (Truth::Tokens, Predictions::Blanks(blanks)) => Units::Blanks(blanks),
+            (
+                Truth::Classes(truth),
+                Predictions::Classes {
+                    classes,
+                    confidences,
+                },
+            ) => {
+                let mut confusion = Confusion::new(labels.len());
+                let pairs: Vec<(u32, u32)> = truth.iter().copied().zip(classes).collect();
+                for &(class, found) in &pairs {
+                    confusion.add(class as usize, found as usize);
+                }
+                let is_correct: Vec<bool> = pairs.iter().map(|(a, b)| a == b).collect();
+                judged.reliability = bins(&confidences, &is_correct, BINS);
+                judged.confusion = Some(confusion);
+                judged.is_correct = Some(is_correct);
+                Units::Classes(labels.len(), pairs)
+            }
+            (Truth::Sets(sets), Predictions::Sets(found)) => {
+                let places = |set: &Vec<u32>| set.iter().map(|&label| label as usize).collect();
+                let pairs = sets.of.iter().zip(&found);
+                judged.is_correct = Some(pairs.clone().map(|(a, b)| a == b).collect());
+                let pairs = pairs.map(|(truth, found)| [truth, found].map(places));
+                Units::Sets(sets.labels, pairs.collect())
+            }
+            (Truth::Numbers(numbers), Predictions::Numbers(found)) => {
+                Units::Numbers(numbers.iter().map(|&n| f64::from(n)).collect(), found)
+            }
+            (Truth::Words(words), Predictions::Tags(tags)) => {
+                let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
+                let sentences = words.labels.iter().zip(&tags).map(|(truth, found)| {
+                    let counts =
+                        entity::counts(&entities(truth, labels)?, &entities(found, labels)?);
+                    let counts = counts.into_iter().map(|(kind, counts)| {
+                        let next = kinds.len();
+                        (*kinds.entry(kind).or_insert(next), counts)
+                    });
+                    Ok(Tagged {
+                        counts: counts.collect(),
+                        hits: truth.iter().zip(found).filter(|(a, b)| a == b).count(),
+                        words: truth.len(),
+                    })
+                });
+                let sentences = sentences.collect::<Result<Vec<_>, Error>>()?;
+                Units::Tags(kinds.len(), sentences)
+            }
+            (Truth::Answers(asked), Predictions::Answers(answers)) => {
+                // By the rules of `SQuAD`: of its second version if there are questions without an answer.
+                let rules = if asked.has_unanswered() {
+                    Rules::V2
+                } else {
+                    Rules::V1
+                };
+                let scores = asked
+                    .questions
+                    .iter()
+                    .zip(&answers)
+                    .map(|(question, found)| {
+                        let people = question.answers.iter();
+                        let people: Vec<&str> = people.map(|answer| &*answer.text).collect();
+                        let judged = rules.judge(found, &people);
+                        [judged.f1, judged.exact]
+                    });
+                let scores: Vec<[f64; 2]> = scores.collect();
+                judged.is_correct = Some(scores.iter().map(|[_, exact]| *exact > 0.5).collect());
+                Units::Answers(scores)
+            }
+            _ => unreachable!("predictions are of what is true"),
+        };
+        Ok(judged)
+    }
+
+    /// Number of texts, sentences or questions.
+    pub fn len(&self) -> usize {
+        match &self.units {
+            Units::Blanks(blanks) => blanks.len(),
+            Units::Classes(_, pairs) => pairs.len(),
+            Units::Sets(_, pairs) => pairs.len(),
+            Units::Numbers(numbers, _) => numbers.len(),
+            Units::Tags(_, sentences) => sentences.len(),
+            Units::Answers(scores) => scores.len(),
         }
-    })
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The metrics, by name, in the order of [`Objective::metrics`].
+    pub fn metrics(&self) -> Vec<(String, f64)> {
+        let all: Vec<usize> = (0..self.len()).collect();
+        let metrics = self.of(&all).into_iter();
+        metrics
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect()
+    }
+
+    /// The 95 % bootstrap interval of a metric, over `draws` draws of the texts.
+    pub fn interval(&self, metric: &str, draws: u64, seed: u64) -> Option<(f64, f64)> {
+        let found = intervals(self.len(), draws, seed, |draw| {
+            let metrics = self.of(draw).into_iter();
+            let own = metrics.filter(|(name, _)| *name == metric);
+            own.map(|(_, value)| value).collect()
+        });
+        found.first().copied().flatten()
+    }
+
+    /// The metrics over the texts of a draw.
+    fn of(&self, draw: &[usize]) -> Vec<(&'static str, f64)> {
+        match &self.units {
+            Units::Blanks(blanks) => {
+                let mut sum = Blank::default();
+                for blank in draw.iter().map(|&at| blanks[at]) {
+                    sum.nats += blank.nats;
+                    sum.hits += blank.hits;
+                    sum.count += blank.count;
+                }
+                let count = sum.count.max(1) as f64;
+                vec![
+                    ("perplexity", (sum.nats / count).exp()),
+                    ("accuracy", sum.hits as f64 / count),
+                ]
+            }
+            Units::Classes(labels, pairs) => {
+                let mut confusion = Confusion::new(*labels);
+                for (class, found) in draw.iter().map(|&at| pairs[at]) {
+                    confusion.add(class as usize, found as usize);
+                }
+                let per_class = confusion.per_class();
+                let macro_f1 = average(&per_class, Average::Macro).f1;
+                // Of two classes that of the second; of more, there is no single one.
+                let f1 = match &per_class[..] {
+                    [_, second] => second.prf().f1,
+                    _ => macro_f1,
+                };
+                vec![
+                    ("accuracy", confusion.accuracy()),
+                    ("f1", f1),
+                    ("macro-f1", macro_f1),
+                    ("mcc", confusion.mcc()),
+                ]
+            }
+            Units::Sets(labels, pairs) => {
+                let mut found = Multilabel::new(*labels);
+                for [truth, predicted] in draw.iter().map(|&at| &pairs[at]) {
+                    found.add(truth, predicted);
+                }
+                let of = |how: Average| average(found.per_label(), how).f1;
+                vec![
+                    ("micro-f1", of(Average::Micro)),
+                    ("macro-f1", of(Average::Macro)),
+                    ("subset-accuracy", found.subset_accuracy()),
+                ]
+            }
+            Units::Numbers(truth, found) => {
+                let drawn = |of: &[f64]| draw.iter().map(|&at| of[at]).collect::<Vec<_>>();
+                let (truth, found) = (drawn(truth), drawn(found));
+                // Of numbers that are all the same nothing can be said.
+                vec![
+                    ("spearman", spearman(&truth, &found).unwrap_or(0.0)),
+                    ("pearson", pearson(&truth, &found).unwrap_or(0.0)),
+                    ("mse", mean_squared_error(&truth, &found)),
+                ]
+            }
+            Units::Tags(kinds, sentences) => {
+                let mut counts = vec![Counts::default(); *kinds];
+                let (mut hits, mut words) = (0, 0);
+                for sentence in draw.iter().map(|&at| &sentences[at]) {
+                    hits += sentence.hits;
+                    words += sentence.words;
+                    for &(kind, own) in &sentence.counts {
+                        counts[kind] += own;
+                    }
+                }
+                let entities = average(&counts, Average::Micro);
+                vec![
+                    ("f1", entities.f1),
+                    ("precision", entities.precision),
+                    ("recall", entities.recall),
+                    ("accuracy", hits as f64 / words.max(1) as f64),
+                ]
+            }
+            Units::Answers(scores) => {
+                let mean = |of: usize| {
+                    let sum: f64 = draw.iter().map(|&at| scores[at][of]).sum();
+                    sum / draw.len().max(1) as f64
+                };
+                vec![("f1", mean(0)), ("exact-match", mean(1))]
+            }
+        }
+    }
 }
 
 /// Rows of outputs in memory.
@@ -133,7 +439,7 @@ fn floats(outputs: Tensor<2>) -> Outputs {
 }
 
 /// The place of the first of the largest.
-fn largest(row: &[f32]) -> usize {
+fn largest<T: PartialOrd + Copy>(row: &[T]) -> usize {
     let mut best = 0;
     for (place, &value) in row.iter().enumerate() {
         if value > row[best] {
@@ -143,144 +449,43 @@ fn largest(row: &[f32]) -> usize {
     best
 }
 
-/// How well hidden tokens are named.
-fn blanks(batches: impl Iterator<Item = (TextBatch, Outputs)>) -> [(&'static str, f64); 2] {
-    let (mut loss, mut hits, mut count) = (0.0, 0_u64, 0_u64);
-    for (batch, outputs) in batches {
-        let Wanted::Tokens(targets) = &batch.wanted else {
-            unreachable!("tokens are what is hidden");
-        };
-        for (row, &target) in outputs.values.chunks(outputs.width).zip(targets) {
-            let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let sum: f64 = row
-                .iter()
-                .map(|&score| f64::from((score - most).exp()))
-                .sum();
-            loss += sum.ln() - f64::from(row[target as usize] - most);
-            hits += u64::from(largest(row) == target as usize);
-            count += 1;
-        }
-    }
-    let count = count.max(1) as f64;
-    [
-        ("perplexity", (loss / count).exp()),
-        ("accuracy", hits as f64 / count),
-    ]
+/// Softmax of a row.
+fn probabilities(row: &[f32]) -> Vec<f64> {
+    let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let powers: Vec<f64> = row.iter().map(|&x| f64::from(x - most).exp()).collect();
+    let sum: f64 = powers.iter().sum();
+    powers.into_iter().map(|power| power / sum).collect()
 }
 
-/// Of two classes `f1` is that of the second; of more, the same as `macro-f1`.
-fn classification(
-    classes: &[u32],
-    predicted: impl Iterator<Item = usize>,
-    labels: usize,
-) -> [(&'static str, f64); 4] {
-    let mut confusion = Confusion::new(labels);
-    for (&class, predicted) in classes.iter().zip(predicted) {
-        confusion.add(class as usize, predicted);
-    }
-    let per_class = confusion.per_class();
-    let macro_f1 = average(&per_class, Average::Macro).f1;
-    let f1 = match &per_class[..] {
-        [_, second] => second.prf().f1,
-        _ => macro_f1,
-    };
-    [
-        ("accuracy", confusion.accuracy()),
-        ("f1", f1),
-        ("macro-f1", macro_f1),
-        ("mcc", confusion.mcc()),
-    ]
-}
-
-/// Entities by `seqeval`'s usual rules, and the share of words with the right tag. A word that no token stands for is
-/// outside of every entity.
-fn entities(
-    examples: &Examples,
-    words: &Words,
-    predicted: Vec<usize>,
-    labels: &[String],
-) -> Result<[(&'static str, f64); 4], Error> {
-    let mut tags: Vec<Vec<usize>> = words.labels.iter().map(|of| vec![0; of.len()]).collect();
-    let mut predicted = predicted.into_iter();
-    for text in 0..examples.len() {
-        for word in words.of(text) {
-            let label = predicted.next().expect("a label a word");
-            tags[examples.record(text)][word.word as usize] = label;
-        }
-    }
-    let mut counts: BTreeMap<String, Counts> = BTreeMap::new();
-    let (mut hits, mut total) = (0_u64, 0_u64);
-    for (truth, found) in words.labels.iter().zip(&tags) {
-        let of = |ids: &mut dyn Iterator<Item = usize>| {
-            let tags: Vec<&String> = ids.map(|id| &labels[id]).collect();
-            Scheme::Conll
-                .entities(&tags)
-                .map_err(|bad| Error::Empty(format!("labels: {bad}")))
-        };
-        let gold = of(&mut truth.iter().map(|&id| id as usize))?;
-        let own = of(&mut found.iter().copied())?;
-        for (kind, one) in entity::counts(&gold, &own) {
-            *counts.entry(kind).or_default() += one;
-        }
-        let pairs = truth.iter().zip(found);
-        hits += pairs
-            .filter(|(truth, found)| **truth as usize == **found)
-            .count() as u64;
-        total += truth.len() as u64;
-    }
-    let all: Vec<Counts> = counts.into_values().collect();
-    let Prf {
-        precision,
-        recall,
-        f1,
-    } = average(&all, Average::Micro);
-    Ok([
-        ("f1", f1),
-        ("precision", precision),
-        ("recall", recall),
-        ("accuracy", hits as f64 / total.max(1) as f64),
-    ])
-}
-
-/// Answers by the rules of `SQuAD`: of its second version if there are questions without an answer.
+/// The likeliest answer to each question, of all its windows.
 fn answering(
     examples: &Examples,
     asked: &Asked,
     logits: &[Vec<f32>],
     max_tokens: usize,
-) -> [(&'static str, f64); 2] {
-    let nothing = asked
-        .questions
-        .iter()
-        .any(|question| question.answers.is_empty());
-    let rules = if nothing { Rules::V2 } else { Rules::V1 };
+) -> Vec<String> {
     let settings = Answers {
         count: 1,
         max_tokens,
-        nothing,
+        nothing: asked.has_unanswered(),
         whole_words: false,
     };
-    let (mut exact, mut f1) = (0.0, 0.0);
     let mut text = 0;
-    for (record, question) in asked.questions.iter().enumerate() {
-        let first = text;
-        while text < examples.len() && examples.record(text) == record {
-            text += 1;
-        }
-        let windows: Vec<_> = (first..text)
-            .map(|text| (&asked.windows[text], &*logits[text]))
-            .collect();
-        let found = answers(&question.context, &windows, &settings);
-        let found = found.first().map_or("", |answer| &answer.text);
-        let people: Vec<&str> = question
-            .answers
-            .iter()
-            .map(|answer| &*answer.text)
-            .collect();
-        let judged = rules.judge(found, &people);
-        exact += judged.exact;
-        f1 += judged.f1;
-    }
-    let count = asked.questions.len().max(1) as f64;
-    [("f1", f1 / count), ("exact-match", exact / count)]
+    let questions = asked.questions.iter().enumerate();
+    questions
+        .map(|(record, question)| {
+            let first = text;
+            while text < examples.len() && examples.record(text) == record {
+                text += 1;
+            }
+            let windows: Vec<_> = (first..text)
+                .map(|text| (&asked.windows[text], &*logits[text]))
+                .collect();
+            let found = answers(&question.context, &windows, &settings);
+            found
+                .into_iter()
+                .next()
+                .map_or(String::new(), |answer| answer.text)
+        })
+        .collect()
 }

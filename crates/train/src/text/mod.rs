@@ -1,9 +1,11 @@
 //! Training encoders of texts: from a pretrained one or from nothing, for blanks, labels, words or answers.
 //!
 //! [`Preparation::new`] reads all that a recipe names; [`TextRun::train`] learns and leaves a folder that `transformers`
-//! opens; [`judge::judge`] measures.
+//! opens; [`judge::Judged`] says how good it is, and [`baseline::Baselines`] what it has to beat.
 
+pub mod baseline;
 pub mod judge;
+mod trained;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,6 +32,9 @@ use cloze_spec::text::{Objective, lower_is_better};
 use crate::fit::{Event, Fit, Job, Outcome, Plan};
 use crate::safetensors::{self, Tensors};
 use crate::{Error, checkpoint};
+use judge::{Aim, Judged, Predictions};
+
+pub use trained::Trained;
 
 /// All that a recipe over texts names, read.
 pub struct Preparation {
@@ -122,6 +127,15 @@ impl Preparation {
     /// The tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
+    }
+
+    /// What is to be learned.
+    pub fn aim(&self) -> Aim<'_> {
+        Aim {
+            train: self.recipe.train(),
+            labels: &self.data.labels,
+            blanks: self.data.blanks.as_ref(),
+        }
     }
 
     /// Of the encoder, without updates.
@@ -233,12 +247,7 @@ impl TextRun<'_> {
     /// If the run has not validated yet, or the folder is damaged.
     pub fn best(&self) -> Result<Pretrained, Error> {
         let best = Checkpoint::open(self.out)?;
-        let mut values = Values::new();
-        for parameter in self.preparation.parameters() {
-            let mut of = vec![0.0; parameter.shape.iter().product()];
-            best.read(&parameter, &mut of)?;
-            values.insert(parameter.name, of);
-        }
+        let values = trained::values(&best, self.preparation.parameters())?;
         Ok(self.model(&values, &self.device))
     }
 }
@@ -324,7 +333,9 @@ impl Job for TextRun<'_> {
     }
 
     fn validate(&self, model: &Pretrained) -> Result<Vec<(String, f64)>, Error> {
-        judge::judge(self.preparation, model, &self.preparation.data.validation)
+        let (aim, examples) = (self.preparation.aim(), &self.preparation.data.validation);
+        let predictions = Predictions::of(aim, model, examples);
+        Ok(Judged::new(aim.labels, examples, predictions)?.metrics())
     }
 
     /// Settings, tokenizer and recipe. The weights come with validation.

@@ -1,0 +1,220 @@
+//! What an encoder of texts has to beat: what counts words, or does not even read.
+//!
+//! Each learns from the training part and is judged as the encoder is. None has any randomness.
+
+mod lexicon;
+mod linear;
+mod overlap;
+mod terms;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cloze_data::text::batch::Wanted;
+use cloze_data::text::examples::{Examples, TextPlan, Truth};
+
+use super::judge::{Aim, Blank, Predictions, owners};
+use crate::Error;
+
+use lexicon::Lexicon;
+pub(super) use lexicon::entities;
+pub use linear::{Kind, Linear};
+
+/// All that there are for a task, with what each learned.
+pub struct Baselines(Vec<(&'static str, Learned)>);
+
+/// What a baseline learned.
+enum Learned {
+    /// The same class for all, and the share of the training texts that are of it.
+    Class(u32, f64),
+    /// The same labels for all.
+    Set(Vec<u32>),
+    /// The same number for all.
+    Number(f64),
+    /// A class by its terms.
+    Classes(Linear),
+    /// Labels by their terms.
+    Sets(Linear),
+    /// A number by its terms.
+    Numbers(Linear),
+    /// Tags of known words.
+    Tags(Lexicon),
+    /// A sentence that is like the question.
+    Overlap,
+    /// That there is no answer.
+    Nothing,
+    /// How often each token stands in the training part, one added so that none is impossible.
+    Tokens(Vec<u64>),
+}
+
+impl Baselines {
+    /// Learns from the training part.
+    ///
+    /// # Errors
+    /// If tags are none of their scheme.
+    pub fn fit(aim: Aim<'_>, train: &Examples) -> Result<Self, Error> {
+        let texts = &train.originals;
+        Ok(Self(match &train.truth {
+            Truth::Tokens => {
+                let vocab = aim.blanks.map_or(0, |blanks| blanks.vocab);
+                let mut counts = vec![1; vocab];
+                train.own_tokens().for_each(|id| counts[id as usize] += 1);
+                vec![("unigram", Learned::Tokens(counts))]
+            }
+            Truth::Classes(classes) => {
+                let labels = aim.labels.len();
+                let class = most_frequent(classes).unwrap_or(0);
+                let count = classes.iter().filter(|&&other| other == class).count();
+                let share = count as f64 / classes.len().max(1) as f64;
+                // Two classes need one score, as in the reference.
+                let (kind, width) = if labels == 2 {
+                    (Kind::Logistic, 1)
+                } else {
+                    (Kind::Softmax, labels)
+                };
+                let mut targets = vec![0.0; classes.len() * width];
+                for (row, &class) in targets.chunks_mut(width).zip(classes) {
+                    match kind {
+                        Kind::Logistic => row[0] = f64::from(class),
+                        Kind::Softmax | Kind::Squares => row[class as usize] = 1.0,
+                    }
+                }
+                let linear = Linear::fit(texts, kind, &targets);
+                vec![
+                    ("majority", Learned::Class(class, share)),
+                    ("tf-idf + logistic", Learned::Classes(linear)),
+                ]
+            }
+            Truth::Sets(sets) => {
+                let mut targets = vec![0.0; sets.of.len() * sets.labels];
+                for (row, set) in targets.chunks_mut(sets.labels).zip(&sets.of) {
+                    for &label in set {
+                        row[label as usize] = 1.0;
+                    }
+                }
+                let linear = Linear::fit(texts, Kind::Logistic, &targets);
+                let set = most_frequent(&sets.of).unwrap_or_default();
+                vec![
+                    ("majority", Learned::Set(set)),
+                    ("tf-idf + logistic", Learned::Sets(linear)),
+                ]
+            }
+            Truth::Numbers(numbers) => {
+                let targets: Vec<f64> = numbers.iter().map(|&n| f64::from(n)).collect();
+                let mean = targets.iter().sum::<f64>() / targets.len().max(1) as f64;
+                let linear = Linear::fit(texts, Kind::Squares, &targets);
+                vec![
+                    ("mean", Learned::Number(mean)),
+                    ("tf-idf + ridge", Learned::Numbers(linear)),
+                ]
+            }
+            Truth::Words(words) => {
+                let lexicon = Lexicon::fit(train, words, aim.labels)?;
+                vec![("lexicon", Learned::Tags(lexicon))]
+            }
+            Truth::Answers(_) => vec![
+                ("no answer", Learned::Nothing),
+                ("sentence", Learned::Overlap),
+            ],
+        }))
+    }
+
+    /// What each says of `examples`, by its name.
+    pub fn predict(
+        &self,
+        aim: Aim<'_>,
+        examples: &Arc<Examples>,
+    ) -> Vec<(&'static str, Predictions)> {
+        // To say nothing is no answer where all questions have one.
+        let may_be_none = match &examples.truth {
+            Truth::Answers(asked) => asked.has_unanswered(),
+            _ => false,
+        };
+        let all = self.0.iter().filter(|(_, learned)| match learned {
+            Learned::Nothing => may_be_none,
+            _ => true,
+        });
+        all.map(|(name, learned)| (*name, learned.predict(aim, examples)))
+            .collect()
+    }
+}
+
+impl Learned {
+    fn predict(&self, aim: Aim<'_>, examples: &Arc<Examples>) -> Predictions {
+        let texts = &examples.originals;
+        let rows = |linear: &Linear| linear.predict(texts);
+        let questions = match &examples.truth {
+            Truth::Answers(asked) => &*asked.questions,
+            _ => &[],
+        };
+        match self {
+            Self::Class(class, share) => Predictions::Classes {
+                classes: vec![*class; texts.len()],
+                confidences: vec![*share; texts.len()],
+            },
+            Self::Set(set) => Predictions::Sets(vec![set.clone(); texts.len()]),
+            Self::Number(number) => Predictions::Numbers(vec![*number; texts.len()]),
+            Self::Classes(linear) => {
+                let probabilities = rows(linear);
+                let width = probabilities.len() / texts.len().max(1);
+                Predictions::of_probabilities(probabilities.chunks(width.max(1)).map(
+                    |row| match row {
+                        [second] => vec![1.0 - second, *second],
+                        row => row.to_vec(),
+                    },
+                ))
+            }
+            Self::Sets(linear) => {
+                let probabilities = rows(linear);
+                let sets = probabilities.chunks(aim.labels.len()).map(|row| {
+                    let likely = (0..).zip(row).filter(|(_, p)| **p > 0.5);
+                    likely.map(|(label, _)| label).collect()
+                });
+                Predictions::Sets(sets.collect())
+            }
+            Self::Numbers(linear) => Predictions::Numbers(rows(linear)),
+            Self::Tags(lexicon) => {
+                Predictions::Tags(texts.iter().map(|words| lexicon.tags(words)).collect())
+            }
+            Self::Overlap => {
+                let found = questions
+                    .iter()
+                    .map(|question| overlap::answer(question).to_owned());
+                Predictions::Answers(found.collect())
+            }
+            Self::Nothing => Predictions::Answers(vec![String::new(); questions.len()]),
+            Self::Tokens(counts) => {
+                let total = counts.iter().sum::<u64>() as f64;
+                let most = counts.iter().max();
+                let first = counts.iter().position(|count| Some(count) == most);
+                let mut sums = vec![Blank::default(); examples.len()];
+                let plan = TextPlan::in_order(examples, aim.blanks, aim.train.batch);
+                for index in 0..plan.len() {
+                    let batch = plan.build(index);
+                    let Wanted::Tokens(targets) = &batch.wanted else {
+                        unreachable!("tokens are what is hidden");
+                    };
+                    for (owner, &target) in owners(&batch).zip(targets) {
+                        let count = counts[target as usize] as f64;
+                        let nats = -(count / total).ln();
+                        let is_right = first == Some(target as usize);
+                        sums[plan.texts(index)[owner]].add(nats, is_right);
+                    }
+                }
+                Predictions::Blanks(sums)
+            }
+        }
+    }
+}
+
+/// The first of the most frequent.
+fn most_frequent<T: Clone + Ord>(values: &[T]) -> Option<T> {
+    let mut counts: BTreeMap<&T, usize> = BTreeMap::new();
+    for value in values {
+        *counts.entry(value).or_default() += 1;
+    }
+    let best = counts
+        .into_iter()
+        .reduce(|best, other| if other.1 > best.1 { other } else { best });
+    best.map(|(value, _)| value.clone())
+}

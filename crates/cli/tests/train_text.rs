@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
+use std::process::Output;
 use std::sync::OnceLock;
 
 use program::{cloze, error, ok};
@@ -149,29 +150,20 @@ fn new<'a>(out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     arguments
 }
 
-/// What the recipe `name` on `data` makes of the encoder: the metrics of the validation part.
-fn tuned(name: &str, data: &str, out: &str) -> Value {
-    let folder = base();
-    ok(cloze(
-        folder,
-        &[
-            "train",
-            name,
-            "--model",
-            "encoder",
-            "--data",
-            data,
-            "--set",
-            "optim.lr=2e-3",
-            "--set",
-            "batch.max_tokens=512",
-            "--set",
-            "epochs=15",
-            "-o",
-            out,
-        ],
-    ));
-    metrics(&folder.join(out))
+/// The small encoder, trained on by a recipe: what the program says.
+fn train(recipe: &str, data: &str, out: &str, settings: &[&str]) -> Output {
+    let mut arguments = vec![
+        "train", recipe, "--model", "encoder", "--data", data, "-o", out,
+    ];
+    arguments.extend(settings.iter().flat_map(|setting| ["--set", *setting]));
+    cloze(base(), &arguments)
+}
+
+/// What the `recipe` on `data` makes of the encoder: the metrics of the validation part.
+fn tuned(recipe: &str, data: &str, out: &str) -> Value {
+    let settings = ["optim.lr=2e-3", "batch.max_tokens=512", "epochs=15"];
+    ok(train(recipe, data, out, &settings));
+    metrics(&base().join(out))
 }
 
 fn metrics(model: &Path) -> Value {
@@ -313,20 +305,11 @@ fn names(judged: &Value) -> Vec<&str> {
 fn models_stand_beside_baselines_and_each_other() {
     let folder = base();
     let found = tuned("bert/classify", "labels.tsv", "judged");
-    ok(cloze(
-        folder,
-        &[
-            "train",
-            "bert/classify",
-            "--model",
-            "encoder",
-            "--data",
-            "labels.tsv",
-            "--set",
-            "epochs=1",
-            "-o",
-            "unfinished",
-        ],
+    ok(train(
+        "bert/classify",
+        "labels.tsv",
+        "unfinished",
+        &["epochs=1"],
     ));
     let all = judged(&["judged", "--with", "unfinished"]);
     let expected = ["judged", "unfinished", "majority", "tf-idf + logistic"];
@@ -381,25 +364,13 @@ fn models_stand_beside_baselines_and_each_other() {
 #[test]
 fn a_few_texts_of_each_class_are_drawn_and_unbalanced_classes_told_of() {
     let folder = base();
-    let train = |data: &str, out: &str, more: &[&str]| {
-        let arguments = [
-            "train",
-            "bert/classify",
-            "--model",
-            "encoder",
-            "--data",
-            data,
-            "--set",
-            "epochs=1",
-            "-o",
-            out,
-        ];
-        let output = cloze(folder, &[&arguments[..], more].concat());
+    let told = |data: &str, out: &str, more: &[&str]| {
+        let output = train("bert/classify", data, out, &[&["epochs=1"], more].concat());
         let said = String::from_utf8(output.stderr.clone()).unwrap();
         ok(output);
         said
     };
-    let said = train("labels.tsv", "few", &["--set", "data.per_class=3"]);
+    let said = told("labels.tsv", "few", &["data.per_class=3"]);
     assert!(said.contains("6 training texts"), "{said}");
     assert!(said.contains("40 validation texts"), "{said}");
     assert!(!said.contains("unbalanced"), "{said}");
@@ -412,18 +383,10 @@ fn a_few_texts_of_each_class_are_drawn_and_unbalanced_classes_told_of() {
     });
     let rows: Vec<&str> = rows.collect();
     fs::write(folder.join("rare.tsv"), rows.join("\n")).unwrap();
-    let said = train("rare.tsv", "rare", &[]);
+    let said = told("rare.tsv", "rare", &[]);
     assert!(said.contains("classes are unbalanced"), "{said}");
-    let arguments = [
-        "train",
-        "bert/regress",
-        "--model",
-        "encoder",
-        "--data",
-        "degrees.csv",
-    ];
-    let more = ["--set", "data.per_class=3", "-o", "nowhere"];
-    let text = error(&cloze(folder, &[&arguments[..], &more].concat()), 1);
+    let few = ["data.per_class=3"];
+    let text = error(&train("bert/regress", "degrees.csv", "nowhere", &few), 1);
     assert!(
         text.contains("expected an objective with one label a text"),
         "{text}"
@@ -460,13 +423,7 @@ fn every_task_has_something_to_beat() {
             0.2,
         ),
     ] {
-        ok(cloze(
-            base(),
-            &[
-                "train", recipe, "--model", "encoder", "--data", data, "--set", "epochs=1", "-o",
-                model,
-            ],
-        ));
+        ok(train(recipe, data, model, &["epochs=1"]));
         let all = judged(&[model]);
         let models = all["models"].as_array().unwrap();
         let own = models.iter().find(|one| one["model"] == name);
@@ -506,24 +463,8 @@ fn a_run_that_was_interrupted_ends_with_the_same_bits() {
 
 #[test]
 fn parameters_that_are_frozen_stay_as_they_are() {
-    let folder = base();
-    ok(cloze(
-        folder,
-        &[
-            "train",
-            "bert/classify",
-            "--model",
-            "encoder",
-            "--data",
-            "labels.tsv",
-            "--set",
-            "epochs=1",
-            "--set",
-            "model.freeze=[\"embed.\", \"layer.0.\"]",
-            "-o",
-            "frozen",
-        ],
-    ));
+    let settings = ["epochs=1", "model.freeze=[\"embed.\", \"layer.0.\"]"];
+    ok(train("bert/classify", "labels.tsv", "frozen", &settings));
     let (before, after) = (tensors("encoder"), tensors("frozen"));
     let same = |name: &str| before[name] == after[name];
     assert!(same("bert.embeddings.word_embeddings.weight"));
@@ -620,25 +561,12 @@ fn what_is_missing_or_wrong_is_told_in_one_line() {
 #[test]
 fn updates_of_low_rank_learn_and_are_written_as_weights() {
     let folder = base();
-    ok(cloze(
-        folder,
-        &[
-            "train",
-            "bert/classify",
-            "--model",
-            "encoder",
-            "--data",
-            "labels.tsv",
-            "--set",
-            "epochs=8",
-            "--set",
-            "optim.lr=1e-2",
-            "--set",
-            "model.lora={ rank = 4, alpha = 8.0 }",
-            "-o",
-            "lora",
-        ],
-    ));
+    let settings = [
+        "epochs=8",
+        "optim.lr=1e-2",
+        "model.lora={ rank = 4, alpha = 8.0 }",
+    ];
+    ok(train("bert/classify", "labels.tsv", "lora", &settings));
     assert_at_least(&metrics(&folder.join("lora")), "accuracy", 0.95);
     let (before, after) = (tensors("encoder"), tensors("lora"));
     let same = |name: &str| before[name] == after[name];

@@ -3,15 +3,16 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+mod tiny;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{Device, Gradients, Tensor};
+use burn::tensor::{Device, Tensor};
 use cloze_data::text::batch::{TextBatch, Wanted};
 use cloze_nn::Noise;
 use cloze_nn::pretrained::{BurnEngine, LabelLoss, Pretrained};
-use cloze_nn::weights::{Values, names};
+use cloze_nn::weights::Values;
 use cloze_runtime::Batch;
 use cloze_runtime::golden::Golden;
 use cloze_runtime::model::Checkpoint;
@@ -118,30 +119,8 @@ fn loss(model: &Pretrained, batch: &TextBatch) -> Tensor<1> {
     model.loss(batch, how, DropoutRates::NONE, &mut Noise::none())
 }
 
-/// The gradient of each parameter, by its name; of one that the loss does not depend on, none.
-struct Collect {
-    gradients: Gradients,
-    found: Vec<Option<Vec<f32>>>,
-}
-
-impl ModuleVisitor for Collect {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let gradient = param.val().grad_remove(&mut self.gradients);
-        self.found
-            .push(gradient.map(|gradient| gradient.into_data().try_into_vec().unwrap()));
-    }
-}
-
-fn gradients(model: &Pretrained, batch: &TextBatch) -> Vec<(String, Vec<f32>)> {
-    let mut collect = Collect {
-        gradients: loss(model, batch).backward(),
-        found: Vec::new(),
-    };
-    model.visit(&mut collect);
-    let named = names(model).into_iter().zip(collect.found);
-    named
-        .filter_map(|(name, found)| Some((name, found?)))
-        .collect()
+fn gradients(model: &Pretrained, batch: &TextBatch) -> Values {
+    tiny::by_name(model, loss(model, batch).backward())
 }
 
 #[test]
@@ -158,7 +137,7 @@ fn the_loss_falls_along_its_gradient_as_fast_as_that_is_long() {
         let device = Device::flex().autodiff();
         let model = Pretrained::new(encoder.clone(), &start, &device);
         let gradients = gradients(&model, &batch);
-        let squares = gradients.iter().flat_map(|(_, of)| of);
+        let squares = gradients.values().flatten();
         let norm = squares.map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt();
         // Short, as some heads have kinks, and long enough that f32 leaves something of a difference of losses.
         let step = 2e-3 / norm.max(1.0);
@@ -252,10 +231,7 @@ fn what_is_frozen_has_no_gradient_and_dropout_follows_its_seed() {
     let frozen = model
         .clone()
         .freeze(|name| name.starts_with("embed.") || name.starts_with("layer.0."));
-    let left: Vec<String> = gradients(&frozen, &batch)
-        .into_iter()
-        .map(|(name, _)| name)
-        .collect();
+    let left: Vec<String> = gradients(&frozen, &batch).into_keys().collect();
     assert!(left.len() < all && !left.is_empty());
     assert!(
         left.iter()

@@ -259,15 +259,7 @@ impl Model {
         };
         let encodings: Vec<Encoding> = self.apart(work).await?;
         let tokens = encodings.iter().map(Encoding::len).sum();
-        auth::charge(tokens);
-        times.tokens += tokens;
-        times.tokenization += start.elapsed();
-        trace::note(Part {
-            name: "tokenize",
-            start,
-            end: Instant::now(),
-            texts: encodings.len(),
-        });
+        tokenized(start, encodings.len(), tokens, times);
         Ok(encodings)
     }
 
@@ -298,15 +290,7 @@ impl Model {
                 "the request has {tokens} tokens, the server takes at most {most} at once; send less at once"
             )));
         }
-        auth::charge(tokens);
-        times.tokens += tokens;
-        times.tokenization += start.elapsed();
-        trace::note(Part {
-            name: "tokenize",
-            start,
-            end: Instant::now(),
-            texts: windows.iter().map(Vec::len).sum(),
-        });
+        tokenized(start, windows.iter().map(Vec::len).sum(), tokens, times);
         Ok(windows)
     }
 
@@ -439,6 +423,19 @@ impl Model {
         }
         Ok(answers)
     }
+}
+
+/// Charges the request's key for the tokens of its texts, and tells the time and sizes since `start`.
+fn tokenized(start: Instant, texts: usize, tokens: usize, times: &mut Times) {
+    auth::charge(tokens);
+    times.tokens += tokens;
+    times.tokenization += start.elapsed();
+    trace::note(Part {
+        name: "tokenize",
+        start,
+        end: Instant::now(),
+        texts,
+    });
 }
 
 /// Why a text cannot be taken.

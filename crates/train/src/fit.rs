@@ -99,6 +99,8 @@ pub(crate) trait Job {
     fn rate(&self, _parameter: &str) -> f64 {
         1.0
     }
+    /// Number of batches of the first epoch, which the schedule goes by.
+    fn first_len(&self) -> usize;
     /// The batches of an epoch from `start` on.
     fn batches(&self, epoch: u64, start: usize) -> Prefetch<Self::Batch>;
     /// Number of sequences and of tokens.
@@ -184,7 +186,7 @@ impl<J: Job> Fit<'_, J> {
         }
         drop((resumed, values));
 
-        let batches = job.batches(0, 0).size_hint().0;
+        let batches = job.first_len();
         if batches == 0 {
             return Err(Error::Empty("there is nothing to learn from".to_owned()));
         }

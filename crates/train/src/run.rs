@@ -116,6 +116,10 @@ impl Job for Items<'_> {
         Encoder::new(&self.run.recipe.model, self.run.items(), values, device)
     }
 
+    fn first_len(&self) -> usize {
+        self.first.len()
+    }
+
     fn batches(&self, epoch: u64, start: usize) -> Prefetch<PackedBatch> {
         Prefetch::new(self.first.at_epoch(epoch), start)
     }

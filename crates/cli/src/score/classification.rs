@@ -1,9 +1,10 @@
 use std::path::Path;
 
 use anyhow::bail;
+use cloze_data::records::label::sorted;
 use cloze_data::records::{Cells, Value};
 use cloze_train::metric::calibration;
-use cloze_train::metric::classification::Confusion;
+use cloze_train::metric::classification::{Confusion, largest};
 use cloze_train::metric::counts::{Average, Prf, average};
 use cloze_train::metric::curve::{self, Classes};
 
@@ -25,13 +26,13 @@ pub fn judge(args: &Classification, path: &Path) -> anyhow::Result<Judged> {
         .collect();
     let sides = Sides::read(&args.common, path, &args.label, &columns)?;
     let truth = sides.only_truth()?;
-    let texts = truth.each("a class", input::label)?;
+    let texts = truth.each("a class", Value::label)?;
     let own = prediction.map(|_| &sides.own[0]);
     let own_texts = own
-        .map(|own| own.each("a class", input::label))
+        .map(|own| own.each("a class", Value::label))
         .transpose()?;
     let classes = if args.classes.is_empty() {
-        input::sorted(texts.iter().chain(own_texts.iter().flatten()))
+        sorted(texts.iter().chain(own_texts.iter().flatten()).cloned())
     } else {
         args.classes.clone()
     };
@@ -149,17 +150,6 @@ impl Scores {
     fn rows(&self) -> impl Iterator<Item = &[f64]> {
         self.values.chunks(self.classes)
     }
-}
-
-/// The first of the largest.
-fn largest(scores: &[f64]) -> usize {
-    let mut best = 0;
-    for (class, score) in scores.iter().enumerate() {
-        if *score > scores[best] {
-            best = class;
-        }
-    }
-    best
 }
 
 fn task(

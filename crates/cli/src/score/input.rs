@@ -1,11 +1,11 @@
 //! Both sides of a comparison, from one file or two.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::bail;
 use cloze_data::Error;
-use cloze_data::records::{Cells, Format, Value};
+use cloze_data::records::label::listed;
+use cloze_data::records::{Cells, Format};
 use cloze_spec::data::Csv;
 
 use super::arguments::{Common, FileFormat};
@@ -116,37 +116,8 @@ pub fn format(named: Option<FileFormat>) -> Format {
     }
 }
 
-/// A class or label: text that is not empty.
-pub fn label(value: &Value) -> Option<String> {
-    value.text().filter(|text| !text.trim().is_empty())
-}
-
-/// The labels that occur, in order: as numbers if all are whole ones.
-pub fn sorted<'a>(labels: impl Iterator<Item = &'a String>) -> Vec<String> {
-    let labels: BTreeSet<_> = labels.collect();
-    let mut labels: Vec<String> = labels.into_iter().cloned().collect();
-    let number = |label: &String| label.parse::<i64>().ok();
-    if labels.iter().all(|label| number(label).is_some()) {
-        labels.sort_by_key(number);
-    }
-    labels
-}
-
 /// The place of a label among the known ones, or what is expected.
 pub fn place(labels: &[String], label: &str) -> Result<usize, String> {
-    const SHOWN: usize = 12;
-    labels
-        .iter()
-        .position(|known| known == label)
-        .ok_or_else(|| {
-            let mut shown: Vec<String> = labels
-                .iter()
-                .take(SHOWN)
-                .map(|known| format!("{known:?}"))
-                .collect();
-            if labels.len() > SHOWN {
-                shown.push(format!("or one of {} more", labels.len() - SHOWN));
-            }
-            format!("a class of --classes, {}", shown.join(", "))
-        })
+    let place = labels.iter().position(|known| known == label);
+    place.ok_or_else(|| format!("a class of --classes, {}", listed(labels)))
 }

@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use cloze_data::Error;
+use cloze_data::records::label::sorted;
 use cloze_data::records::{Cells, Value};
 use cloze_train::metric::counts::{Average, average};
 use cloze_train::metric::multilabel::Multilabel as Sums;
@@ -14,14 +15,14 @@ pub fn judge(args: &Multilabel, path: &Path) -> anyhow::Result<Judged> {
     let columns = [sides.only_truth()?, &sides.own[0]];
     let list = |value: &Value| {
         let values = value.list(args.separator)?;
-        values.iter().map(input::label).collect::<Option<Vec<_>>>()
+        values.iter().map(Value::label).collect::<Option<Vec<_>>>()
     };
     let mut texts = Vec::new();
     for column in columns {
         texts.push(column.each("a list of labels", list)?);
     }
     let classes = if args.classes.is_empty() {
-        input::sorted(texts.iter().flatten().flatten())
+        sorted(texts.iter().flatten().flatten().cloned())
     } else {
         args.classes.clone()
     };

@@ -38,6 +38,11 @@ impl Value {
         }
     }
 
+    /// The value as the name of a class or label: text that is not empty.
+    pub fn label(&self) -> Option<String> {
+        self.text().filter(|text| !text.trim().is_empty())
+    }
+
     /// The value as a number, which may be written as text.
     pub fn number(&self) -> Option<f64> {
         match self {

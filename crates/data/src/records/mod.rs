@@ -6,6 +6,7 @@
 mod cells;
 mod encoding;
 mod input;
+pub mod label;
 pub mod length;
 mod npy;
 mod output;

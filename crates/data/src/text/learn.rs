@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::examples::{Asked, Blanks, Examples, Sets, Truth, Word, Words};
 use super::{Encoding, Input, Limit, Long, Shorten, Tokenizer};
 use crate::annotation::{Conll, Question, Scheme, Sentence, Squad};
-use crate::records::{Cells, Format, Value};
+use crate::records::{Cells, Format, Value, label};
 use crate::source;
 use crate::stream::{Purpose, Stream};
 use crate::{Error, Place};
@@ -284,7 +284,7 @@ impl Records {
             return;
         };
         let values = cells.iter().flat_map(|cells| &cells.values);
-        let names: Vec<Option<String>> = values.map(name).collect();
+        let names: Vec<Option<String>> = values.map(Value::label).collect();
         let mut order: Vec<usize> = (0..names.len()).collect();
         Stream::new(seed, 0, Purpose::Few, 0).draw(&mut order, names.len());
         let mut kept: HashMap<&Option<String>, usize> = HashMap::new();
@@ -317,17 +317,17 @@ impl Records {
 
     /// The labels that occur, sorted; numbers by their size. Of words, the tags that write them.
     fn labels(&self) -> Vec<String> {
-        let mut found = BTreeSet::new();
+        let mut found = Vec::new();
         match self {
             Self::Labelled { labels, .. } => match labels {
                 Labels::One(cells) => {
                     let values = cells.iter().flat_map(|cells| &cells.values);
-                    found.extend(values.filter_map(name));
+                    found.extend(values.filter_map(Value::label));
                 }
                 Labels::Several(cells, separator) => {
                     let values = cells.iter().flat_map(|cells| &cells.values);
                     let lists = values.filter_map(|value| value.list(Some(*separator)));
-                    found.extend(lists.flatten().filter_map(|value| name(&value)));
+                    found.extend(lists.flatten().filter_map(|value| value.label()));
                 }
                 Labels::Numbers(_) => return vec!["score".to_owned()],
             },
@@ -337,12 +337,7 @@ impl Records {
             }
             Self::Plain(_) | Self::Questions(_) => {}
         }
-        let mut labels: Vec<String> = found.into_iter().collect();
-        let number = |label: &String| label.parse::<i64>().ok();
-        if labels.iter().all(|label| number(label).is_some()) {
-            labels.sort_by_key(number);
-        }
-        self.tags_of(&labels)
+        self.tags_of(&label::sorted(found))
     }
 
     /// The head's outputs for `labels`: of words, their tags.
@@ -498,11 +493,6 @@ fn encode<T: Sync>(
     records.par_iter().map(of).collect()
 }
 
-/// A label's name: text that is not empty.
-fn name(value: &Value) -> Option<String> {
-    value.text().filter(|text| !text.trim().is_empty())
-}
-
 /// A file of the text kinds: how its tables are written.
 fn format(texts: &Texts, file: &Path) -> Result<Format, Error> {
     use cloze_spec::data;
@@ -595,7 +585,7 @@ impl Labels {
     }
 
     fn truth(&self, ids: &HashMap<&str, u32>) -> Result<Truth, Error> {
-        let id = |value: &Value| ids.get(&*name(value)?).copied();
+        let id = |value: &Value| ids.get(&*value.label()?).copied();
         Ok(match self {
             Self::One(cells) => {
                 let mut classes = Vec::new();
@@ -631,16 +621,10 @@ impl Labels {
 
 /// The labels that there are, for a message.
 fn expected(ids: &HashMap<&str, u32>) -> String {
-    const SHOWN: usize = 12;
     let mut known: Vec<_> = ids.iter().map(|(label, id)| (id, label)).collect();
     known.sort_unstable();
-    let more = known.len().saturating_sub(SHOWN);
-    let known = known.iter().take(SHOWN);
-    let mut known: Vec<String> = known.map(|(_, label)| format!("{label:?}")).collect();
-    if more > 0 {
-        known.push(format!("or one of {more} more"));
-    }
-    format!("a label of the training part ({})", known.join(", "))
+    let known: Vec<_> = known.into_iter().map(|(_, label)| label).collect();
+    format!("a label of the training part ({})", label::listed(&known))
 }
 
 /// The label of each word of a sentence.

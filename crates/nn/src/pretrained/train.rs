@@ -191,19 +191,13 @@ fn set_loss(logits: Tensor<2>, truth: Tensor<2>, how: LabelLoss<'_>) -> Tensor<1
 /// Devlin et al., BERT, NAACL 2019, arXiv:1810.04805, §4.2.
 fn span_loss(logits: &Tensor<2>, offsets: &[u32], spans: &[[u32; 2]]) -> Tensor<1> {
     let device = logits.device();
-    let ends = offsets.windows(2).zip(spans).flat_map(|(range, span)| {
-        let logits = logits.clone();
-        let (from, to) = (range[0] as usize, range[1] as usize);
-        let device = device.clone();
-        [0, 1].map(move |side| {
-            let scores = logits.clone().slice([from..to, side..side + 1]);
-            let scores = scores.swap_dims(0, 1); // [1, T]
-            let target = Tensor::<2, Int>::from_data(
-                TensorData::new(vec![span[side] as i32], [1, 1]),
-                &device,
-            );
-            activation::log_softmax(scores, 1).gather(1, target)
-        })
+    let ends = offsets.windows(2).zip(spans).map(|(range, span)| {
+        let scores = logits
+            .clone()
+            .slice([range[0] as usize..range[1] as usize, 0..2]); // [T, 2]
+        let places = TensorData::new(span.map(|place| place as i32).to_vec(), [1, 2]);
+        let places = Tensor::<2, Int>::from_data(places, &device);
+        activation::log_softmax(scores, 0).gather(0, places)
     });
     Tensor::cat(ends.collect(), 0).mean().neg()
 }

@@ -4,7 +4,6 @@
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor};
 use cloze_data::batch::{Candidates, PackedBatch};
-use cloze_nn::Encoder;
 use cloze_nn::weights::{self, Values};
 use cloze_spec::Model;
 use cloze_spec::block::{Block, Residual};
@@ -232,13 +231,13 @@ pub fn losses() -> [Loss; 4] {
 }
 
 /// The gradient of each parameter by its name; a parameter that has none is absent.
-pub fn by_name(encoder: &Encoder, gradients: Gradients) -> Values {
+pub fn by_name(model: &impl Module, gradients: Gradients) -> Values {
     let mut collect = Collect {
         gradients,
         found: Vec::new(),
     };
-    encoder.visit(&mut collect);
-    let named = weights::names(encoder).into_iter().zip(collect.found);
+    model.visit(&mut collect);
+    let named = weights::names(model).into_iter().zip(collect.found);
     named
         .filter_map(|(name, found)| Some((name, found?)))
         .collect()

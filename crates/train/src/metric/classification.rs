@@ -92,6 +92,17 @@ impl Confusion {
     }
 }
 
+/// The place of the first of the largest, which is the class that scores speak for.
+pub fn largest<T: PartialOrd + Copy>(scores: &[T]) -> usize {
+    let mut best = 0;
+    for (place, &score) in scores.iter().enumerate() {
+        if score > scores[best] {
+            best = place;
+        }
+    }
+    best
+}
+
 #[cfg(test)]
 #[expect(clippy::float_cmp, reason = "what is compared is exact")]
 mod tests {

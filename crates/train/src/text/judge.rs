@@ -17,7 +17,7 @@ use crate::Error;
 use crate::metric::answer::Rules;
 use crate::metric::bootstrap::intervals;
 use crate::metric::calibration::{Bin, bins};
-use crate::metric::classification::Confusion;
+use crate::metric::classification::{Confusion, largest};
 use crate::metric::counts::{Average, Counts, average};
 use crate::metric::entity;
 use crate::metric::multilabel::Multilabel;
@@ -436,17 +436,6 @@ fn floats(outputs: Tensor<2>) -> Outputs {
             .try_into_vec()
             .expect("encoders compute in f32"),
     }
-}
-
-/// The place of the first of the largest.
-fn largest<T: PartialOrd + Copy>(row: &[T]) -> usize {
-    let mut best = 0;
-    for (place, &value) in row.iter().enumerate() {
-        if value > row[best] {
-            best = place;
-        }
-    }
-    best
 }
 
 /// Softmax of a row.

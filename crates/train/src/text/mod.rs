@@ -241,6 +241,17 @@ impl TextRun<'_> {
         fit.train(observe)
     }
 
+    /// Which texts an epoch takes, in which order.
+    fn epoch(&self, epoch: u64) -> TextPlan {
+        let Preparation { recipe, data, .. } = self.preparation;
+        TextPlan::shuffled(
+            &data.train,
+            data.blanks.as_ref(),
+            recipe.train().batch,
+            (recipe.seed, epoch),
+        )
+    }
+
     /// The encoder with the best weights that the run has found.
     ///
     /// # Errors
@@ -307,15 +318,12 @@ impl Job for TextRun<'_> {
         decay.powi(below as i32)
     }
 
+    fn first_len(&self) -> usize {
+        self.epoch(0).len()
+    }
+
     fn batches(&self, epoch: u64, start: usize) -> Prefetch<TextBatch> {
-        let Preparation { recipe, data, .. } = self.preparation;
-        let plan = TextPlan::shuffled(
-            &data.train,
-            data.blanks.as_ref(),
-            recipe.train().batch,
-            (recipe.seed, epoch),
-        );
-        Prefetch::of_texts(plan, start)
+        Prefetch::of_texts(self.epoch(epoch), start)
     }
 
     fn size(&self, batch: &TextBatch) -> (usize, usize) {

@@ -25,8 +25,10 @@ use cloze_runtime::model::TextEncoder;
 
 const MODELS: [&str; 2] = ["sentence-v6", "sentence"];
 const CLIENTS: usize = 24;
-/// What a server may grow by from a warm start to its end; a leak of a request's kilobyte shows within a minute.
-const GROWTH_KIB: usize = 24 << 10;
+/// What a server may grow by from a third of its life to its end: in a minute a leak of a request's kilobyte shows; in three
+/// seconds, which a busy machine spends on warming up, only a gross one.
+const MINUTE_GROWTH_KIB: usize = 24 << 10;
+const SECONDS_GROWTH_KIB: usize = 128 << 10;
 
 fn models_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../runtime/tests/golden")
@@ -335,7 +337,7 @@ fn swapper(battle: &Battle) {
     }
 }
 
-fn soak(length: Duration, life: Duration) {
+fn soak(length: Duration, life: Duration, growth_kib: usize) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("keys"), "steady\n").unwrap();
     let texts: Vec<String> = (0..40)
@@ -389,7 +391,7 @@ fn soak(length: Duration, life: Duration) {
                 battle.cut.load(Ordering::Relaxed),
                 battle.swaps.load(Ordering::Relaxed),
             );
-            if after > before + GROWTH_KIB {
+            if after > before + growth_kib {
                 battle.fault(format!("memory went from {before} to {after} KiB"));
             }
             // Connections, and some that were hung up on and not yet let go.
@@ -428,7 +430,11 @@ fn soak(length: Duration, life: Duration) {
 
 #[test]
 fn a_server_under_fire_answers_right_or_refuses() {
-    soak(Duration::from_secs(6), Duration::from_secs(3));
+    soak(
+        Duration::from_secs(6),
+        Duration::from_secs(3),
+        SECONDS_GROWTH_KIB,
+    );
 }
 
 #[test]
@@ -436,5 +442,9 @@ fn a_server_under_fire_answers_right_or_refuses() {
 fn a_server_under_fire_for_long_stays_as_it_was() {
     let seconds = std::env::var("CLOZE_SOAK_SECONDS");
     let seconds = seconds.map_or(1800, |seconds| seconds.parse().unwrap());
-    soak(Duration::from_secs(seconds), Duration::from_mins(1));
+    soak(
+        Duration::from_secs(seconds),
+        Duration::from_mins(1),
+        MINUTE_GROWTH_KIB,
+    );
 }

@@ -8,48 +8,7 @@ use crate::arguments::Recipes;
 use crate::table;
 
 /// The built-in recipes: name and text. A size is named `system/size`.
-pub const BUILT_IN: &[(&str, &str)] = &[
-    ("bert", include_str!("../recipes/bert/recipe.toml")),
-    (
-        "bert/answer",
-        include_str!("../recipes/bert/sizes/answer.toml"),
-    ),
-    (
-        "bert/classify",
-        include_str!("../recipes/bert/sizes/classify.toml"),
-    ),
-    (
-        "bert/multilabel",
-        include_str!("../recipes/bert/sizes/multilabel.toml"),
-    ),
-    (
-        "bert/regress",
-        include_str!("../recipes/bert/sizes/regress.toml"),
-    ),
-    ("bert/tag", include_str!("../recipes/bert/sizes/tag.toml")),
-    ("bert4rec", include_str!("../recipes/bert4rec/recipe.toml")),
-    (
-        "bert4rec/beauty",
-        include_str!("../recipes/bert4rec/sizes/beauty.toml"),
-    ),
-    (
-        "bert4rec/ml-1m",
-        include_str!("../recipes/bert4rec/sizes/ml-1m.toml"),
-    ),
-    (
-        "bert4rec/online-retail",
-        include_str!("../recipes/bert4rec/sizes/online-retail.toml"),
-    ),
-    ("sasrec", include_str!("../recipes/sasrec/recipe.toml")),
-    (
-        "sasrec/ml-1m",
-        include_str!("../recipes/sasrec/sizes/ml-1m.toml"),
-    ),
-    (
-        "sasrec/online-retail",
-        include_str!("../recipes/sasrec/sizes/online-retail.toml"),
-    ),
-];
+pub const BUILT_IN: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/recipes.rs"));
 
 fn built_in(name: &str) -> Option<Source> {
     let (name, text) = BUILT_IN.iter().find(|(known, _)| *known == name)?;

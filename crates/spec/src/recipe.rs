@@ -56,7 +56,7 @@ pub struct Evaluate {
 }
 
 /// A recipe's text and what to call it in messages.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     /// Path or built-in name.
     pub name: String,
@@ -97,7 +97,7 @@ pub trait Document: serde::de::DeserializeOwned + Serialize {
     /// Parses `source`, puts it over its `base` if it names one, puts `overrides` over both, and checks the result.
     ///
     /// Tables merge key by key, save that a table with another `kind` replaces the old one whole; stages merge by
-    /// position; everything else is replaced. `base` turns the name of a base recipe into its source; a base has no base.
+    /// position; everything else is replaced. `base` turns the name of a base recipe into its source; a base may have one too.
     ///
     /// An override is `path.to.key=value` with a TOML value (quotes around a word may be left out). A path that starts
     /// with no key of a recipe is looked up in the first stage: `optim.lr=1e-3` is `stage.0.optim.lr=1e-3`.
@@ -106,7 +106,7 @@ pub trait Document: serde::de::DeserializeOwned + Serialize {
     /// What is wrong, with line and column where the text has one.
     fn parse(
         source: &Source,
-        base: impl FnOnce(&str) -> Option<Source>,
+        base: impl Fn(&str) -> Option<Source>,
         overrides: &[String],
     ) -> Result<Self, Error> {
         Draft::new(source, base, overrides)?.finish(source, overrides)
@@ -129,7 +129,7 @@ impl Any {
     /// As there.
     pub fn parse(
         source: &Source,
-        base: impl FnOnce(&str) -> Option<Source>,
+        base: impl Fn(&str) -> Option<Source>,
         overrides: &[String],
     ) -> Result<Self, Error> {
         let draft = Draft::new(source, base, overrides)?;
@@ -166,32 +166,40 @@ struct Draft {
 impl Draft {
     fn new(
         source: &Source,
-        base: impl FnOnce(&str) -> Option<Source>,
+        base: impl Fn(&str) -> Option<Source>,
         overrides: &[String],
     ) -> Result<Self, Error> {
-        let mut own = table(source)?;
         let mut sources = vec![source.clone()];
-        let mut merged = match own.remove("base") {
-            None => Value::Table(toml::Table::new()),
-            Some(Value::String(name)) => {
-                let found = base(&name).ok_or_else(|| Error::Recipe {
-                    place: place(source, "base", Find::Key),
-                    message: format!(
-                        "there is no recipe {name:?} to build on; `cloze recipes` lists them"
-                    ),
-                })?;
-                let value = Value::Table(table(&found)?);
-                sources.push(found);
-                value
+        let mut tables = vec![table(source)?];
+        let mut last = source.clone();
+        while let Some(named) = tables.last_mut().and_then(|table| table.remove("base")) {
+            let fault = |message| Error::Recipe {
+                place: place(&last, "base", Find::Key),
+                message,
+            };
+            let Value::String(name) = named else {
+                return Err(fault(format!(
+                    "expected the name of a recipe, found {named}"
+                )));
+            };
+            let found = base(&name).ok_or_else(|| {
+                fault(format!(
+                    "there is no recipe {name:?} to build on; `cloze recipes` lists them"
+                ))
+            })?;
+            if sources.contains(&found) {
+                return Err(fault(format!(
+                    "the recipe {name:?} builds on itself; name another"
+                )));
             }
-            Some(other) => {
-                return Err(Error::Recipe {
-                    place: place(source, "base", Find::Key),
-                    message: format!("expected the name of a recipe, found {other}"),
-                });
-            }
-        };
-        merge(&mut merged, Value::Table(own));
+            tables.push(table(&found)?);
+            sources.push(found.clone());
+            last = found;
+        }
+        let mut merged = Value::Table(toml::Table::new());
+        for table in tables.into_iter().rev() {
+            merge(&mut merged, Value::Table(table));
+        }
         for text in overrides {
             set(&mut merged, text)?;
         }

@@ -41,7 +41,8 @@ fn every_shipped_recipe_and_size_is_valid_and_survives_being_written() {
         .filter(|p| p.is_dir())
     {
         let sizes = std::fs::read_dir(system.join("sizes"))
-            .unwrap()
+            .into_iter()
+            .flatten()
             .map(|e| e.unwrap().path());
         for path in sizes.chain([system.join("recipe.toml")]) {
             let recipe = Any::parse(&Source::read(&path).unwrap(), base, &[]).unwrap();
@@ -96,6 +97,30 @@ fn an_unknown_kind_is_told_with_the_kinds_there_are() {
 fn broken_toml_is_told_with_line_and_column() {
     let message = parse("base = \"bert4rec\"\n[model\n", &[]).unwrap_err();
     assert!(message.starts_with("mine.toml:2:"), "{message}");
+}
+
+#[test]
+fn a_base_has_a_base_that_is_not_itself() {
+    let named = |text: &str| Source {
+        name: "recipe mine".to_owned(),
+        text: text.to_owned(),
+    };
+    let over = |name: &str| match name {
+        "mine" => Some(named(
+            "base = \"bert4rec\"\n[model]\nwidth = 32\nmax_len = 77\n",
+        )),
+        "round" => Some(named("base = \"round\"\n")),
+        other => base(other),
+    };
+    let text = |text: &str| Recipe::parse(&named(text), over, &[]);
+    let recipe = text("base = \"mine\"\nmodel.max_len = 50\n").unwrap();
+    assert_eq!((recipe.model.width, recipe.model.max_len), (32, 50));
+    assert_eq!(lr(&recipe), lr(&parse(&bert4rec().text, &[]).unwrap()));
+    let message = text("base = \"round\"\n").unwrap_err().to_string();
+    assert!(
+        message.contains("the recipe \"round\" builds on itself"),
+        "{message}"
+    );
 }
 
 #[test]

@@ -1,0 +1,339 @@
+//! Files that a check needs in another form: texts out of labelled words, a part of a file, a table out of files of one class each.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use flate2::read::MultiGzDecoder;
+use serde::Deserialize;
+
+/// How to make one file of others.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Make {
+    /// What is read.
+    pub read: Form,
+    /// From these, in this order; of a class each for [`Form::Classes`].
+    #[serde(default)]
+    pub files: Vec<String>,
+    /// The files of each class.
+    #[serde(default)]
+    pub classes: BTreeMap<String, Vec<String>>,
+    /// Columns of words to keep, in this order; none: all.
+    #[serde(default)]
+    pub columns: Vec<usize>,
+    /// Keep texts with a letter of this script only.
+    #[serde(default)]
+    pub script: Option<Script>,
+    /// Put into an order drawn from this.
+    #[serde(default)]
+    pub shuffle: Option<String>,
+    /// Keep from this share to that one.
+    #[serde(default)]
+    pub keep: Option<[f64; 2]>,
+    /// Keep the first ones, up to so many bytes of text.
+    #[serde(default)]
+    pub bytes: Option<usize>,
+    /// What is written.
+    pub write: Form,
+}
+
+/// A form of file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Form {
+    /// A text a line.
+    Lines,
+    /// A word a line with its columns, an empty line between sentences.
+    Words,
+    /// Contexts of questions, as of `SQuAD`.
+    Questions,
+    /// Lines, of one class a file.
+    Classes,
+    /// A TSV of `text` and `label`.
+    Table,
+}
+
+/// A script.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Script {
+    /// Arabic.
+    Arabic,
+}
+
+/// A text, or a sentence of words with their columns.
+#[derive(Debug, Clone)]
+struct Record {
+    words: Vec<Vec<String>>,
+    label: String,
+}
+
+impl Record {
+    fn line(text: &str, label: &str) -> Self {
+        Self {
+            words: vec![vec![text.to_owned()]],
+            label: label.to_owned(),
+        }
+    }
+
+    fn text(&self) -> String {
+        let words: Vec<&str> = self.words.iter().map(|word| word[0].as_str()).collect();
+        words.join(" ")
+    }
+}
+
+impl Make {
+    /// Makes the file at `to`; `resolve` gives the path that a name stands for.
+    ///
+    /// # Errors
+    /// When a file cannot be read or written, is not of its form, or nothing is left.
+    pub fn run(&self, to: &Path, resolve: impl Fn(&str) -> Result<String>) -> Result<()> {
+        let mut records = Vec::new();
+        for file in &self.files {
+            let path = PathBuf::from(resolve(file)?);
+            self.read(&path, "", &mut records)
+                .with_context(|| path.display().to_string())?;
+        }
+        for (class, files) in &self.classes {
+            for file in files {
+                let path = PathBuf::from(resolve(file)?);
+                self.read(&path, class, &mut records)
+                    .with_context(|| path.display().to_string())?;
+            }
+        }
+        if let Some(script) = self.script {
+            records.retain(|record| record.text().chars().any(|c| script.has(c)));
+        }
+        if let Some(seed) = &self.shuffle {
+            let seed = resolve(seed)?;
+            let seed = seed
+                .parse()
+                .with_context(|| format!("shuffle = {seed:?}"))?;
+            shuffle(&mut records, seed);
+        }
+        if let Some(keep) = self.keep {
+            let [from, to] = keep.map(|share| share_of(records.len(), share));
+            records = records.get(from..to).unwrap_or_default().to_vec();
+        }
+        if let Some(bytes) = self.bytes {
+            let mut left = bytes;
+            records.retain(|record| {
+                let length = record.text().len() + 1;
+                let fits = length <= left;
+                left = if fits { left - length } else { 0 };
+                fits
+            });
+        }
+        if records.is_empty() {
+            bail!("nothing is left of {:?} for {}", self.files, to.display());
+        }
+        fs::write(to, self.written(&records)?).with_context(|| to.display().to_string())
+    }
+
+    fn read(&self, path: &Path, label: &str, into: &mut Vec<Record>) -> Result<()> {
+        let text = open(path)?;
+        match self.read {
+            Form::Lines | Form::Classes => into.extend(
+                text.lines()
+                    .filter(|line| !line.trim().is_empty())
+                    .map(|line| Record::line(line, label)),
+            ),
+            Form::Words => {
+                let mut words = Vec::new();
+                for line in text.lines().chain([""]) {
+                    if line.trim().is_empty() {
+                        if !words.is_empty() {
+                            into.push(Record {
+                                words: std::mem::take(&mut words),
+                                label: String::new(),
+                            });
+                        }
+                    } else if !(words.is_empty() && line.starts_with('#')) {
+                        words.push(self.row(line)?);
+                    }
+                }
+            }
+            Form::Questions => {
+                let parsed: serde_json::Value =
+                    serde_json::from_str(text.trim_start_matches('\u{feff}'))?;
+                let list =
+                    |value: &serde_json::Value| value.as_array().cloned().unwrap_or_default();
+                for article in list(&parsed["data"]) {
+                    for paragraph in list(&article["paragraphs"]) {
+                        let context = paragraph["context"]
+                            .as_str()
+                            .context("a paragraph without `context`")?;
+                        into.push(Record::line(&context.replace(['\n', '\r'], " "), ""));
+                    }
+                }
+            }
+            Form::Table => {
+                bail!("`read = \"table\"` is not known; tables are read by cloze itself")
+            }
+        }
+        Ok(())
+    }
+
+    fn row(&self, line: &str) -> Result<Vec<String>> {
+        let columns: Vec<&str> = if line.contains('\t') {
+            line.split('\t').collect()
+        } else {
+            line.split_whitespace().collect()
+        };
+        if self.columns.is_empty() {
+            return Ok(columns.into_iter().map(str::to_owned).collect());
+        }
+        let pick = |&column: &usize| {
+            let value = columns.get(column).copied().map(str::to_owned);
+            value.with_context(|| format!("the line {line:?} has no column {column}"))
+        };
+        self.columns.iter().map(pick).collect()
+    }
+
+    fn written(&self, records: &[Record]) -> Result<String> {
+        let mut out = String::new();
+        if self.write == Form::Table {
+            out.push_str("text\tlabel\n");
+        }
+        for record in records {
+            match self.write {
+                Form::Lines => out.push_str(&record.text()),
+                Form::Words => {
+                    for word in &record.words {
+                        out.push_str(&word.join("\t"));
+                        out.push('\n');
+                    }
+                }
+                Form::Table => {
+                    out.push_str(&record.text().replace('\t', " "));
+                    out.push('\t');
+                    out.push_str(&record.label);
+                }
+                Form::Questions | Form::Classes => {
+                    bail!("`write` takes lines, words or table, not {:?}", self.write)
+                }
+            }
+            out.push('\n');
+        }
+        Ok(out)
+    }
+}
+
+impl Script {
+    fn has(self, c: char) -> bool {
+        match self {
+            Self::Arabic => matches!(c, '\u{600}'..='\u{6ff}' | '\u{750}'..='\u{77f}'),
+        }
+    }
+}
+
+/// The file's text, through gzip where its name says so.
+fn open(path: &Path) -> Result<String> {
+    let bytes = fs::read(path)?;
+    let mut text = String::new();
+    if path.extension().is_some_and(|extension| extension == "gz") {
+        MultiGzDecoder::new(&bytes[..]).read_to_string(&mut text)?;
+    } else {
+        text = String::from_utf8(bytes)?;
+    }
+    Ok(text)
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a share of a count is a count"
+)]
+fn share_of(count: usize, share: f64) -> usize {
+    (count as f64 * share.clamp(0.0, 1.0)).round() as usize
+}
+
+/// Fisher and Yates, by `SplitMix64`: the same order everywhere.
+fn shuffle<T>(records: &mut [T], seed: u64) {
+    let mut state = seed;
+    for last in (1..records.len()).rev() {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = state;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^= mixed >> 31;
+        let other = usize::try_from(mixed % (last as u64 + 1)).expect("below the length");
+        records.swap(last, other);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made(make: &str, files: &[(&str, &str)]) -> Result<String> {
+        let folder = tempfile::tempdir()?;
+        for (name, text) in files {
+            fs::write(folder.path().join(name), text)?;
+        }
+        let make: Make = toml::from_str(make)?;
+        let to = folder.path().join("out");
+        make.run(&to, |name| {
+            let path = folder.path().join(name);
+            Ok(if path.exists() {
+                path.display().to_string()
+            } else {
+                name.to_owned()
+            })
+        })?;
+        Ok(fs::read_to_string(to)?)
+    }
+
+    #[test]
+    fn words_become_texts_and_lose_columns() {
+        let files = [("a", "# from\n1\tGut\tO\n2\tso\tB-X\n\n1\tJa\tO\n")];
+        let lines = "read = 'words'\nfiles = ['a']\ncolumns = [1]\nwrite = 'lines'";
+        assert_eq!(made(lines, &files).unwrap(), "Gut so\nJa\n");
+        let words =
+            "read = 'words'\nfiles = ['a']\ncolumns = [1, 2]\nkeep = [0.5, 1.0]\nwrite = 'words'";
+        assert_eq!(made(words, &files).unwrap(), "Ja\tO\n\n");
+        let missing = "read = 'words'\nfiles = ['a']\ncolumns = [3]\nwrite = 'words'";
+        assert!(made(missing, &files).is_err());
+    }
+
+    #[test]
+    fn classes_become_a_table_of_one_script() {
+        let files = [("a", "نعم\nyes\n"), ("b", "لا\n")];
+        let make = "read = 'classes'\nclasses = { good = ['a'], bad = ['b'] }\nscript = 'arabic'\nwrite = 'table'";
+        assert_eq!(
+            made(make, &files).unwrap(),
+            "text\tlabel\nلا\tbad\nنعم\tgood\n"
+        );
+    }
+
+    #[test]
+    fn parts_of_an_order_are_apart_and_whole() {
+        let text: String = (0..100).map(|n| format!("{n}\n")).collect();
+        let part = |keep: &str| {
+            let make = format!(
+                "read = 'lines'\nfiles = ['a']\nshuffle = '7'\nkeep = {keep}\nwrite = 'lines'"
+            );
+            made(&make, &[("a", &text)]).unwrap()
+        };
+        let (first, second) = (part("[0.0, 0.3]"), part("[0.3, 1.0]"));
+        let mut all: Vec<&str> = first.lines().chain(second.lines()).collect();
+        assert_eq!(first.lines().count(), 30);
+        assert_ne!(&all[..3], ["0", "1", "2"]);
+        all.sort_unstable_by_key(|line| line.parse::<u32>().unwrap());
+        assert_eq!(all, text.lines().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn contexts_of_questions_are_lines() {
+        let json = r#"{"data":[{"paragraphs":[{"context":"a\nb","qas":[]}]}]}"#;
+        let make = "read = 'questions'\nfiles = ['a']\nwrite = 'lines'";
+        assert_eq!(
+            made(make, &[("a", &format!("\u{feff}{json}"))]).unwrap(),
+            "a b\n"
+        );
+    }
+}

@@ -1,0 +1,269 @@
+//! `cargo x zoo run`: does what a check says, and writes down what came out.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use super::check::{Check, Outcome, Step, fill};
+use super::claim::Values;
+use crate::workspace::{cargo, execute, read, root, shown};
+
+/// Run the check of a recipe, and write recipes/RECIPE/outcome.toml.
+///
+/// Steps whose output is there from an earlier run of the same command are not run again.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// A folder of recipes/ with a check.toml.
+    recipe: String,
+    /// Folder of the files that the check names; each says where it is to be had.
+    #[arg(long, default_value = "data")]
+    data: PathBuf,
+    /// Folder for what the steps write.
+    #[arg(long, default_value = "target/zoo")]
+    work: PathBuf,
+    /// Forget what earlier runs wrote.
+    #[arg(long)]
+    fresh: bool,
+}
+
+/// Runs it.
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let name = &arguments.recipe;
+    let folder = root().join("recipes").join(name);
+    let Some(check) = Check::read(&folder)? else {
+        bail!(
+            "recipes/{name}/check.toml: there is none; `cargo x zoo` lists the recipes that have one"
+        );
+    };
+    let missing: Vec<String> = check
+        .source
+        .values()
+        .filter(|source| !arguments.data.join(&source.path).exists())
+        .map(|source| format!("\n  {} from {}", source.path, source.from))
+        .collect();
+    if !missing.is_empty() {
+        bail!(
+            "{}: these files are missing; name their folder by --data{}",
+            arguments.data.display(),
+            missing.concat()
+        );
+    }
+    let work = root().join(&arguments.work).join(name);
+    if arguments.fresh && work.exists() {
+        fs::remove_dir_all(&work).with_context(|| shown(&work))?;
+    }
+    fs::create_dir_all(&work).with_context(|| shown(&work))?;
+    execute(cargo().args(["build", "--release", "--quiet", "--package", "cloze"]))?;
+    let data =
+        fs::canonicalize(&arguments.data).with_context(|| arguments.data.display().to_string())?;
+    let program = root().join("target/release/cloze");
+    let runner = Runner {
+        check: &check,
+        seeded: check.seeded(),
+        data,
+        work,
+        program,
+    };
+    let outcome = runner.all()?;
+    let text = toml::to_string(&outcome)?;
+    let path = folder.join("outcome.toml");
+    fs::write(&path, text).with_context(|| shown(&path))?;
+    println!("{}", outcome.table());
+    println!("{}; written to {}", outcome.score(), shown(&path));
+    super::write()
+}
+
+/// What running a check needs.
+struct Runner<'a> {
+    check: &'a Check,
+    seeded: BTreeSet<&'a str>,
+    data: PathBuf,
+    work: PathBuf,
+    program: PathBuf,
+}
+
+impl Runner<'_> {
+    fn all(&self) -> Result<Outcome> {
+        let mut values = Values::new();
+        let mut seconds = 0;
+        for step in &self.check.step {
+            let seeds = if self.seeded.contains(step.name.as_str()) {
+                &self.check.seeds
+            } else {
+                &self.check.seeds[..1]
+            };
+            for &seed in seeds {
+                let doing = || format!("step {:?}, seed {seed}", step.name);
+                seconds += self.step(step, seed).with_context(doing)?;
+                for (value, place) in &step.values {
+                    let number = self.value(step, seed, place).with_context(doing)?;
+                    values
+                        .entry(format!("{}.{value}", step.name))
+                        .or_default()
+                        .push(number);
+                }
+            }
+        }
+        let verdict = self
+            .check
+            .claim
+            .iter()
+            .map(|claim| claim.judge(&values))
+            .collect::<Result<_>>()?;
+        let version = Command::new(&self.program).arg("--version").output()?;
+        let version = String::from_utf8_lossy(&version.stdout).trim().to_owned();
+        Ok(Outcome {
+            version,
+            seconds,
+            values,
+            verdict,
+        })
+    }
+
+    /// Where a step writes; what it prints is beside it.
+    fn output(&self, name: &str, seed: u64) -> PathBuf {
+        let seeded = self.seeded.contains(name);
+        self.work.join(if seeded {
+            format!("{name}-{seed}")
+        } else {
+            name.to_owned()
+        })
+    }
+
+    /// What a name in braces stands for.
+    fn resolve(&self, step: &Step, seed: u64, name: &str) -> Result<String> {
+        let path = |path: PathBuf| {
+            path.to_str()
+                .map(str::to_owned)
+                .context("a path that is not UTF-8")
+        };
+        if name == "seed" {
+            return Ok(seed.to_string());
+        }
+        if name == "out" {
+            return path(self.output(&step.name, seed));
+        }
+        if let Some(words) = self.check.shared.get(name) {
+            return fill(words, &|name| self.resolve(step, seed, name));
+        }
+        if let Some(source) = self.check.source.get(name) {
+            return path(self.data.join(&source.path));
+        }
+        let before = self
+            .check
+            .step
+            .iter()
+            .take_while(|other| other.name != step.name);
+        match before.into_iter().find(|other| other.name == name) {
+            Some(_) => path(self.output(name, seed)),
+            None => bail!("`{{{name}}}` is neither a source nor an earlier step"),
+        }
+    }
+
+    /// Does a step unless it was done, and returns the seconds that took then.
+    fn step(&self, step: &Step, seed: u64) -> Result<u64> {
+        let output = self.output(&step.name, seed);
+        let resolve = |name: &str| self.resolve(step, seed, name);
+        let words = match &step.cloze {
+            Some(line) => {
+                shlex::split(&fill(line, &resolve)?).context("a quote that does not end")?
+            }
+            None => vec![format!("{:?}", step.make)],
+        };
+        let line = words.join("\n");
+        let mark = beside(&output, "done");
+        if let Some(seconds) = done(&mark, &line) {
+            return Ok(seconds);
+        }
+        if output.is_dir() {
+            fs::remove_dir_all(&output).with_context(|| shown(&output))?;
+        }
+        let start = Instant::now();
+        if let Some(make) = &step.make {
+            make.run(&output, |text| fill(text, &resolve))?;
+        } else {
+            eprintln!("$ cloze {}", words.join(" "));
+            let (out, log) = (beside(&output, "out"), beside(&output, "log"));
+            let status = Command::new(&self.program)
+                .args(&words)
+                .stdin(Stdio::null())
+                .stdout(fs::File::create(&out)?)
+                .stderr(fs::File::create(&log)?)
+                .status()?;
+            if !status.success() {
+                let log = read(&log)?;
+                let last: Vec<&str> = log.lines().rev().take(3).collect();
+                bail!(
+                    "cloze ended with {status}: {}",
+                    last.into_iter().rev().collect::<Vec<_>>().join("\n")
+                );
+            }
+        }
+        let seconds = start.elapsed().as_secs();
+        fs::write(&mark, format!("{seconds}\n{line}"))?;
+        Ok(seconds)
+    }
+
+    /// A number of a step's output.
+    fn value(&self, step: &Step, seed: u64, place: &str) -> Result<f64> {
+        let output = self.output(&step.name, seed);
+        let (file, path) = place
+            .split_once('/')
+            .with_context(|| format!("{place:?}: expected `file/path`"))?;
+        let file = if file == "stdout" {
+            beside(&output, "out")
+        } else {
+            output.join(file)
+        };
+        let json: Value = serde_json::from_str(&read(&file)?).with_context(|| shown(&file))?;
+        number(&json, path).with_context(|| format!("{}: no number at {path:?}", shown(&file)))
+    }
+}
+
+/// Follows `path` into `json`: keys and indices, and `[key=value]` for the element of a list that has it.
+fn number(json: &Value, path: &str) -> Option<f64> {
+    let end = path.split('/').try_fold(json, |at, part| {
+        if let Some((key, value)) = part
+            .strip_prefix('[')
+            .and_then(|part| part.strip_suffix(']')?.split_once('='))
+        {
+            return at.as_array()?.iter().find(|element| element[key] == value);
+        }
+        match part.parse::<usize>() {
+            Ok(index) if at.is_array() => at.get(index),
+            _ => at.get(part),
+        }
+    })?;
+    end.as_f64()
+}
+
+fn beside(output: &Path, extension: &str) -> PathBuf {
+    output.with_added_extension(extension)
+}
+
+/// How long the same command took when it was done, if it was.
+fn done(mark: &Path, line: &str) -> Option<u64> {
+    let text = fs::read_to_string(mark).ok()?;
+    let (seconds, done) = text.split_once('\n')?;
+    (done == line).then(|| seconds.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_found_by_key_index_and_name() {
+        let json =
+            serde_json::json!({"models": [{"model": "a", "f1": 0.5}, {"model": "b", "f1": 1}]});
+        assert_eq!(number(&json, "models/0/f1"), Some(0.5));
+        assert_eq!(number(&json, "models/[model=b]/f1"), Some(1.0));
+        assert_eq!(number(&json, "models/[model=c]/f1"), None);
+        assert_eq!(number(&json, "models/0/model"), None);
+    }
+}

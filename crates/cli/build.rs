@@ -23,6 +23,9 @@ fn main() -> io::Result<()> {
     }
     let mut list = "&[\n".to_owned();
     for (name, path) in found {
+        let path = path
+            .to_str()
+            .ok_or_else(|| io::Error::other("a path that is not UTF-8"))?;
         writeln!(list, "({name:?}, include_str!({path:?})),").map_err(io::Error::other)?;
     }
     list.push(']');

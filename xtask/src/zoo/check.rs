@@ -1,6 +1,7 @@
 //! A recipe's check in miniature: what it needs, what is run, what is claimed of the results. `check.toml` beside `recipe.toml`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -228,10 +229,9 @@ impl Outcome {
                 |holds| if holds { "holds" } else { "**does not hold**" },
             );
             let Claim { says, .. } = &verdict.claim;
-            out.push_str(&format!(
-                "| {says} | {} | {measured} | {holds} |\n",
-                verdict.claim.wanted()
-            ));
+            let wanted = verdict.claim.wanted();
+            writeln!(out, "| {says} | {wanted} | {measured} | {holds} |")
+                .expect("a string takes any text");
         }
         out
     }

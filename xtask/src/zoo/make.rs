@@ -222,6 +222,17 @@ impl Make {
     }
 }
 
+impl Form {
+    /// What names of such files end in.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Lines | Self::Words | Self::Classes => ".txt",
+            Self::Questions => ".json",
+            Self::Table => ".tsv",
+        }
+    }
+}
+
 impl Script {
     fn has(self, c: char) -> bool {
         match self {
@@ -312,7 +323,8 @@ mod tests {
 
     #[test]
     fn parts_of_an_order_are_apart_and_whole() {
-        let text: String = (0..100).map(|n| format!("{n}\n")).collect();
+        let lines: Vec<String> = (0..100).map(|n| n.to_string()).collect();
+        let text = lines.join("\n");
         let part = |keep: &str| {
             let make = format!(
                 "read = 'lines'\nfiles = ['a']\nshuffle = '7'\nkeep = {keep}\nwrite = 'lines'"
@@ -324,7 +336,7 @@ mod tests {
         assert_eq!(first.lines().count(), 30);
         assert_ne!(&all[..3], ["0", "1", "2"]);
         all.sort_unstable_by_key(|line| line.parse::<u32>().unwrap());
-        assert_eq!(all, text.lines().collect::<Vec<_>>());
+        assert_eq!(all, lines);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `cargo x zoo run`: does what a check says, and writes down what came out.
 
 use std::collections::BTreeSet;
+use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -125,14 +126,17 @@ impl Runner<'_> {
         })
     }
 
-    /// Where a step writes; what it prints is beside it.
+    /// Where a step writes, named as cloze wants files named; what it prints is beside it.
     fn output(&self, name: &str, seed: u64) -> PathBuf {
-        let seeded = self.seeded.contains(name);
-        self.work.join(if seeded {
-            format!("{name}-{seed}")
-        } else {
-            name.to_owned()
-        })
+        let mut file = name.to_owned();
+        if self.seeded.contains(name) {
+            write!(file, "-{seed}").expect("a string takes any text");
+        }
+        let step = self.check.step.iter().find(|step| step.name == name);
+        if let Some(make) = step.and_then(|step| step.make.as_ref()) {
+            file.push_str(make.write.extension());
+        }
+        self.work.join(file)
     }
 
     /// What a name in braces stands for.

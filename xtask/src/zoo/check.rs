@@ -120,6 +120,11 @@ impl Check {
     /// The steps whose output differs by seed: they, or what they use, name it.
     pub fn seeded(&self) -> BTreeSet<&str> {
         let mut seeded = BTreeSet::from(["seed"]);
+        for (name, words) in &self.shared {
+            if names(words).any(|used| used == "seed") {
+                seeded.insert(name);
+            }
+        }
         for step in &self.step {
             if step.used().iter().any(|name| seeded.contains(name)) {
                 seeded.insert(&step.name);
@@ -138,12 +143,15 @@ impl Step {
             texts.extend(make.classes.values().flatten().map(String::as_str));
             texts.extend(make.shuffle.as_deref());
         }
-        texts
-            .into_iter()
-            .flat_map(|text| text.split('{').skip(1))
-            .filter_map(|part| part.split_once('}').map(|(name, _)| name))
-            .collect()
+        texts.into_iter().flat_map(names).collect()
     }
+}
+
+/// The names in braces.
+fn names(text: &str) -> impl Iterator<Item = &str> {
+    let parts = text.split('{').skip(1);
+    let inside = parts.filter_map(|part| part.split_once('}').map(|(name, _)| name));
+    inside.filter(|name| is_name(name))
 }
 
 /// `text` with what its names in braces stand for; braces around anything but a name stay.
@@ -245,5 +253,45 @@ fn shortened(value: f64) -> String {
         format!("{value:.1}")
     } else {
         format!("{value:.3}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(steps: &str) -> Check {
+        let text = format!(
+            "about = ''\nseeds = [1, 2]\nclaim = []\n[let]\nlearn = 'train --seed {{seed}} --set \"a={{ b = 1 }}\"'\n{steps}"
+        );
+        toml::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn a_step_is_run_for_each_seed_if_anything_it_uses_is() {
+        let steps = "[[step]]\nname = 'a'\ncloze = '{learn}'\n[[step]]\nname = 'b'\ncloze = 'eval {a}'\n[[step]]\nname = 'c'\ncloze = 'x'\n";
+        let check = check(steps);
+        check.hold().unwrap();
+        assert_eq!(check.seeded(), ["seed", "learn", "a", "b"].into());
+    }
+
+    #[test]
+    fn names_are_filled_in_and_other_braces_stay() {
+        let resolve = |name: &str| match name {
+            "a" => Ok("1".to_owned()),
+            _ => bail!("no {name}"),
+        };
+        assert_eq!(
+            fill("{a} { b = {a} } {", &resolve).unwrap(),
+            "1 { b = 1 } {"
+        );
+        assert!(fill("{b}", &resolve).is_err());
+    }
+
+    #[test]
+    fn a_step_with_two_names_or_without_a_command_is_refused() {
+        assert!(check("[[step]]\nname = 'a'\n").hold().is_err());
+        let twice = "[[step]]\nname = 'a'\ncloze = 'x'\n[[step]]\nname = 'a'\ncloze = 'x'\n";
+        assert!(check(twice).hold().is_err());
     }
 }

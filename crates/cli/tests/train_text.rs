@@ -270,6 +270,76 @@ fn entities_in_sentences() {
 }
 
 #[test]
+fn labels_of_words_are_judged_word_by_word() {
+    let folder = base();
+    let words = fs::read_to_string(folder.join("words.conll")).unwrap();
+    let mut rows = String::new();
+    for sentence in words.split_terminator("\n\n") {
+        rows.push_str("# text = as follows\n1-2\tboth\t_\t_\t_\t_\t_\t_\t_\t_\n");
+        for (at, word) in sentence.lines().enumerate() {
+            let (word, tag) = word.split_once(' ').unwrap();
+            let upos = match (tag, word) {
+                ("O", "saw") => "VERB",
+                ("O", "the" | "in") => "X",
+                ("O", word) if THINGS.contains(&word) => "NOUN",
+                ("O", _) => "ADJ",
+                _ => "PROPN",
+            };
+            writeln!(rows, "{}\t{word}\t_\t{upos}\t{tag}\t_\t_\t_\t_\t_", at + 1).unwrap();
+        }
+        rows.push('\n');
+    }
+    fs::write(folder.join("words.conllu"), rows).unwrap();
+    let settings = [
+        "optim.lr=2e-3",
+        "batch.max_tokens=512",
+        "epochs=15",
+        "data.columns.label=upos",
+    ];
+    ok(train("bert/tag", "words.conllu", "upos", &settings));
+    let found = metrics(&folder.join("upos"));
+    assert_at_least(&found, "accuracy", 0.95);
+    assert_at_least(&found, "macro-f1", 0.95);
+    assert_eq!(found.as_object().unwrap().len(), 2, "{found}");
+    let all = judged(&["upos", "--data", "words.conllu"]);
+    assert_eq!(names(&all), ["upos", "lexicon"]);
+    assert_at_least(&all["models"][1]["metrics"], "accuracy", 1.0);
+    assert_eq!(
+        (&all["sentences"], &all["metric"]),
+        (&400.into(), &"accuracy".into())
+    );
+    // By number, and labels of stretches in the same file.
+    ok(train(
+        "bert/tag",
+        "words.conllu",
+        "xpos",
+        &["epochs=1", "data.columns.label=4"],
+    ));
+    assert!(metrics(&folder.join("xpos"))["f1"].is_f64());
+
+    for (data, settings, expected) in [
+        (
+            "words.conllu",
+            &[][..],
+            "words.conllu: expected the column of labels, such as --label upos, by its number from 0 or its name in CoNLL-U",
+        ),
+        (
+            "words.conll",
+            &["data.columns.label=pos"],
+            "words.conll: expected a column, by its number from 0 or its name in CoNLL-U, found \"pos\"; names are id, form,",
+        ),
+        (
+            "words.conllu",
+            &["data.columns.label=upos", "objective.tags=stretches"],
+            "words.conllu: line 3, column \"3\": expected O, or B or I with - and a label (IOB2), found \"PROPN\"\n",
+        ),
+    ] {
+        let text = error(&train("bert/tag", data, "nowhere", settings), 1);
+        assert!(text.contains(expected), "{text}\ndoes not say\n{expected}");
+    }
+}
+
+#[test]
 fn answers_to_questions() {
     assert_at_least(
         &tuned("bert/answer", "questions.json", "answer"),
@@ -384,7 +454,10 @@ fn a_few_texts_of_each_class_are_drawn_and_unbalanced_classes_told_of() {
     let rows: Vec<&str> = rows.collect();
     fs::write(folder.join("rare.tsv"), rows.join("\n")).unwrap();
     let said = told("rare.tsv", "rare", &[]);
-    assert!(said.contains("classes are unbalanced"), "{said}");
+    assert!(
+        said.contains("classes are unbalanced: the rarest, \"bad\", has "),
+        "{said}"
+    );
     let few = ["data.per_class=3"];
     let text = error(&train("bert/regress", "degrees.csv", "nowhere", &few), 1);
     assert!(

@@ -108,13 +108,17 @@ fn describe(preparation: &Preparation) {
 }
 
 fn warn_of_balance(data: &TextData) {
-    let Some([(most, many), (least, few)]) = data.balance() else {
+    let Some(balance) = data.balance() else {
         return;
     };
-    if many > UNBALANCED * few {
+    if balance.most > UNBALANCED * balance.count {
         eprintln!(
-            "classes are unbalanced: {many} texts are {most:?}, {few} are {least:?}; accuracy says little then: look at macro-f1, or \
-             weigh rare classes more, by --set objective.loss.class_weights=balanced"
+            "classes are unbalanced: the rarest, {:?}, has {} of {} ({:.2} %); accuracy says little then: look at macro-f1, or learn more \
+             from rare classes by --set objective.loss.class_weights=balanced or --set objective.loss.focal_gamma=2",
+            balance.rarest,
+            balance.count,
+            balance.total,
+            100.0 * balance.count as f64 / balance.total as f64
         );
     }
 }

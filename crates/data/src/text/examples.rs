@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cloze_spec::batch::Batch;
 use cloze_spec::objective::{Mixed, Replace};
-use cloze_spec::text::{MaskedToken, SpanLength, Unit};
+use cloze_spec::text::{MaskedToken, SpanLength, Tags, Unit};
 
 use super::Encoding;
 use super::batch::{TextBatch, Wanted};
@@ -63,6 +63,8 @@ pub struct Words {
     pub places: Vec<Word>,
     /// Labels of the words of each record, those that no token stands for among them.
     pub labels: Vec<Vec<u32>>,
+    /// What the labels say.
+    pub tags: Option<Tags>,
 }
 
 /// A word that a token stands for.

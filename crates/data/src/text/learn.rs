@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cloze_spec::data::Csv;
-use cloze_spec::text::{ClassWeights, Documents, Objective, Problem, Texts};
+use cloze_spec::text::{ClassWeights, Columns, Documents, Objective, Problem, Tags, Texts};
 use rayon::prelude::*;
 
 use super::examples::{Asked, Blanks, Examples, Sets, Truth, Word, Words};
 use super::{Encoding, Input, Limit, Long, Shorten, Tokenizer};
 use crate::annotation::{Conll, Question, Scheme, Sentence, Squad};
+use crate::error::quoted;
 use crate::records::{Cells, Format, Value, label};
 use crate::source;
 use crate::stream::{Purpose, Stream};
@@ -38,18 +39,47 @@ pub struct TextData {
 }
 
 impl TextData {
-    /// The most frequent and the rarest class of the training part, with how often they occur; none where texts have no
-    /// classes.
-    pub fn balance(&self) -> Option<[(&str, u64); 2]> {
-        let Truth::Classes(_) = self.train.truth else {
-            return None;
-        };
-        let counts = counts(&self.train.truth, self.labels.len())?;
-        let named = || self.labels.iter().map(String::as_str).zip(counts.clone());
-        let most = named().max_by_key(|(_, count)| *count)?;
-        let least = named().min_by_key(|(_, count)| *count)?;
-        Some([most, least])
+    /// What the labels of words say; none where words have none.
+    pub fn tags(&self) -> Option<Tags> {
+        match &self.train.truth {
+            Truth::Words(words) => words.tags,
+            _ => None,
+        }
     }
+
+    /// How even the classes of the training part are; none where neither texts nor words have classes.
+    pub fn balance(&self) -> Option<Balance<'_>> {
+        match &self.train.truth {
+            Truth::Classes(_) => {}
+            Truth::Words(words) if words.tags == Some(Tags::Words) => {}
+            _ => return None,
+        }
+        let counts = counts(&self.train.truth, self.labels.len())?;
+        let (rarest, &count) = self
+            .labels
+            .iter()
+            .zip(&counts)
+            .min_by_key(|(_, count)| **count)?;
+        Some(Balance {
+            rarest,
+            count,
+            most: counts.iter().copied().max()?,
+            total: counts.iter().sum(),
+        })
+    }
+}
+
+/// How even classes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Balance<'a> {
+    /// The rarest class.
+    pub rarest: &'a str,
+    /// Texts or words that are of it.
+    pub count: u64,
+    /// Those of the most frequent class.
+    pub most: u64,
+    /// Those of all classes.
+    pub total: u64,
 }
 
 /// What a recipe asks of its texts.
@@ -193,7 +223,7 @@ enum Records {
         second: Option<Vec<String>>,
         labels: Labels,
     },
-    Sentences(Vec<Sentence>),
+    Sentences(Vec<Sentence>, Tags),
     Questions(Vec<Question>),
 }
 
@@ -209,19 +239,11 @@ impl Records {
         match ask.objective {
             Objective::MaskedToken(_) => plain(ask.texts, files).map(Self::Plain),
             Objective::Sequence(sequence) => labelled(ask.texts, sequence.problem, files),
-            Objective::Token(_) => {
-                let mut sentences = Vec::new();
-                for file in files {
-                    for sentence in Conll::new(file).read()? {
-                        sentences.push(sentence?);
-                    }
-                }
-                Ok(Self::Sentences(sentences))
-            }
+            Objective::Token(token) => sentences(ask.texts, token.tags, files),
             Objective::Span(_) => {
                 let mut questions = Vec::new();
                 for file in files {
-                    questions.extend(Squad::new(file).read()?.0);
+                    questions.extend(Squad::new(file).read().map_err(Error::every_row)?.0);
                 }
                 Ok(Self::Questions(questions))
             }
@@ -248,7 +270,7 @@ impl Records {
     fn len(&self) -> usize {
         match self {
             Self::Plain(texts) | Self::Labelled { texts, .. } => texts.len(),
-            Self::Sentences(sentences) => sentences.len(),
+            Self::Sentences(sentences, _) => sentences.len(),
             Self::Questions(questions) => questions.len(),
         }
     }
@@ -310,7 +332,7 @@ impl Records {
                 second: second.as_mut().map(|second| part(second, wanted)),
                 labels: labels.part(wanted),
             },
-            Self::Sentences(sentences) => Self::Sentences(part(sentences, wanted)),
+            Self::Sentences(sentences, tags) => Self::Sentences(part(sentences, wanted), *tags),
             Self::Questions(questions) => Self::Questions(part(questions, wanted)),
         }
     }
@@ -331,7 +353,7 @@ impl Records {
                 }
                 Labels::Numbers(_) => return vec!["score".to_owned()],
             },
-            Self::Sentences(sentences) => {
+            Self::Sentences(sentences, _) => {
                 let spans = sentences.iter().flat_map(|sentence| &sentence.spans);
                 found.extend(spans.map(|span| span.label.clone()));
             }
@@ -340,10 +362,10 @@ impl Records {
         self.tags_of(&label::sorted(found))
     }
 
-    /// The head's outputs for `labels`: of words, their tags.
+    /// The head's outputs for `labels`: of stretches, the tags that write them.
     fn tags_of(&self, labels: &[String]) -> Vec<String> {
         match self {
-            Self::Sentences(_) => {
+            Self::Sentences(_, Tags::Stretches) => {
                 let tags = labels.iter().flat_map(|label| {
                     ["B", "I"].map(|letter| match &**label {
                         "" => letter.to_owned(),
@@ -352,7 +374,10 @@ impl Records {
                 });
                 std::iter::once("O".to_owned()).chain(tags).collect()
             }
-            Self::Plain(_) | Self::Labelled { .. } | Self::Questions(_) => labels.to_vec(),
+            Self::Plain(_)
+            | Self::Labelled { .. }
+            | Self::Sentences(_, Tags::Words)
+            | Self::Questions(_) => labels.to_vec(),
         }
     }
 
@@ -403,17 +428,18 @@ impl Records {
                 examples.originals = pairs(texts, second);
                 Ok((examples, cut))
             }
-            Self::Sentences(sentences) => {
+            Self::Sentences(sentences, kind) => {
                 let encoded = encode(&sentences, |sentence| {
                     tokenizer.encode((&*sentence.words.join(" ")).into(), windows)
                 })?;
                 let mut words = Words {
                     offsets: vec![0],
+                    tags: Some(kind),
                     ..Words::default()
                 };
                 let mut examples = Examples::new(Truth::Tokens);
                 for (record, (sentence, encodings)) in sentences.iter().zip(&encoded).enumerate() {
-                    let labels = tags(sentence, ids)?;
+                    let labels = tags(sentence, kind, ids)?;
                     for encoding in encodings {
                         examples.push(encoding, record);
                         words
@@ -627,9 +653,86 @@ fn expected(ids: &HashMap<&str, u32>) -> String {
     format!("a label of the training part ({})", label::listed(&known))
 }
 
+/// Sentences, their labels read as `tags` says, or else as the first file has them.
+fn sentences(texts: &Texts, mut tags: Option<Tags>, files: &[PathBuf]) -> Result<Records, Error> {
+    let mut all = Vec::new();
+    for file in files {
+        let mut conll = conll(&texts.columns, file)?;
+        if tags == Some(Tags::Words) {
+            conll.scheme = Some(Scheme::Words);
+        }
+        let mut read = conll.read()?;
+        let Some(found) = read.scheme() else {
+            return Err(Error::Format {
+                path: file.clone(),
+                expected: "a column of labels beside that of the words".to_owned(),
+                found: "one column".to_owned(),
+                advice: "is it the right file?".to_owned(),
+            });
+        };
+        match (tags, found) {
+            (None, Scheme::Words) => tags = Some(Tags::Words),
+            (None, _) => tags = Some(Tags::Stretches),
+            // Its first label that is none of a stretch is the fault to tell.
+            (Some(Tags::Stretches), Scheme::Words) => {
+                conll.scheme = Some(Scheme::Iob2);
+                read = conll.read()?;
+            }
+            (Some(_), _) => {}
+        }
+        for sentence in read {
+            all.push(sentence.map_err(Error::every_row)?);
+        }
+    }
+    Ok(Records::Sentences(all, tags.unwrap_or(Tags::Stretches)))
+}
+
+/// A file of words, with the columns that a recipe names.
+fn conll(columns: &Columns, file: &Path) -> Result<Conll, Error> {
+    let expected = |what: &str, found: &str| Error::Format {
+        path: file.to_owned(),
+        expected: format!("{what}, by its number from 0 or its name in CoNLL-U"),
+        found: found.to_owned(),
+        advice: format!("names are {}", Conll::COLUMNS.join(", ")),
+    };
+    let named = |name: &String, usual: &str| match name.parse() {
+        _ if name == usual => Ok((None, false)),
+        Ok(number) => Ok((Some(number), false)),
+        Err(_) => {
+            let place = Conll::COLUMNS.iter().position(|column| column == name);
+            let place = place.ok_or_else(|| expected("a column", &quoted(name)))?;
+            Ok((Some(place), true))
+        }
+    };
+    let usual = Columns::default();
+    let (word, word_is_named) = named(&columns.text, &usual.text)?;
+    let (tag, tag_is_named) = named(&columns.label, &usual.label)?;
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let is_universal =
+        word_is_named || tag_is_named || name.to_ascii_lowercase().contains(".conllu");
+    let mut conll = if is_universal {
+        let tag = tag.ok_or_else(|| {
+            let what = "the column of labels, such as --label upos";
+            expected(what, "none, as the last of CoNLL-U is of remarks")
+        })?;
+        Conll::universal(file, tag)
+    } else {
+        Conll {
+            tag,
+            ..Conll::new(file)
+        }
+    };
+    conll.word = word.unwrap_or(conll.word);
+    Ok(conll)
+}
+
 /// The label of each word of a sentence.
-fn tags(sentence: &Sentence, ids: &HashMap<&str, u32>) -> Result<Vec<u32>, Error> {
-    let tags = Scheme::Iob2.tags(sentence.words.len(), &sentence.spans);
+fn tags(sentence: &Sentence, tags: Tags, ids: &HashMap<&str, u32>) -> Result<Vec<u32>, Error> {
+    let scheme = match tags {
+        Tags::Stretches => Scheme::Iob2,
+        Tags::Words => Scheme::Words,
+    };
+    let tags = scheme.tags(sentence.words.len(), &sentence.spans);
     let id = |tag: &String| {
         ids.get(&**tag).copied().ok_or_else(|| {
             Error::Text(format!(

@@ -17,8 +17,8 @@ use crate::stage::{Validate, check_training};
 use crate::{Error, Faults};
 
 pub use objective::{
-    ClassWeights, LabelLoss, MaskedToken, Objective, Problem, Sequence, Span, SpanLength, Token,
-    Unit, lower_is_better,
+    ClassWeights, LabelLoss, MaskedToken, Objective, Problem, Sequence, Span, SpanLength, Tags,
+    Token, Unit, lower_is_better,
 };
 
 /// A system over texts.
@@ -114,7 +114,8 @@ pub enum Documents {
     Paragraphs,
 }
 
-/// Columns of tables of texts.
+/// Columns of tables of texts. Of files as of `CoNLL`, columns are numbers from 0 or have the names of `CoNLL-U`, such as
+/// `upos`; `text` is the first, or `form`, and `label` the last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Columns {
@@ -310,6 +311,18 @@ impl TextRecipe {
     pub fn train(&self) -> &Train {
         let Stage::Train(train) = &self.stage[0];
         train
+    }
+
+    /// Says what the labels of words are, as the files have it.
+    pub fn settle(&mut self, tags: Tags) {
+        let Stage::Train(train) = &mut self.stage[0];
+        if let Objective::Token(token) = &mut train.objective {
+            token.tags = Some(tags);
+            let known = train.objective.metrics();
+            if !known.contains(&&*train.validate.metric) {
+                known[0].clone_into(&mut train.validate.metric);
+            }
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use cloze_data::text::{Answers, answers};
 use cloze_nn::Noise;
 use cloze_nn::pretrained::Pretrained;
 use cloze_spec::encoder::DropoutRates;
-use cloze_spec::text::{Objective, Train};
+use cloze_spec::text::{Objective, Tags, Train};
 
 use super::baseline::entities;
 use crate::Error;
@@ -136,7 +136,7 @@ impl Predictions {
                 Self::Numbers(numbers.map(f64::from).collect())
             }
             Truth::Words(words) => {
-                // A word that no token stands for is outside of every entity.
+                // A word that no token stands for is outside of every entity; where there are none, it has the first label.
                 let mut tags: Vec<Vec<u32>> =
                     words.labels.iter().map(|of| vec![0; of.len()]).collect();
                 let mut found = batches.flat_map(|(_, outputs)| {
@@ -194,6 +194,8 @@ enum Units {
     Sets(usize, Vec<[Vec<usize>; 2]>),
     Numbers(Vec<f64>, Vec<f64>),
     Tags(usize, Vec<Tagged>),
+    /// Labels of the words of each sentence, and what was found.
+    Words(usize, Vec<Vec<(u32, u32)>>),
     Answers(Vec<[f64; 2]>),
 }
 
@@ -256,6 +258,18 @@ impl Judged {
             (Truth::Numbers(numbers), Predictions::Numbers(found)) => {
                 Units::Numbers(numbers.iter().map(|&n| f64::from(n)).collect(), found)
             }
+            (Truth::Words(words), Predictions::Tags(tags)) if words.tags == Some(Tags::Words) => {
+                let mut confusion = Confusion::new(labels.len());
+                let sentences = words.labels.iter().zip(tags);
+                let sentences: Vec<Vec<(u32, u32)>> = sentences
+                    .map(|(truth, found)| truth.iter().copied().zip(found).collect())
+                    .collect();
+                for &(label, found) in sentences.iter().flatten() {
+                    confusion.add(label as usize, found as usize);
+                }
+                judged.confusion = Some(confusion);
+                Units::Words(labels.len(), sentences)
+            }
             (Truth::Words(words), Predictions::Tags(tags)) => {
                 let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
                 let sentences = words.labels.iter().zip(&tags).map(|(truth, found)| {
@@ -308,6 +322,7 @@ impl Judged {
             Units::Sets(_, pairs) => pairs.len(),
             Units::Numbers(numbers, _) => numbers.len(),
             Units::Tags(_, sentences) => sentences.len(),
+            Units::Words(_, sentences) => sentences.len(),
             Units::Answers(scores) => scores.len(),
         }
     }
@@ -409,6 +424,19 @@ impl Judged {
                     ("precision", entities.precision),
                     ("recall", entities.recall),
                     ("accuracy", hits as f64 / words.max(1) as f64),
+                ]
+            }
+            Units::Words(labels, sentences) => {
+                let mut confusion = Confusion::new(*labels);
+                for &(label, found) in draw.iter().flat_map(|&at| &sentences[at]) {
+                    confusion.add(label as usize, found as usize);
+                }
+                vec![
+                    ("accuracy", confusion.accuracy()),
+                    (
+                        "macro-f1",
+                        average(&confusion.per_class(), Average::Macro).f1,
+                    ),
                 ]
             }
             Units::Answers(scores) => {

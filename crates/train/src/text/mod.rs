@@ -53,7 +53,7 @@ impl Preparation {
     ///
     /// # Errors
     /// If the recipe names nothing to begin with, if a folder or file cannot be read, if settings do not fit together, or if the texts are not what the recipe says.
-    pub fn new(recipe: TextRecipe, base: Option<&Path>) -> Result<Self, Error> {
+    pub fn new(mut recipe: TextRecipe, base: Option<&Path>) -> Result<Self, Error> {
         let model = &recipe.model;
         if base.is_none() && (model.config.is_empty() || model.tokenizer.is_none()) {
             return Err(Error::Empty(
@@ -86,6 +86,9 @@ impl Preparation {
             seed: recipe.seed,
         })?;
         let task = task(&train.objective, &data.labels);
+        if let Some(tags) = data.tags() {
+            recipe.settle(tags);
+        }
         let draft = if let Some(base) = &base {
             Draft::of(&base.folder, &base.encoder, task)?
         } else {

@@ -535,6 +535,88 @@ fn a_run_that_was_interrupted_ends_with_the_same_bits() {
 }
 
 #[test]
+fn corpora_are_mixed_reported_on_and_resumed() {
+    let folder = base();
+    let corpus = fs::read_to_string(folder.join("corpus.txt")).unwrap();
+    let (lines, mut small) = (corpus.lines().take(60), String::from("body\n"));
+    lines.for_each(|line| writeln!(small, "{line} {line}").unwrap());
+    fs::write(folder.join("small.csv"), small).unwrap();
+    let arguments = |out: &'static str, more: &[&'static str]| {
+        let mut arguments = new(
+            out,
+            &["--set", "epochs=2", "--set", "data.columns.text=body"],
+        );
+        let at = arguments.iter().position(|one| *one == "--data").unwrap();
+        arguments.splice(
+            at..at + 2,
+            [
+                "--corpus",
+                "large=corpus.txt",
+                "--corpus",
+                "small=small.csv",
+            ],
+        );
+        arguments.extend(more);
+        arguments
+    };
+    let run = |out, more: &[&'static str]| {
+        let output = cloze(folder, &arguments(out, more));
+        let said = String::from_utf8(output.stderr.clone()).unwrap();
+        (ok(output), said)
+    };
+    let (table, said) = run("mixed", &["--mix", "balanced"]);
+    assert!(
+        said.contains(
+            "small: 57 training texts, 50.0 % of an epoch, each 6.67 times; 3 for validation"
+        ),
+        "{said}"
+    );
+    assert!(
+        said.contains("  large ") && said.contains("  small "),
+        "{said}"
+    );
+    assert!(
+        table.contains("corpus") && table.contains("unigram"),
+        "{table}"
+    );
+    let found = metrics(&folder.join("mixed"));
+    assert!(found["corpora"]["small"]["perplexity"].is_f64(), "{found}");
+    run("mixed-parts", &["--mix", "balanced", "--max-steps", "7"]);
+    ok(cloze(folder, &["train", "--resume", "mixed-parts"]));
+    assert!(
+        tensors("mixed") == tensors("mixed-parts"),
+        "the weights differ"
+    );
+    assert_eq!(found, metrics(&folder.join("mixed-parts")));
+
+    for (more, expected) in [
+        (
+            &["--corpus", "small.csv"][..],
+            "--corpus small.csv: expected a name and a file, such as medical=notes.txt, found no name",
+        ),
+        (
+            &["--mix", "even"],
+            "--mix even: expected natural, balanced or a power of the sizes, such as 0.5",
+        ),
+        (
+            &["--mix", "2"],
+            "data.mix.exponent: expected a power from 0, all corpora alike, to 1, by size; found 2",
+        ),
+        (
+            &["--corpus", "third=small.csv:2"],
+            "data.corpus.0.weight: expected a weight, as of every corpus where data.mix is given, found none",
+        ),
+        (
+            &["--set", "data.files=[\"corpus.txt\"]"],
+            "data.files: expected none beside data.corpus; give them a name, as a corpus of their own",
+        ),
+    ] {
+        let text = error(&cloze(folder, &arguments("nowhere", more)), 1);
+        assert!(text.contains(expected), "{text}\ndoes not say\n{expected}");
+    }
+}
+
+#[test]
 fn parameters_that_are_frozen_stay_as_they_are() {
     let settings = ["epochs=1", "model.freeze=[\"embed.\", \"layer.0.\"]"];
     ok(train("bert/classify", "labels.tsv", "frozen", &settings));

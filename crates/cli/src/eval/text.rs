@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use cloze_data::text::examples::Examples;
-use cloze_data::text::learn::Part;
+use cloze_data::text::learn::{Corpus, Part};
 use cloze_spec::TextRecipe;
 use cloze_spec::folder::RECIPE;
 use cloze_spec::recipe::{Any, Source};
@@ -112,6 +112,8 @@ pub struct Results {
     metric: String,
     seed: u64,
     rows: Vec<Row>,
+    /// The first model on each corpus, where there are several: its name, how many are counted, and the metrics.
+    corpora: Vec<(String, usize, Vec<(String, f64)>)>,
 }
 
 struct Row {
@@ -142,12 +144,29 @@ impl Results {
             rows: rows.collect(),
             metric,
             seed,
+            corpora: Vec::new(),
         }
+    }
+
+    /// Tells of each corpus by itself too.
+    pub fn by_corpus(&mut self, corpora: &[Corpus]) {
+        let judged = &self.rows[0].judged;
+        let own = corpora.iter().map(|corpus| {
+            let part = corpus.validation.clone();
+            (corpus.name.clone(), part.len(), judged.part(part))
+        });
+        self.corpora = own.collect();
     }
 
     /// The metrics of the first model.
     pub fn own(&self) -> Value {
-        self.rows[0].json()
+        let mut own = self.rows[0].json();
+        if !self.corpora.is_empty() {
+            let corpora = self.corpora.iter();
+            let corpora = corpora.map(|(name, _, metrics)| (name.clone(), object(metrics)));
+            own["corpora"] = Value::Object(corpora.collect());
+        }
+        own
     }
 
     /// The metrics of the others, by their names.
@@ -183,6 +202,24 @@ impl Results {
         (header, rows.collect())
     }
 
+    /// The first model on each corpus.
+    fn corpora(&self) -> Option<(Vec<String>, Vec<Vec<String>>)> {
+        let (_, _, first) = self.corpora.iter().find(|(_, count, _)| *count > 0)?;
+        let mut header = vec!["corpus".to_owned(), self.unit.to_owned()];
+        header.extend(first.iter().map(|(name, _)| name.clone()));
+        let rows = self.corpora.iter().map(|(name, count, metrics)| {
+            let values = first.iter().enumerate().map(|(at, _)| {
+                let value = metrics.get(at);
+                value.map_or("–".to_owned(), |(_, value)| format!("{value:.4}"))
+            });
+            [name.clone(), count.to_string()]
+                .into_iter()
+                .chain(values)
+                .collect()
+        });
+        Some((header, rows.collect()))
+    }
+
     /// The first model against each other: which texts only one of them has right.
     fn tests(&self) -> Vec<(&str, McNemar)> {
         let own = &self.rows[0].judged.is_correct;
@@ -214,6 +251,10 @@ impl Results {
         let (header, rows) = self.table();
         let header: Vec<&str> = header.iter().map(String::as_str).collect();
         let mut text = format!("{}\n{}\n", self.subtitle(), table::plain(&header, &rows));
+        if let Some((header, rows)) = self.corpora() {
+            let header: Vec<&str> = header.iter().map(String::as_str).collect();
+            text.extend([&*table::plain(&header, &rows), "\n"]);
+        }
         for note in self.notes() {
             text.extend([&*note, "\n"]);
         }
@@ -278,14 +319,21 @@ impl Results {
         if let Some(first) = subtitle.get_mut(..1) {
             first.make_ascii_uppercase();
         }
+        let mut tables = vec![scores::Table {
+            title: subtitle,
+            header,
+            rows,
+            leads: true,
+        }];
+        tables.extend(self.corpora().map(|(header, rows)| scores::Table {
+            title: "By corpus".to_owned(),
+            header,
+            rows,
+            leads: false,
+        }));
         Scores {
             headline,
-            tables: vec![scores::Table {
-                title: subtitle,
-                header,
-                rows,
-                leads: true,
-            }],
+            tables,
             notes: self.notes(),
             confusion: own
                 .judged
@@ -304,11 +352,15 @@ impl Row {
     }
 
     fn json(&self) -> Value {
-        let metrics = self.metrics.iter();
-        Value::Object(
-            metrics
-                .map(|(name, value)| (name.clone(), json!(value)))
-                .collect(),
-        )
+        object(&self.metrics)
     }
+}
+
+fn object(metrics: &[(String, f64)]) -> Value {
+    let metrics = metrics.iter();
+    Value::Object(
+        metrics
+            .map(|(name, value)| (name.clone(), json!(value)))
+            .collect(),
+    )
 }

@@ -1,9 +1,12 @@
 use std::path::Path;
 
+use anyhow::{Context, bail};
 use cloze_data::text::learn::TextData;
+use cloze_data::text::mixture::Mixture;
 use cloze_spec::TextRecipe;
 use cloze_spec::folder::{METRICS, write_text};
 use cloze_spec::recipe::Document;
+use cloze_spec::text::{Corpus, Mix, Temperature};
 use cloze_train::Place;
 use cloze_train::report::State;
 use cloze_train::report::scores::Scores;
@@ -61,7 +64,10 @@ pub fn run(args: &Train, mut recipe: TextRecipe, out: &Path, place: Place) -> an
             .chain(others.map(|(name, found)| (name.to_owned(), found)))
             .map(|(name, found)| Ok((name, Judged::new(aim.labels, examples, found)?)))
             .collect::<anyhow::Result<Vec<_>>>()?;
-        let results = eval::Results::new(part, recipe, all);
+        let mut results = eval::Results::new(part, recipe, all);
+        if part == "validation" {
+            results.by_corpus(&data.corpora);
+        }
         json.insert(part.to_owned(), results.own());
         of_baselines.insert(part.to_owned(), results.others());
         println!("{}", results.text());
@@ -87,6 +93,55 @@ fn apply(args: &Data, recipe: &mut TextRecipe) -> anyhow::Result<()> {
     Ok(recipe.validate("command line")?)
 }
 
+/// Corpora of the command line, and how they are mixed, as values of the recipe.
+pub fn corpora(corpora: &[String], mix: Option<&str>) -> anyhow::Result<Vec<String>> {
+    let mut all: Vec<Corpus> = Vec::new();
+    for corpus in corpora {
+        let named = corpus.split_once('=').filter(|(name, _)| !name.is_empty());
+        let (name, file) = named.with_context(|| {
+            format!("--corpus {corpus}: expected a name and a file, such as medical=notes.txt, found no name")
+        })?;
+        let weighed = file
+            .rsplit_once(':')
+            .and_then(|(file, weight)| Some((file, weight.parse::<f64>().ok()?)));
+        let (file, weight) = weighed.map_or((file, None), |(file, weight)| (file, Some(weight)));
+        let at = all.iter().position(|corpus| corpus.name == name);
+        let own = match at {
+            Some(at) => &mut all[at],
+            None => all.push_mut(Corpus {
+                name: name.to_owned(),
+                files: Vec::new(),
+                validation: Vec::new(),
+                columns: None,
+                weight: None,
+            }),
+        };
+        own.files.push(file.into());
+        own.weight = weight.or(own.weight);
+    }
+    let is_given = all.iter().any(|corpus| corpus.weight.is_some());
+    let mix = match mix {
+        None if is_given => Mix::Given,
+        Some(mix) if is_given => bail!(
+            "--mix {mix}: expected no weights after the files of --corpus beside it, found some; leave one of them out"
+        ),
+        None | Some("natural") => Mix::Natural,
+        Some("balanced") => Mix::Balanced,
+        Some(power) => Mix::Temperature(Temperature {
+            exponent: power.parse().ok().with_context(|| {
+                format!(
+                    "--mix {power}: expected natural, balanced or a power of the sizes, such as 0.5"
+                )
+            })?,
+        }),
+    };
+    let inline = |value: toml::Value| value.to_string();
+    Ok(vec![
+        format!("data.corpus={}", inline(toml::Value::try_from(all)?)),
+        format!("data.mix={}", inline(toml::Value::try_from(mix)?)),
+    ])
+}
+
 /// A class that is so many times as frequent as another is worth a word.
 const UNBALANCED: u64 = 10;
 
@@ -97,12 +152,28 @@ fn describe(preparation: &Preparation) {
         .map(|(name, value)| format!("{value} {name}"))
         .collect();
     eprintln!("{}", facts.join(", "));
+    describe_mixture(&preparation.data);
     warn_of_balance(&preparation.data);
     let cut = preparation.data.cut;
     if cut > 0 {
         eprintln!(
             "{cut} training texts are longer than model.max_len, {} tokens, and are cut",
             preparation.recipe.model.max_len
+        );
+    }
+}
+
+fn describe_mixture(data: &TextData) {
+    let counts = || data.mixture.iter().flat_map(Mixture::counts);
+    let total: usize = counts().sum();
+    for (corpus, count) in data.corpora.iter().zip(counts()) {
+        eprintln!(
+            "{}: {} training texts, {:.1} % of an epoch, each {:.2} times; {} for validation",
+            corpus.name,
+            corpus.train.len(),
+            100.0 * count as f64 / total as f64,
+            count as f64 / corpus.train.len() as f64,
+            corpus.validation.len()
         );
     }
 }

@@ -9,6 +9,7 @@ use cloze_spec::text::{MaskedToken, SpanLength, Tags, Unit};
 
 use super::Encoding;
 use super::batch::{TextBatch, Wanted};
+use super::mixture::Mixture;
 use crate::annotation::Question;
 use crate::stream::{Purpose, Stream};
 
@@ -184,8 +185,16 @@ impl Examples {
         self.offsets[text]..self.offsets[text + 1]
     }
 
-    /// The batch of `texts`, tokens hidden as `blanks` says where tokens are what is to be predicted.
-    fn batch(&self, texts: &[usize], blanks: Option<&Blanks>, epoch: u64) -> TextBatch {
+    /// The texts of records, where those come in order.
+    pub(super) fn texts(&self, records: Range<usize>) -> Range<usize> {
+        let text = |record| self.records.partition_point(|&of| (of as usize) < record);
+        text(records.start)..text(records.end)
+    }
+
+    /// The batch of texts, each once for every time that it is taken; tokens hidden as `blanks` says where tokens are what
+    /// is to be predicted.
+    fn batch(&self, taken: &[usize], blanks: Option<&Blanks>, epoch: u64) -> TextBatch {
+        let texts: &Vec<usize> = &taken.iter().map(|taken| taken % self.len()).collect();
         let mut batch = TextBatch {
             offsets: vec![0],
             ..TextBatch::default()
@@ -199,13 +208,13 @@ impl Examples {
                 .extend(marks.map(|mark| u32::from(mark & SECOND_SEGMENT)));
             batch.offsets.push(batch.tokens.len() as u32);
         }
-        let firsts = texts.iter().zip(batch.offsets.clone());
+        let firsts = taken.iter().zip(batch.offsets.clone());
         match &self.truth {
             Truth::Tokens => {
                 let blanks = blanks.expect("tokens are hidden in some way");
                 let (mut rows, mut hidden) = (Vec::new(), Vec::new());
-                for (&text, first) in firsts {
-                    let places = blanks.places(self, text, epoch);
+                for (&taken, first) in firsts {
+                    let places = blanks.places(self, taken, epoch);
                     for (place, with) in places {
                         let row = first + place;
                         rows.push(row);
@@ -235,8 +244,8 @@ impl Examples {
             }
             Truth::Words(words) => {
                 let (mut rows, mut classes) = (Vec::new(), Vec::new());
-                for (&text, first) in firsts {
-                    for word in words.of(text) {
+                for (&taken, first) in firsts {
+                    for word in words.of(taken % self.len()) {
                         rows.push(first + word.token);
                         classes.push(word.label);
                     }
@@ -284,10 +293,10 @@ pub struct Blanks {
 impl Blanks {
     /// Tokens of a text to predict, rising, and what stands there instead; nothing if the token itself stays.
     ///
-    /// A text without any token of its own has none.
-    fn places(&self, examples: &Examples, text: usize, epoch: u64) -> Vec<(u32, Option<u32>)> {
-        let mut stream = Stream::new(self.seed, epoch, Purpose::Mask, text as u64);
-        let marks = &examples.marks[examples.range(text)];
+    /// A text without any token of its own has none. Each time that it is taken in an epoch, they are others.
+    fn places(&self, examples: &Examples, taken: usize, epoch: u64) -> Vec<(u32, Option<u32>)> {
+        let mut stream = Stream::new(self.seed, epoch, Purpose::Mask, taken as u64);
+        let marks = &examples.marks[examples.range(taken % examples.len())];
         let own = (0..marks.len()).filter(|&at| marks[at] & SPECIAL == 0);
         // Runs of tokens that are hidden together.
         let mut units: Vec<Range<usize>> = Vec::new();
@@ -379,6 +388,7 @@ pub struct TextPlan {
     examples: Arc<Examples>,
     blanks: Option<Arc<Blanks>>,
     epoch: u64,
+    /// Texts; plus their number, for each time that one was taken before.
     order: Vec<usize>,
     /// Batch `i` is `order[ends[i]..ends[i + 1]]`.
     ends: Vec<usize>,
@@ -388,14 +398,18 @@ pub struct TextPlan {
 const VALIDATION: u64 = u64::MAX;
 
 impl TextPlan {
-    /// All texts in an order drawn from `seed` for `epoch`, in batches of the sizes that `limits` allow.
+    /// All texts, or those of a `mixture`, in an order drawn from `seed` for `epoch`, in batches of the sizes that `limits` allow.
     pub fn shuffled(
         examples: &Arc<Examples>,
         blanks: Option<&Arc<Blanks>>,
+        mixture: Option<&Mixture>,
         limits: Batch,
         (seed, epoch): (u64, u64),
     ) -> Self {
-        let mut order: Vec<usize> = (0..examples.len()).collect();
+        let mut order = match mixture {
+            Some(mixture) => mixture.draws(examples.len(), (seed, epoch)),
+            None => (0..examples.len()).collect(),
+        };
         let count = order.len();
         Stream::new(seed, epoch, Purpose::Order, 0).draw(&mut order, count);
         Self::of(examples, blanks, limits, epoch, order)
@@ -416,8 +430,8 @@ impl TextPlan {
     ) -> Self {
         let most = limits.max_sequences.unwrap_or(usize::MAX);
         let (mut ends, mut tokens) = (vec![0], 0);
-        for (at, &text) in order.iter().enumerate() {
-            let len = examples.range(text).len();
+        for (at, &taken) in order.iter().enumerate() {
+            let len = examples.range(taken % examples.len()).len();
             let since = at - ends[ends.len() - 1];
             if since > 0 && (since == most || tokens + len > limits.max_tokens) {
                 ends.push(at);
@@ -447,7 +461,7 @@ impl TextPlan {
         self.len() == 0
     }
 
-    /// The texts of a batch.
+    /// The texts of a batch, where each is taken once.
     pub fn texts(&self, batch: usize) -> &[usize] {
         &self.order[self.ends[batch]..self.ends[batch + 1]]
     }

@@ -1,6 +1,7 @@
 //! From files of texts, and what is true of them, to examples.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use cloze_spec::text::{ClassWeights, Columns, Documents, Objective, Problem, Tag
 use rayon::prelude::*;
 
 use super::examples::{Asked, Blanks, Examples, Sets, Truth, Word, Words};
+use super::mixture::Mixture;
 use super::{Encoding, Input, Limit, Long, Shorten, Tokenizer};
 use crate::annotation::{Conll, Question, Scheme, Sentence, Squad};
 use crate::error::quoted;
@@ -32,6 +34,10 @@ pub struct TextData {
     pub validation: Arc<Examples>,
     /// To judge the chosen model by, where that is not the validation part.
     pub test: Option<Arc<Examples>>,
+    /// The corpora of the texts, where there are several.
+    pub corpora: Vec<Corpus>,
+    /// How often an epoch takes the texts of each of [`Self::corpora`]; none: each text once.
+    pub mixture: Option<Mixture>,
     /// Hash of what is learned from.
     pub fingerprint: u64,
     /// Texts of the training part that were cut because they did not fit.
@@ -69,6 +75,17 @@ impl TextData {
     }
 }
 
+/// A corpus among others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Corpus {
+    /// What it is called.
+    pub name: String,
+    /// Its texts in the training part, windows counted by themselves.
+    pub train: Range<usize>,
+    /// What of the validation part is judged by itself: its texts, sentences or questions.
+    pub validation: Range<usize>,
+}
+
 /// How even classes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Balance<'a> {
@@ -104,8 +121,12 @@ impl TextData {
     /// If no file is named, one cannot be read or is not of its format, a label is missing or unknown, or nothing is left.
     pub fn prepare(ask: &Ask<'_>) -> Result<Self, Error> {
         let texts = ask.texts;
-        let (train, validation) = Records::split(ask)?;
-        let validation = match validation {
+        let Split {
+            train,
+            held_out,
+            corpora,
+        } = Records::split(ask)?;
+        let validation = match held_out {
             Some(held_out) => held_out,
             None => Records::read(ask, &texts.validation)?,
         };
@@ -133,7 +154,32 @@ impl TextData {
             .map(|test| test.examples(ask, &ids, true))
             .transpose()?;
         let (train, cut) = train;
+        let corpora: Vec<Corpus> = corpora
+            .into_iter()
+            .map(|corpus| Corpus {
+                train: train.texts(corpus.train),
+                validation: match &validation.truth {
+                    Truth::Tokens => validation.texts(corpus.validation),
+                    _ => corpus.validation,
+                },
+                name: corpus.name,
+            })
+            .collect();
+        if let Some(empty) = corpora.iter().find(|corpus| corpus.train.is_empty()) {
+            return Err(Error::Split(format!(
+                "expected at least one text of corpus {:?} in the training part, found none",
+                empty.name
+            )));
+        }
+        let weights = texts.corpus.iter().map(|corpus| corpus.weight);
+        let weighed: Vec<_> = corpora
+            .iter()
+            .map(|corpus| corpus.train.clone())
+            .zip(weights)
+            .collect();
         Ok(Self {
+            mixture: (!corpora.is_empty()).then(|| Mixture::new(texts.mix, &weighed)),
+            corpora,
             class_weights: class_weights(ask.objective, &train.truth, labels.len()),
             fingerprint: train.fingerprint(),
             blanks: ask.blanks()?,
@@ -176,13 +222,13 @@ impl Ask<'_> {
         let texts = self.texts;
         let records = match part {
             Part::Files(files) => Records::read(self, files)?,
-            Part::Train => Records::split(self)?.0,
+            Part::Train => Records::split(self)?.train,
             Part::Test if !texts.test.is_empty() => Records::read(self, &texts.test)?,
             Part::Validation | Part::Test if !texts.validation.is_empty() => {
                 Records::read(self, &texts.validation)?
             }
             Part::Validation | Part::Test => {
-                let held_out = Records::split(self)?.1;
+                let held_out = Records::split(self)?.held_out;
                 held_out.expect("a share is held out where there are no files")
             }
         };
@@ -227,6 +273,15 @@ enum Records {
     Questions(Vec<Question>),
 }
 
+/// What files have to learn from and to choose by.
+struct Split {
+    train: Records,
+    /// None where there are files for it.
+    held_out: Option<Records>,
+    /// Their records, where there are several.
+    corpora: Vec<Corpus>,
+}
+
 /// Labels as files have them, and where, for messages.
 enum Labels {
     One(Vec<Cells>),
@@ -251,8 +306,11 @@ impl Records {
     }
 
     /// What is to be learned from, and what is held out of it for validation unless there are files for that.
-    fn split(ask: &Ask<'_>) -> Result<(Self, Option<Self>), Error> {
+    fn split(ask: &Ask<'_>) -> Result<Split, Error> {
         let texts = ask.texts;
+        if !texts.corpus.is_empty() {
+            return Self::split_corpora(ask);
+        }
         if texts.files.is_empty() {
             return Err(Error::NoFiles);
         }
@@ -264,7 +322,94 @@ impl Records {
         if let Some(count) = texts.per_class {
             train.keep_few(count, ask.seed);
         }
-        Ok((train, held_out))
+        Ok(Split {
+            train,
+            held_out,
+            corpora: Vec::new(),
+        })
+    }
+
+    /// The same of each corpus, laid end to end.
+    fn split_corpora(ask: &Ask<'_>) -> Result<Split, Error> {
+        let mut all: Option<(Self, Self)> = None;
+        let mut corpora = Vec::new();
+        for corpus in &ask.texts.corpus {
+            let texts = &ask.texts.only(corpus);
+            let ask = &Ask { texts, ..*ask };
+            let split = Self::split(ask)?;
+            let held_out = match split.held_out {
+                Some(held_out) => held_out,
+                None => Self::read(ask, &texts.validation)?,
+            };
+            let (train, validation) = match &mut all {
+                Some((train, validation)) => {
+                    let starts = (train.len(), validation.len());
+                    train.append(split.train, &corpus.name)?;
+                    validation.append(held_out, &corpus.name)?;
+                    (starts.0..train.len(), starts.1..validation.len())
+                }
+                None => {
+                    let all = all.insert((split.train, held_out));
+                    (0..all.0.len(), 0..all.1.len())
+                }
+            };
+            corpora.push(Corpus {
+                name: corpus.name.clone(),
+                train,
+                validation,
+            });
+        }
+        let (train, held_out) = all.expect("there are corpora");
+        Ok(Split {
+            train,
+            held_out: Some(held_out),
+            corpora,
+        })
+    }
+
+    /// Puts the records of corpus `name` behind these.
+    fn append(&mut self, other: Self, name: &str) -> Result<(), Error> {
+        match (self, other) {
+            (Self::Plain(all), Self::Plain(more)) => all.extend(more),
+            (
+                Self::Labelled {
+                    texts,
+                    second,
+                    labels,
+                },
+                Self::Labelled {
+                    texts: more,
+                    second: more_second,
+                    labels: more_labels,
+                },
+            ) => {
+                texts.extend(more);
+                if let Some(second) = second {
+                    second.extend(more_second.into_iter().flatten());
+                }
+                match (labels, more_labels) {
+                    (Labels::One(all), Labels::One(more))
+                    | (Labels::Several(all, _), Labels::Several(more, _)) => all.extend(more),
+                    (Labels::Numbers(all), Labels::Numbers(more)) => all.extend(more),
+                    _ => unreachable!("one objective reads one kind of labels"),
+                }
+            }
+            (Self::Sentences(all, tags), Self::Sentences(more, other)) => {
+                if *tags != other {
+                    return Err(Error::Text(format!(
+                        "corpus {name:?}: expected labels of {}, as the corpora before have, found others",
+                        match tags {
+                            Tags::Stretches => "stretches",
+                            Tags::Words => "single words",
+                        }
+                    )));
+                }
+                all.extend(more);
+            }
+            (Self::Questions(all), Self::Questions(more)) => all.extend(more),
+            _ => unreachable!("one objective reads one kind of records"),
+        }
+        Ok(())
     }
 
     fn len(&self) -> usize {

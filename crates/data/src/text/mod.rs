@@ -11,6 +11,7 @@ mod folder;
 mod frame;
 mod label;
 pub mod learn;
+pub mod mixture;
 mod prepare;
 mod report;
 mod tokenizer;

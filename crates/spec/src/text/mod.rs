@@ -1,5 +1,6 @@
 //! Recipes over texts: what a text encoder learns from, what it is made of, and what it learns.
 
+mod corpus;
 mod objective;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use crate::schedule::Schedule;
 use crate::stage::{Validate, check_training};
 use crate::{Error, Faults};
 
+pub use corpus::{Corpus, Mix, Temperature};
 pub use objective::{
     ClassWeights, LabelLoss, MaskedToken, Objective, Problem, Sequence, Span, SpanLength, Tags,
     Token, Unit, lower_is_better,
@@ -58,6 +60,12 @@ pub struct Texts {
     /// To learn from; relative to the working folder. None: the caller names them.
     #[serde(default)]
     pub files: Vec<PathBuf>,
+    /// Or corpora with names and files of their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub corpus: Vec<Corpus>,
+    /// How often texts of each corpus are learned from.
+    #[serde(default, skip_serializing_if = "Mix::is_natural")]
+    pub mix: Mix,
     /// To choose by while training; none: the share [`Self::validation_share`] of the training files.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub validation: Vec<PathBuf>,
@@ -354,6 +362,7 @@ impl Document for TextRecipe {
                     .to_owned()
             });
         }
+        self.data.check_corpora(&mut faults);
         self.model.check(&mut faults);
         faults.check(self.stage.len() == 1, "stage", || {
             format!("expected one [[stage]], found {}", self.stage.len())

@@ -1,6 +1,7 @@
 //! How good an encoder of texts is at what it was trained for.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
@@ -334,8 +335,15 @@ impl Judged {
 
     /// The metrics, by name, in the order of [`Objective::metrics`].
     pub fn metrics(&self) -> Vec<(String, f64)> {
-        let all: Vec<usize> = (0..self.len()).collect();
-        let metrics = self.of(&all).into_iter();
+        self.part(0..self.len())
+    }
+
+    /// The same over some of the texts, sentences or questions; none if there are none.
+    pub fn part(&self, part: Range<usize>) -> Vec<(String, f64)> {
+        if part.is_empty() {
+            return Vec::new();
+        }
+        let metrics = self.of(&part.collect::<Vec<_>>()).into_iter();
         metrics
             .map(|(name, value)| (name.to_owned(), value))
             .collect()

@@ -250,6 +250,7 @@ impl TextRun<'_> {
         TextPlan::shuffled(
             &data.train,
             data.blanks.as_ref(),
+            data.mixture.as_ref(),
             recipe.train().batch,
             (recipe.seed, epoch),
         )
@@ -346,7 +347,17 @@ impl Job for TextRun<'_> {
     fn validate(&self, model: &Pretrained) -> Result<Vec<(String, f64)>, Error> {
         let (aim, examples) = (self.preparation.aim(), &self.preparation.data.validation);
         let predictions = Predictions::of(aim, model, examples);
-        Ok(Judged::new(aim.labels, examples, predictions)?.metrics())
+        let judged = Judged::new(aim.labels, examples, predictions)?;
+        let mut metrics = judged.metrics();
+        let decisive = &aim.train.validate.metric;
+        for corpus in &self.preparation.data.corpora {
+            let own = judged.part(corpus.validation.clone()).into_iter();
+            metrics.extend(
+                own.filter(|(name, _)| name == decisive)
+                    .map(|(name, value)| (format!("{name} of {}", corpus.name), value)),
+            );
+        }
+        Ok(metrics)
     }
 
     /// Settings, tokenizer and recipe. The weights come with validation.

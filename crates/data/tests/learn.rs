@@ -1,0 +1,150 @@
+//! From files of texts to examples: corpora mixed, parts held out.
+
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+use cloze_data::text::Tokenizer;
+use cloze_data::text::examples::TextPlan;
+use cloze_data::text::learn::{Ask, TextData};
+use cloze_data::text::train::{Settings, Trainer};
+use cloze_spec::batch::Batch;
+use cloze_spec::text::{Corpus, Mix, Objective, Texts};
+use serde_json::json;
+use tempfile::TempDir;
+
+const LIMITS: Batch = Batch {
+    max_tokens: 512,
+    max_sequences: None,
+};
+
+/// A tokenizer that knows numbers.
+fn tokenizer(folder: &Path) -> Tokenizer {
+    let trainer = Trainer::new(Settings {
+        vocabulary_len: 80,
+        ..Settings::default()
+    });
+    let trainer = trainer.unwrap();
+    let texts: Vec<String> = (0..400).map(|number| format!("text {number}")).collect();
+    let counts = trainer.count(&texts).unwrap();
+    let trained = trainer.train(&counts, &mut |_| ()).unwrap();
+    trained.write(&folder.join("tokenizer")).unwrap();
+    Tokenizer::open(&folder.join("tokenizer")).unwrap()
+}
+
+fn masked() -> Objective {
+    let replace = json!({ "kind": "always" });
+    let masked = json!({ "kind": "masked-token", "mask_prob": 0.15, "replace": replace });
+    serde_json::from_value(masked).unwrap()
+}
+
+fn texts() -> Texts {
+    serde_json::from_value(json!({ "kind": "text" })).unwrap()
+}
+
+fn prepare(texts: &Texts, objective: &Objective, tokenizer: &Tokenizer) -> TextData {
+    let ask = Ask {
+        texts,
+        objective,
+        tokenizer,
+        max_len: 32,
+        seed: 5,
+    };
+    TextData::prepare(&ask).unwrap()
+}
+
+#[test]
+fn a_small_corpus_is_taken_often_with_other_blanks_and_nothing_held_out_ever() {
+    let folder = TempDir::new().unwrap();
+    let folder = folder.path();
+    let tokenizer = tokenizer(folder);
+    let lines = |numbers: std::ops::Range<u32>| {
+        numbers.fold(String::new(), |mut all, number| {
+            writeln!(all, "text {number} and {} more {number}", number * 7).unwrap();
+            all
+        })
+    };
+    fs::write(folder.join("large.txt"), lines(0..300)).unwrap();
+    fs::write(folder.join("small.txt"), lines(300..340)).unwrap();
+    let corpus = |name: &str| Corpus {
+        name: name.to_owned(),
+        files: vec![folder.join(name).with_extension("txt")],
+        validation: Vec::new(),
+        columns: None,
+        weight: None,
+    };
+    let texts = Texts {
+        corpus: vec![corpus("large"), corpus("small")],
+        mix: Mix::Balanced,
+        ..texts()
+    };
+    let data = prepare(&texts, &masked(), &tokenizer);
+    let [large, small] = &data.corpora[..] else {
+        panic!("{:?}", data.corpora);
+    };
+    assert_eq!(
+        (large.train.clone(), small.train.clone()),
+        (0..270, 270..306)
+    );
+    assert_eq!(
+        (large.validation.clone(), small.validation.clone()),
+        (0..30, 30..34)
+    );
+    assert_eq!(
+        data.mixture.as_ref().unwrap().counts().collect::<Vec<_>>(),
+        [270, 270]
+    );
+    let plan = |examples, mixture, epoch| {
+        TextPlan::shuffled(examples, data.blanks.as_ref(), mixture, LIMITS, (5, epoch))
+    };
+    // Each text as it is hidden, by the text that it was.
+    let epoch = |epoch| {
+        let plan = plan(&data.train, data.mixture.as_ref(), epoch);
+        let batches = (0..plan.len()).map(|at| plan.build(at));
+        let mut all = Vec::new();
+        for batch in batches {
+            let cloze_data::text::batch::Wanted::Tokens(hidden) = &batch.wanted else {
+                panic!("tokens are hidden");
+            };
+            let mut whole = batch.tokens.clone();
+            for (&row, &token) in batch.rows.iter().flatten().zip(hidden) {
+                whole[row as usize] = token;
+            }
+            for ends in batch.offsets.windows(2) {
+                let range = ends[0] as usize..ends[1] as usize;
+                all.push((whole[range.clone()].to_vec(), batch.tokens[range].to_vec()));
+            }
+        }
+        all
+    };
+    let first = epoch(0);
+    assert_eq!(first.len(), 540);
+    assert_eq!(first, epoch(0));
+    assert_ne!(first, epoch(1));
+    let distinct: BTreeSet<_> = first.iter().map(|(whole, _)| whole).collect();
+    assert_eq!(distinct.len(), 306, "every text is taken");
+    let hidden: BTreeSet<_> = first.iter().map(|(_, hidden)| hidden).collect();
+    // Two of a text's about twelve tokens: some of seven or eight times must meet.
+    assert!(hidden.len() > 480, "{} differ", hidden.len());
+    let held = plan(&data.validation, None, 0);
+    let held = (0..held.len()).map(|at| held.build(at));
+    for batch in held {
+        let mut whole = batch.tokens.clone();
+        let cloze_data::text::batch::Wanted::Tokens(tokens) = &batch.wanted else {
+            panic!("tokens are hidden");
+        };
+        for (&row, &token) in batch.rows.iter().flatten().zip(tokens) {
+            whole[row as usize] = token;
+        }
+        for ends in batch.offsets.windows(2) {
+            let text = whole[ends[0] as usize..ends[1] as usize].to_vec();
+            assert!(
+                !distinct.contains(&text),
+                "a text that is held out is learned from"
+            );
+        }
+    }
+}

@@ -266,6 +266,9 @@ pub struct TrainTexts {
     /// Quotes are characters like others in CSV and TSV, as in the files of GLUE
     #[arg(long)]
     pub no_quotes: bool,
+    /// Keep the tokens of texts to fill blanks in in files of the model's folder, not in memory; what is learned is the same
+    #[arg(long)]
+    pub stored: bool,
 }
 
 #[derive(Debug, Args)]

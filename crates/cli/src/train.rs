@@ -75,6 +75,7 @@ fn overrides(args: &Train) -> anyhow::Result<Vec<String>> {
     set("data.columns.text", texts.text.as_deref().map(quoted));
     set("data.columns.second", texts.pair.as_deref().map(quoted));
     set("data.columns.label", texts.label.as_deref().map(quoted));
+    set("data.stored", texts.stored.then(|| "true".to_owned()));
     set("data.quotes", texts.no_quotes.then(|| "false".to_owned()));
     if !texts.corpora.is_empty() {
         all.extend(text::corpora(&texts.corpora, texts.mix.as_deref())?);

@@ -535,6 +535,42 @@ fn a_run_that_was_interrupted_ends_with_the_same_bits() {
 }
 
 #[test]
+fn tokens_in_a_file_teach_the_same_as_tokens_in_memory() {
+    let folder = base();
+    ok(cloze(
+        folder,
+        &new("stored", &["--set", "epochs=3", "--stored"]),
+    ));
+    ok(cloze(folder, &new("held", &["--set", "epochs=3"])));
+    assert!(tensors("stored") == tensors("held"), "the weights differ");
+    let parts = ["--set", "epochs=3", "--stored", "--max-steps", "4"];
+    ok(cloze(folder, &new("stored-parts", &parts)));
+    ok(cloze(folder, &["train", "--resume", "stored-parts"]));
+    assert!(
+        tensors("stored-parts") == tensors("held"),
+        "the weights differ"
+    );
+    assert_eq!(judged(&["stored"])["models"], {
+        let mut models = judged(&["held"])["models"].take();
+        models[0]["model"] = "stored".into();
+        models
+    });
+    let text = error(
+        &train(
+            "bert/classify",
+            "labels.tsv",
+            "nowhere",
+            &["data.stored=true"],
+        ),
+        1,
+    );
+    assert!(
+        text.contains("data.stored: expected an objective of masked tokens"),
+        "{text}"
+    );
+}
+
+#[test]
 fn corpora_are_mixed_reported_on_and_resumed() {
     let folder = base();
     let corpus = fs::read_to_string(folder.join("corpus.txt")).unwrap();

@@ -10,6 +10,7 @@ use std::path::Path;
 use cloze_data::text::Tokenizer;
 use cloze_data::text::examples::TextPlan;
 use cloze_data::text::learn::{Ask, TextData};
+use cloze_data::text::store::Place;
 use cloze_data::text::train::{Settings, Trainer};
 use cloze_spec::batch::Batch;
 use cloze_spec::text::{Corpus, Mix, Objective, Texts};
@@ -45,13 +46,17 @@ fn texts() -> Texts {
     serde_json::from_value(json!({ "kind": "text" })).unwrap()
 }
 
-fn prepare(texts: &Texts, objective: &Objective, tokenizer: &Tokenizer) -> TextData {
+fn prepare(folder: &Path, texts: &Texts, objective: &Objective, tokenizer: &Tokenizer) -> TextData {
     let ask = Ask {
         texts,
         objective,
         tokenizer,
         max_len: 32,
         seed: 5,
+        place: Place {
+            folder,
+            tokenizer: &[folder.join("tokenizer/tokenizer.json")],
+        },
     };
     TextData::prepare(&ask).unwrap()
 }
@@ -81,7 +86,7 @@ fn a_small_corpus_is_taken_often_with_other_blanks_and_nothing_held_out_ever() {
         mix: Mix::Balanced,
         ..texts()
     };
-    let data = prepare(&texts, &masked(), &tokenizer);
+    let data = prepare(folder, &texts, &masked(), &tokenizer);
     let [large, small] = &data.corpora[..] else {
         panic!("{:?}", data.corpora);
     };
@@ -147,4 +152,89 @@ fn a_small_corpus_is_taken_often_with_other_blanks_and_nothing_held_out_ever() {
             );
         }
     }
+}
+
+#[test]
+fn texts_in_a_file_make_the_same_batches_as_texts_in_memory() {
+    let folder = TempDir::new().unwrap();
+    let folder = folder.path();
+    let tokenizer = tokenizer(folder);
+    let mut lines = String::new();
+    for number in 0..10_000 {
+        // Blank lines, texts of several windows, and texts of different lengths.
+        let times = if number % 11 == 0 { 40 } else { number % 5 };
+        writeln!(lines, "{}", format!("text {number} ").repeat(times)).unwrap();
+    }
+    fs::write(folder.join("lines.txt"), &lines).unwrap();
+    let table: String = lines
+        .lines()
+        .take(300)
+        .fold("body\n".to_owned(), |table, line| table + line + "\n");
+    fs::write(folder.join("table.csv"), table).unwrap();
+    let corpus = |name: &str, column: &str| {
+        let columns = json!({ "text": column });
+        let corpus = json!({ "name": name, "files": [folder.join(name)], "columns": columns });
+        serde_json::from_value(corpus).unwrap()
+    };
+    let lines = || Texts {
+        files: vec![folder.join("lines.txt")],
+        ..texts()
+    };
+    for (at, texts) in [
+        lines(),
+        Texts {
+            documents: cloze_spec::text::Documents::Paragraphs,
+            ..lines()
+        },
+        Texts {
+            validation: vec![folder.join("lines.txt")],
+            ..lines()
+        },
+        Texts {
+            corpus: vec![corpus("lines.txt", "text"), corpus("table.csv", "body")],
+            mix: Mix::Balanced,
+            ..texts()
+        },
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let held = prepare(folder, &texts, &masked(), &tokenizer);
+        let stored = Texts {
+            stored: true,
+            ..texts
+        };
+        let written = prepare(folder, &stored, &masked(), &tokenizer);
+        let changed = |name: &str| fs::metadata(folder.join(name)).unwrap().modified().unwrap();
+        let before = changed("tokens.train");
+        let again = prepare(folder, &stored, &masked(), &tokenizer);
+        assert_eq!(changed("tokens.train"), before, "tokens are written once");
+        let batches = |data: &TextData| {
+            let (blanks, limits) = (data.blanks.as_ref(), LIMITS);
+            let mixture = data.mixture.as_ref();
+            [
+                TextPlan::shuffled(&data.train, blanks, mixture, limits, (5, 3)),
+                TextPlan::in_order(&data.validation, blanks, limits),
+            ]
+            .map(|plan| (0..plan.len()).map(|at| plan.build(at)).collect::<Vec<_>>())
+        };
+        for other in [&written, &again] {
+            assert_eq!(other.fingerprint, held.fingerprint, "{at}");
+            assert_eq!(other.corpora, held.corpora, "{at}");
+            assert_eq!(other.mixture, held.mixture, "{at}");
+            assert_eq!(other.train.tokens(), held.train.tokens(), "{at}");
+            assert!(other.train.own_tokens().eq(held.train.own_tokens()), "{at}");
+            assert!(batches(other) == batches(&held), "{at}");
+        }
+    }
+    // Files that changed are read anew.
+    fs::write(folder.join("lines.txt"), "text 1\ntext 2\ntext 3\n").unwrap();
+    let stored = Texts {
+        stored: true,
+        ..lines()
+    };
+    assert_eq!(
+        prepare(folder, &stored, &masked(), &tokenizer).train.len(),
+        2
+    );
 }

@@ -28,7 +28,7 @@ pub fn run(args: &Train, mut recipe: TextRecipe, out: &Path, place: Place) -> an
     let base = base
         .map(|base| hub::folder(base, &args.by_name))
         .transpose()?;
-    let preparation = Preparation::new(recipe, base.as_deref())?;
+    let preparation = Preparation::new(recipe, base.as_deref(), out)?;
     describe(&preparation);
     let run = TextRun {
         preparation: &preparation,

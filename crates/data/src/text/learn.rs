@@ -1,6 +1,6 @@
 //! From files of texts, and what is true of them, to examples.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,12 +8,14 @@ use std::sync::Arc;
 use cloze_spec::data::Csv;
 use cloze_spec::text::{ClassWeights, Columns, Documents, Objective, Problem, Tags, Texts};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::examples::{Asked, Blanks, Examples, Sets, Truth, Word, Words};
 use super::mixture::Mixture;
+use super::store;
 use super::{Encoding, Input, Limit, Long, Shorten, Tokenizer};
 use crate::annotation::{Conll, Question, Scheme, Sentence, Squad};
-use crate::error::quoted;
+use crate::error::{BadRow, quoted};
 use crate::records::{Cells, Format, Value, label};
 use crate::source;
 use crate::stream::{Purpose, Stream};
@@ -76,7 +78,7 @@ impl TextData {
 }
 
 /// A corpus among others.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Corpus {
     /// What it is called.
     pub name: String,
@@ -112,6 +114,8 @@ pub struct Ask<'a> {
     pub max_len: usize,
     /// Where randomness flows from.
     pub seed: u64,
+    /// Where tokens go that are not to be held in memory.
+    pub place: store::Place<'a>,
 }
 
 impl TextData {
@@ -121,6 +125,28 @@ impl TextData {
     /// If no file is named, one cannot be read or is not of its format, a label is missing or unknown, or nothing is left.
     pub fn prepare(ask: &Ask<'_>) -> Result<Self, Error> {
         let texts = ask.texts;
+        let test = if texts.test.is_empty() {
+            None
+        } else {
+            Some(Records::read(ask, &texts.test)?)
+        };
+        if ask.is_stored() {
+            let parts = store::Parts::open(ask)?;
+            let test = test.map(|test| test.examples(ask, &HashMap::new(), true));
+            let data = Self {
+                labels: Vec::new(),
+                class_weights: None,
+                blanks: ask.blanks()?,
+                train: Arc::new(parts.train),
+                validation: Arc::new(parts.validation),
+                test: test.transpose()?.map(|(test, _)| Arc::new(test)),
+                corpora: parts.corpora,
+                mixture: None,
+                fingerprint: parts.fingerprint,
+                cut: 0,
+            };
+            return data.mixed(texts);
+        }
         let Split {
             train,
             held_out,
@@ -130,18 +156,6 @@ impl TextData {
             Some(held_out) => held_out,
             None => Records::read(ask, &texts.validation)?,
         };
-        let test = if texts.test.is_empty() {
-            None
-        } else {
-            Some(Records::read(ask, &texts.test)?)
-        };
-        for (name, part) in [("training", &train), ("validation", &validation)] {
-            if part.len() == 0 {
-                return Err(Error::Split(format!(
-                    "expected at least one text in the {name} part, found none"
-                )));
-            }
-        }
         let labels = if texts.labels.is_empty() {
             train.labels()
         } else {
@@ -154,32 +168,17 @@ impl TextData {
             .map(|test| test.examples(ask, &ids, true))
             .transpose()?;
         let (train, cut) = train;
-        let corpora: Vec<Corpus> = corpora
-            .into_iter()
-            .map(|corpus| Corpus {
-                train: train.texts(corpus.train),
-                validation: match &validation.truth {
-                    Truth::Tokens => validation.texts(corpus.validation),
-                    _ => corpus.validation,
-                },
-                name: corpus.name,
-            })
-            .collect();
-        if let Some(empty) = corpora.iter().find(|corpus| corpus.train.is_empty()) {
-            return Err(Error::Split(format!(
-                "expected at least one text of corpus {:?} in the training part, found none",
-                empty.name
-            )));
-        }
-        let weights = texts.corpus.iter().map(|corpus| corpus.weight);
-        let weighed: Vec<_> = corpora
-            .iter()
-            .map(|corpus| corpus.train.clone())
-            .zip(weights)
-            .collect();
-        Ok(Self {
-            mixture: (!corpora.is_empty()).then(|| Mixture::new(texts.mix, &weighed)),
-            corpora,
+        let corpora = corpora.into_iter().map(|corpus| Corpus {
+            train: train.texts(corpus.train),
+            validation: match &validation.truth {
+                Truth::Tokens => validation.texts(corpus.validation),
+                _ => corpus.validation,
+            },
+            name: corpus.name,
+        });
+        let data = Self {
+            corpora: corpora.collect(),
+            mixture: None,
             class_weights: class_weights(ask.objective, &train.truth, labels.len()),
             fingerprint: train.fingerprint(),
             blanks: ask.blanks()?,
@@ -188,7 +187,31 @@ impl TextData {
             validation: Arc::new(validation),
             test: test.map(|(test, _)| Arc::new(test)),
             cut,
-        })
+        };
+        data.mixed(texts)
+    }
+
+    /// The same, mixed as `texts` say, if there is something of every part.
+    fn mixed(mut self, texts: &Texts) -> Result<Self, Error> {
+        let parts = [("training", &self.train), ("validation", &self.validation)];
+        if let Some((name, _)) = parts.iter().find(|(_, part)| part.is_empty()) {
+            return Err(Error::Split(format!(
+                "expected at least one text in the {name} part, found none"
+            )));
+        }
+        let mut corpora = self.corpora.iter();
+        if let Some(empty) = corpora.find(|corpus| corpus.train.is_empty()) {
+            return Err(Error::Split(format!(
+                "expected at least one text of corpus {:?} in the training part, found none",
+                empty.name
+            )));
+        }
+        let corpora = self.corpora.iter().zip(&texts.corpus);
+        let weighed: Vec<_> = corpora
+            .map(|(corpus, settings)| (corpus.train.clone(), settings.weight))
+            .collect();
+        self.mixture = (!weighed.is_empty()).then(|| Mixture::new(texts.mix, &weighed));
+        Ok(self)
     }
 }
 
@@ -214,12 +237,37 @@ impl Ask<'_> {
         })))
     }
 
+    /// Whether tokens are kept in files.
+    fn is_stored(&self) -> bool {
+        self.texts.stored && matches!(self.objective, Objective::MaskedToken(_))
+    }
+
+    /// A text to hide tokens in, as one or more windows.
+    pub(super) fn windows(&self, text: &str) -> Result<Vec<Encoding>, Error> {
+        let long = Long::Chunk {
+            overlap: 0,
+            whole_words: true,
+        };
+        let max_len = self.max_len;
+        self.tokenizer.encode(text.into(), Limit { max_len, long })
+    }
+
     /// One part alone, for a model whose head has `labels`: what is to be learned from, or what is to be judged by.
     ///
     /// # Errors
     /// As [`TextData::prepare`].
     pub fn part(&self, part: Part<'_>, labels: &[String]) -> Result<Examples, Error> {
         let texts = self.texts;
+        let is_chosen_by = matches!(part, Part::Validation | Part::Test if texts.test.is_empty());
+        if self.is_stored() && (is_chosen_by || matches!(part, Part::Train)) {
+            let parts = store::Parts::open(self)?;
+            let is_train = matches!(part, Part::Train);
+            return Ok(if is_train {
+                parts.train
+            } else {
+                parts.validation
+            });
+        }
         let records = match part {
             Part::Files(files) => Records::read(self, files)?,
             Part::Train => Records::split(self)?.train,
@@ -292,7 +340,14 @@ enum Labels {
 impl Records {
     fn read(ask: &Ask<'_>, files: &[PathBuf]) -> Result<Self, Error> {
         match ask.objective {
-            Objective::MaskedToken(_) => plain(ask.texts, files).map(Self::Plain),
+            Objective::MaskedToken(_) => {
+                let mut all = Vec::new();
+                plain(ask.texts, files, &mut |text| {
+                    all.push(text);
+                    Ok(())
+                })?;
+                Ok(Self::Plain(all))
+            }
             Objective::Sequence(sequence) => labelled(ask.texts, sequence.problem, files),
             Objective::Token(token) => sentences(ask.texts, token.tags, files),
             Objective::Span(_) => {
@@ -431,13 +486,8 @@ impl Records {
             }
         }
         let count = groups.iter().max().map_or(0, |last| last + 1);
-        let mut order: Vec<usize> = (0..count).collect();
-        Stream::new(seed, 0, Purpose::HoldOut, 0).draw(&mut order, count);
-        let held: BTreeSet<usize> = order
-            .into_iter()
-            .take(((share * count as f64).round() as usize).max(1))
-            .collect();
-        let is_held: Vec<bool> = groups.iter().map(|group| held.contains(group)).collect();
+        let held = held_out(count, share, seed);
+        let is_held: Vec<bool> = groups.iter().map(|&group| held[group]).collect();
         self.part(&is_held)
     }
 
@@ -536,13 +586,9 @@ impl Records {
         let (tokenizer, max_len) = (ask.tokenizer, ask.max_len);
         let limit = |long| Limit { max_len, long };
         let whole = limit(Long::Truncate(Shorten::LongestFirst));
-        let windows = limit(Long::Chunk {
-            overlap: 0,
-            whole_words: true,
-        });
         match self {
             Self::Plain(texts) => {
-                let encoded = encode(&texts, |text| tokenizer.encode((&**text).into(), windows))?;
+                let encoded = encode(&texts, |text| ask.windows(text))?;
                 let mut examples = Examples::new(Truth::Tokens);
                 for (record, encodings) in encoded.iter().enumerate() {
                     let own = encodings.iter().filter(|one| !one.body().is_empty());
@@ -575,7 +621,7 @@ impl Records {
             }
             Self::Sentences(sentences, kind) => {
                 let encoded = encode(&sentences, |sentence| {
-                    tokenizer.encode((&*sentence.words.join(" ")).into(), windows)
+                    ask.windows(&sentence.words.join(" "))
                 })?;
                 let mut words = Words {
                     offsets: vec![0],
@@ -633,6 +679,18 @@ impl Records {
     }
 }
 
+/// Which of so many are held out, a share drawn from `seed`; at least one.
+pub(super) fn held_out(count: usize, share: f64, seed: u64) -> Vec<bool> {
+    let mut order: Vec<u32> = (0..count as u32).collect();
+    Stream::new(seed, 0, Purpose::HoldOut, 0).draw(&mut order, count);
+    let mut is_held = vec![false; count];
+    let held = ((share * count as f64).round() as usize).max(1);
+    for at in order.into_iter().take(held) {
+        is_held[at as usize] = true;
+    }
+    is_held
+}
+
 /// Takes those values out that are `wanted`.
 fn part<T>(values: &mut Vec<T>, wanted: &[bool]) -> Vec<T> {
     let mut rest = Vec::with_capacity(values.len());
@@ -657,7 +715,7 @@ fn pairs(texts: Vec<String>, second: Option<Vec<String>>) -> Vec<Vec<String>> {
         .collect()
 }
 
-fn encode<T: Sync>(
+pub(super) fn encode<T: Sync>(
     records: &[T],
     of: impl Fn(&T) -> Result<Vec<Encoding>, Error> + Sync + Send,
 ) -> Result<Vec<Vec<Encoding>>, Error> {
@@ -680,25 +738,50 @@ fn format(texts: &Texts, file: &Path) -> Result<Format, Error> {
     })
 }
 
-fn plain(texts: &Texts, files: &[PathBuf]) -> Result<Vec<String>, Error> {
-    let mut all = Vec::new();
+/// Tells `each` of the texts to hide tokens in, one after the other.
+pub(super) fn plain(
+    texts: &Texts,
+    files: &[PathBuf],
+    each: &mut dyn FnMut(String) -> Result<(), Error>,
+) -> Result<(), Error> {
     for file in files {
-        let cells = Cells::read(file, &format(texts, file)?, &[&texts.columns.text])?;
-        let cells = cells.into_iter().next().expect("one column was asked for");
-        let is_lines = cells.column.is_none();
-        let lines = cells.each("text", Value::text)?;
-        if is_lines && texts.documents == Documents::Paragraphs {
-            let paragraphs = lines.split(|line| line.trim().is_empty());
-            all.extend(
-                paragraphs
-                    .filter(|lines| !lines.is_empty())
-                    .map(|lines| lines.join(" ")),
-            );
-        } else {
-            all.extend(lines.into_iter().filter(|line| !line.trim().is_empty()));
+        let column = &*texts.columns.text;
+        let mut paragraph: Vec<String> = Vec::new();
+        Cells::scan(
+            file,
+            &format(texts, file)?,
+            &[column],
+            &mut |place, is_line, cells| {
+                let value = Value::from(&cells[0]);
+                let text = value.text().ok_or_else(|| {
+                    Error::Value(BadRow {
+                        path: file.clone(),
+                        place,
+                        column: (!is_line).then(|| column.to_owned()),
+                        expected: "text".to_owned(),
+                        found: value.describe(),
+                    })
+                })?;
+                let is_blank = text.trim().is_empty();
+                match (
+                    is_line && texts.documents == Documents::Paragraphs,
+                    is_blank,
+                ) {
+                    (true, false) => paragraph.push(text),
+                    (true, true) if !paragraph.is_empty() => {
+                        each(std::mem::take(&mut paragraph).join(" "))?;
+                    }
+                    (false, false) => each(text)?,
+                    (_, true) => {}
+                }
+                Ok(())
+            },
+        )?;
+        if !paragraph.is_empty() {
+            each(paragraph.join(" "))?;
         }
     }
-    Ok(all)
+    Ok(())
 }
 
 fn labelled(texts: &Texts, problem: Problem, files: &[PathBuf]) -> Result<Records, Error> {

@@ -14,6 +14,7 @@ pub mod learn;
 pub mod mixture;
 mod prepare;
 mod report;
+pub mod store;
 mod tokenizer;
 pub mod train;
 mod window;

@@ -97,6 +97,10 @@ pub struct Texts {
     /// What makes one text of the lines of a file without columns.
     #[serde(default)]
     pub documents: Documents,
+    /// Keep tokens in files of the run's folder instead of memory, for texts of blanks that are more than memory holds. What is
+    /// learned is the same.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stored: bool,
 }
 
 fn tenth() -> f64 {
@@ -363,6 +367,13 @@ impl Document for TextRecipe {
             });
         }
         self.data.check_corpora(&mut faults);
+        let is_masked =
+            |Stage::Train(train): &Stage| matches!(train.objective, Objective::MaskedToken(_));
+        faults.check(
+            !self.data.stored || self.stage.iter().all(is_masked),
+            "data.stored",
+            || "expected an objective of masked tokens, found another; leave it out".to_owned(),
+        );
         self.model.check(&mut faults);
         faults.check(self.stage.len() == 1, "stage", || {
             format!("expected one [[stage]], found {}", self.stage.len())

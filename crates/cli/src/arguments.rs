@@ -263,6 +263,12 @@ pub struct TrainTexts {
     /// Column of the label, or of the number
     #[arg(long, value_name = "COLUMN")]
     pub label: Option<String>,
+    /// Judge by cross-validation: so many models, each judged by the part of the data that it has not seen
+    #[arg(long, value_name = "NUMBER", conflicts_with_all = ["validation", "test", "resume"])]
+    pub folds: Option<usize>,
+    /// Column whose equal values stay in one fold, such as a patient's number
+    #[arg(long, value_name = "COLUMN", requires = "folds")]
+    pub group: Option<String>,
     /// Quotes are characters like others in CSV and TSV, as in the files of GLUE
     #[arg(long)]
     pub no_quotes: bool,

@@ -75,6 +75,11 @@ fn overrides(args: &Train) -> anyhow::Result<Vec<String>> {
     set("data.columns.text", texts.text.as_deref().map(quoted));
     set("data.columns.second", texts.pair.as_deref().map(quoted));
     set("data.columns.label", texts.label.as_deref().map(quoted));
+    set(
+        "data.folds.count",
+        texts.folds.map(|count| count.to_string()),
+    );
+    set("data.folds.group", texts.group.as_deref().map(quoted));
     set("data.stored", texts.stored.then(|| "true".to_owned()));
     set("data.quotes", texts.no_quotes.then(|| "false".to_owned()));
     if !texts.corpora.is_empty() {

@@ -98,6 +98,11 @@ fn base() -> &'static Path {
             fs::write(folder.path().join(name), text).unwrap();
         }
         fs::write(folder.path().join("questions.json"), squad.to_string()).unwrap();
+        let mut grouped = String::from("text\tlabel\twriter\n");
+        for (at, line) in files[1].lines().skip(1).enumerate() {
+            writeln!(grouped, "{line}\tw{}", at * 7 % 23).unwrap();
+        }
+        fs::write(folder.path().join("grouped.tsv"), grouped).unwrap();
         ok(cloze(
             folder.path(),
             &[
@@ -313,7 +318,7 @@ fn labels_of_words_are_judged_word_by_word() {
         "bert/tag",
         "words.conllu",
         "xpos",
-        &["epochs=1", "data.columns.label=4"],
+        &["epochs=1", "data.columns.label=\"4\""],
     ));
     assert!(metrics(&folder.join("xpos"))["f1"].is_f64());
 
@@ -568,6 +573,144 @@ fn tokens_in_a_file_teach_the_same_as_tokens_in_memory() {
         text.contains("data.stored: expected an objective of masked tokens"),
         "{text}"
     );
+}
+
+/// A cross-validation of labels whose writers stay together.
+fn folds(out: &str, more: &[&str]) -> Output {
+    let settings = [
+        "train",
+        "bert/classify",
+        "--model",
+        "encoder",
+        "--data",
+        "grouped.tsv",
+        "--folds",
+        "3",
+        "--group",
+        "writer",
+        "--set",
+        "optim.lr=2e-3",
+        "--set",
+        "batch.max_tokens=512",
+        "--set",
+        "epochs=2",
+        "-o",
+        out,
+    ];
+    cloze(base(), &[&settings, more].concat())
+}
+
+fn saved(name: &str) -> Value {
+    let text = fs::read_to_string(base().join(name)).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+#[test]
+fn every_text_is_judged_once_by_a_model_that_has_not_seen_it() {
+    let folder = base();
+    let labels = fs::read_to_string(folder.join("labels.tsv")).unwrap();
+    let said = ok(folds("folds", &["--set", "epochs=5"]));
+    assert!(
+        said.contains("out-of-fold part, 400 texts") && said.contains("over 3 folds"),
+        "{said}"
+    );
+    let found = saved("folds/metrics.json");
+    let accuracy = &found["folds"]["accuracy"];
+    let values: Vec<f64> = (0..3)
+        .map(|at| accuracy["folds"][at].as_f64().unwrap())
+        .collect();
+    let mean = values.iter().sum::<f64>() / 3.0;
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    assert!((accuracy["mean"].as_f64().unwrap() - mean).abs() < 1e-12);
+    assert!((accuracy["deviation"].as_f64().unwrap() - (squares / 2.0).sqrt()).abs() < 1e-12);
+    assert_at_least(&found["out-of-fold"], "accuracy", 0.9);
+
+    let (mut rows, mut right) = (Vec::new(), 0);
+    let mut fold_of = BTreeMap::new();
+    for fold in 1..=3 {
+        let folder = folder.join(format!("folds/fold-{fold}"));
+        let own = fs::read_to_string(folder.join("predictions.jsonl")).unwrap();
+        let test = saved(&format!("folds/fold-{fold}/metrics.json"))["test"].take();
+        assert_eq!(test["accuracy"], accuracy["folds"][fold - 1]);
+        for line in own.lines() {
+            let line: Value = serde_json::from_str(line).unwrap();
+            let row = line["row"].as_u64().unwrap() as usize;
+            let text = labels.lines().nth(row + 1).unwrap();
+            assert!(
+                text.ends_with(line["label"].as_str().unwrap()),
+                "{line} {text}"
+            );
+            right += usize::from(line["label"] == line["prediction"]);
+            assert_eq!(
+                *fold_of.entry(row * 7 % 23).or_insert(fold),
+                fold,
+                "a group is in one fold"
+            );
+            rows.push(row);
+        }
+    }
+    rows.sort_unstable();
+    assert_eq!(rows, (0..400).collect::<Vec<_>>());
+    let together = found["out-of-fold"]["accuracy"].as_f64().unwrap();
+    assert!((together - right as f64 / 400.0).abs() < 1e-12);
+    // A fold's model is judged again by what it has not seen.
+    let again = judged(&["folds/fold-2"]);
+    assert_eq!(
+        again["models"][0]["metrics"]["accuracy"],
+        accuracy["folds"][1]
+    );
+    assert_eq!(again["part"], "test");
+}
+
+#[test]
+fn a_cross_validation_that_was_interrupted_goes_on_in_its_fold() {
+    let folder = base();
+    ok(folds("folds-whole", &[]));
+    let found = saved("folds-whole/metrics.json");
+    ok(folds("folds-parts", &["--max-steps", "5"]));
+    assert!(!folder.join("folds-parts/fold-2").exists());
+    let resume = || ok(cloze(folder, &["train", "--resume", "folds-parts"]));
+    resume();
+    assert_eq!(saved("folds-parts/metrics.json")["folds"], found["folds"]);
+    let weights = folder.join("folds-parts/fold-1/model.safetensors");
+    let changed = || fs::metadata(&weights).unwrap().modified().unwrap();
+    let before = changed();
+    fs::remove_dir_all(folder.join("folds-parts/fold-3")).unwrap();
+    resume();
+    assert_eq!(changed(), before, "what is done is not done again");
+    assert_eq!(saved("folds-parts/metrics.json")["folds"], found["folds"]);
+    assert!(
+        tensors("folds-whole/fold-3") == tensors("folds-parts/fold-3"),
+        "the weights differ"
+    );
+    let text = error(&cloze(folder, &["eval", "folds-parts"]), 1);
+    let expected = "folds-parts: expected one model, found several of a cross-validation";
+    assert!(text.contains(expected), "{text}");
+}
+
+#[test]
+fn folds_that_cannot_be_are_told() {
+    for (more, expected) in [
+        (
+            &["--set", "data.folds.count=1"][..],
+            "data.folds.count: expected at least 2 parts, found 1",
+        ),
+        (
+            &["--set", "data.folds.count=30"],
+            "expected at least as many groups as data.folds.count, 30, found 23",
+        ),
+        (
+            &["--set", "data.folds.group=author"],
+            "no column \"author\"",
+        ),
+        (
+            &["--set", "data.validation=[\"labels.tsv\"]"],
+            "data.validation: expected none beside data.folds, which parts data.files",
+        ),
+    ] {
+        let text = error(&folds("folds-nowhere", more), 1);
+        assert!(text.contains(expected), "{text}\ndoes not say\n{expected}");
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ pub(crate) enum Purpose {
     HoldOut,
     Few,
     Mixture,
+    Folds,
 }
 
 /// Random numbers keyed by a seed, an epoch, a purpose and an index: the same key, the same numbers.

@@ -46,8 +46,13 @@ fn texts() -> Texts {
     serde_json::from_value(json!({ "kind": "text" })).unwrap()
 }
 
-fn prepare(folder: &Path, texts: &Texts, objective: &Objective, tokenizer: &Tokenizer) -> TextData {
-    let ask = Ask {
+fn prepare(
+    folder: &Path,
+    texts: &Texts,
+    objective: &Objective,
+    tokenizer: &Tokenizer,
+) -> Result<TextData, cloze_data::Error> {
+    TextData::prepare(&Ask {
         texts,
         objective,
         tokenizer,
@@ -57,8 +62,7 @@ fn prepare(folder: &Path, texts: &Texts, objective: &Objective, tokenizer: &Toke
             folder,
             tokenizer: &[folder.join("tokenizer/tokenizer.json")],
         },
-    };
-    TextData::prepare(&ask).unwrap()
+    })
 }
 
 #[test]
@@ -86,7 +90,7 @@ fn a_small_corpus_is_taken_often_with_other_blanks_and_nothing_held_out_ever() {
         mix: Mix::Balanced,
         ..texts()
     };
-    let data = prepare(folder, &texts, &masked(), &tokenizer);
+    let data = prepare(folder, &texts, &masked(), &tokenizer).unwrap();
     let [large, small] = &data.corpora[..] else {
         panic!("{:?}", data.corpora);
     };
@@ -199,15 +203,15 @@ fn texts_in_a_file_make_the_same_batches_as_texts_in_memory() {
     .into_iter()
     .enumerate()
     {
-        let held = prepare(folder, &texts, &masked(), &tokenizer);
+        let held = prepare(folder, &texts, &masked(), &tokenizer).unwrap();
         let stored = Texts {
             stored: true,
             ..texts
         };
-        let written = prepare(folder, &stored, &masked(), &tokenizer);
+        let written = prepare(folder, &stored, &masked(), &tokenizer).unwrap();
         let changed = |name: &str| fs::metadata(folder.join(name)).unwrap().modified().unwrap();
         let before = changed("tokens.train");
-        let again = prepare(folder, &stored, &masked(), &tokenizer);
+        let again = prepare(folder, &stored, &masked(), &tokenizer).unwrap();
         assert_eq!(changed("tokens.train"), before, "tokens are written once");
         let batches = |data: &TextData| {
             let (blanks, limits) = (data.blanks.as_ref(), LIMITS);
@@ -227,14 +231,20 @@ fn texts_in_a_file_make_the_same_batches_as_texts_in_memory() {
             assert!(batches(other) == batches(&held), "{at}");
         }
     }
-    // Files that changed are read anew.
-    fs::write(folder.join("lines.txt"), "text 1\ntext 2\ntext 3\n").unwrap();
     let stored = Texts {
         stored: true,
         ..lines()
     };
-    assert_eq!(
-        prepare(folder, &stored, &masked(), &tokenizer).train.len(),
-        2
+    prepare(folder, &stored, &masked(), &tokenizer).unwrap();
+    fs::write(folder.join("tokens.train"), [255; 8]).unwrap();
+    let damaged = prepare(folder, &stored, &masked(), &tokenizer);
+    let damaged = damaged.unwrap_err().to_string();
+    assert!(
+        damaged.ends_with("tokens.train: expected tokens as they were written, found less or more; remove the file, and it is made anew"),
+        "{damaged}"
     );
+    // Files that changed are read anew.
+    fs::write(folder.join("lines.txt"), "text 1\ntext 2\ntext 3\n").unwrap();
+    let data = prepare(folder, &stored, &masked(), &tokenizer).unwrap();
+    assert_eq!(data.train.len(), 2);
 }

@@ -27,6 +27,17 @@ const DRAWS: u64 = 1000;
 
 pub fn run(args: &Eval, recipe: TextRecipe, place: Place) -> anyhow::Result<()> {
     source::refuse_item_options(&args.data)?;
+    if recipe
+        .data
+        .folds
+        .as_ref()
+        .is_some_and(|folds| folds.only.is_none())
+    {
+        bail!(
+            "{0}: expected one model, found several of a cross-validation; name one of them, such as {0}/fold-1",
+            args.model.display()
+        );
+    }
     let mut texts = recipe.data.clone();
     texts.header &= !args.data.no_header;
     let seed = recipe.seed;
@@ -37,7 +48,7 @@ pub fn run(args: &Eval, recipe: TextRecipe, place: Place) -> anyhow::Result<()> 
     };
     let name = match part {
         Part::Files(_) => "given".to_owned(),
-        _ if texts.test.is_empty() => "validation".to_owned(),
+        _ if texts.test.is_empty() && texts.folds.is_none() => "validation".to_owned(),
         _ => format!("{:?}", args.part).to_lowercase(),
     };
     let device = place.device();
@@ -112,8 +123,16 @@ pub struct Results {
     metric: String,
     seed: u64,
     rows: Vec<Row>,
-    /// The first model on each corpus, where there are several: its name, how many are counted, and the metrics.
-    corpora: Vec<(String, usize, Vec<(String, f64)>)>,
+    /// The first model on each corpus, where there are several.
+    corpora: Vec<OnCorpus>,
+}
+
+struct OnCorpus {
+    name: String,
+    /// Texts, sentences or questions.
+    count: usize,
+    /// None where nothing is counted.
+    metrics: Vec<(String, f64)>,
 }
 
 struct Row {
@@ -151,9 +170,10 @@ impl Results {
     /// Tells of each corpus by itself too.
     pub fn by_corpus(&mut self, corpora: &[Corpus]) {
         let judged = &self.rows[0].judged;
-        let own = corpora.iter().map(|corpus| {
-            let part = corpus.validation.clone();
-            (corpus.name.clone(), part.len(), judged.part(part))
+        let own = corpora.iter().map(|corpus| OnCorpus {
+            name: corpus.name.clone(),
+            count: corpus.validation.len(),
+            metrics: judged.part(corpus.validation.clone()),
         });
         self.corpora = own.collect();
     }
@@ -163,7 +183,7 @@ impl Results {
         let mut own = self.rows[0].json();
         if !self.corpora.is_empty() {
             let corpora = self.corpora.iter();
-            let corpora = corpora.map(|(name, _, metrics)| (name.clone(), object(metrics)));
+            let corpora = corpora.map(|of| (of.name.clone(), object(&of.metrics)));
             own["corpora"] = Value::Object(corpora.collect());
         }
         own
@@ -204,15 +224,15 @@ impl Results {
 
     /// The first model on each corpus.
     fn corpora(&self) -> Option<(Vec<String>, Vec<Vec<String>>)> {
-        let (_, _, first) = self.corpora.iter().find(|(_, count, _)| *count > 0)?;
+        let first = &self.corpora.iter().find(|of| of.count > 0)?.metrics;
         let mut header = vec!["corpus".to_owned(), self.unit.to_owned()];
         header.extend(first.iter().map(|(name, _)| name.clone()));
-        let rows = self.corpora.iter().map(|(name, count, metrics)| {
-            let values = first.iter().enumerate().map(|(at, _)| {
-                let value = metrics.get(at);
+        let rows = self.corpora.iter().map(|of| {
+            let values = (0..first.len()).map(|at| {
+                let value = of.metrics.get(at);
                 value.map_or("–".to_owned(), |(_, value)| format!("{value:.4}"))
             });
-            [name.clone(), count.to_string()]
+            [of.name.clone(), of.count.to_string()]
                 .into_iter()
                 .chain(values)
                 .collect()

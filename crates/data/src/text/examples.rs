@@ -106,7 +106,7 @@ const ID: u32 = SECOND_SEGMENT - 1;
 
 /// The tokens of a text: their ids, and what is to be known of each in the top bits.
 pub(super) fn pack(encoding: &Encoding) -> impl Iterator<Item = u32> {
-    (0..encoding.len()).map(|at| {
+    (0..encoding.len()).map(move |at| {
         let word = encoding.words[at];
         let begins = word.is_none() || at == 0 || encoding.words[at - 1] != word;
         let mut token = encoding.ids[at];
@@ -197,7 +197,7 @@ impl Examples {
 
     /// All tokens, text by text.
     fn all_tokens(&self) -> impl Iterator<Item = u32> {
-        (0..self.len()).flat_map(|text| self.text(text).into_owned())
+        (0..self.len()).flat_map(move |text| self.text(text).into_owned())
     }
 
     /// Which record a text is of, counted from 0.
@@ -248,7 +248,7 @@ impl Examples {
     /// The batch of texts, each once for every time that it is taken; tokens hidden as `blanks` says where tokens are what
     /// is to be predicted.
     fn batch(&self, taken: &[usize], blanks: Option<&Blanks>, epoch: u64) -> TextBatch {
-        let texts: &Vec<usize> = &taken.iter().map(|taken| taken % self.len()).collect();
+        let texts: Vec<usize> = taken.iter().map(|taken| taken % self.len()).collect();
         let mut batch = TextBatch {
             offsets: vec![0],
             ..TextBatch::default()

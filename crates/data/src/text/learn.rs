@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cloze_spec::data::Csv;
-use cloze_spec::text::{ClassWeights, Columns, Documents, Objective, Problem, Tags, Texts};
+use cloze_spec::text::{ClassWeights, Columns, Documents, Folds, Objective, Problem, Tags, Texts};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::examples::{Asked, Blanks, Examples, Sets, Truth, Word, Words};
+use super::fold;
 use super::mixture::Mixture;
 use super::store;
 use super::{Encoding, Input, Limit, Long, Shorten, Tokenizer};
@@ -40,6 +41,8 @@ pub struct TextData {
     pub corpora: Vec<Corpus>,
     /// How often an epoch takes the texts of each of [`Self::corpora`]; none: each text once.
     pub mixture: Option<Mixture>,
+    /// Which records of the files the test part has, where they are parted for cross-validation.
+    pub test_rows: Option<Vec<usize>>,
     /// Hash of what is learned from.
     pub fingerprint: u64,
     /// Texts of the training part that were cut because they did not fit.
@@ -142,6 +145,7 @@ impl TextData {
                 test: test.transpose()?.map(|(test, _)| Arc::new(test)),
                 corpora: parts.corpora,
                 mixture: None,
+                test_rows: None,
                 fingerprint: parts.fingerprint,
                 cut: 0,
             };
@@ -150,14 +154,24 @@ impl TextData {
         let Split {
             train,
             held_out,
+            fold,
             corpora,
         } = Records::split(ask)?;
         let validation = match held_out {
             Some(held_out) => held_out,
             None => Records::read(ask, &texts.validation)?,
         };
+        for (name, part) in [("training", &train), ("validation", &validation)] {
+            if part.len() == 0 {
+                return Err(no_text(name));
+            }
+        }
+        let (test, test_rows, labels) = match fold {
+            Some(fold) => (Some(fold.test), Some(fold.rows), fold.labels),
+            None => (test, None, train.labels()),
+        };
         let labels = if texts.labels.is_empty() {
-            train.labels()
+            labels
         } else {
             train.tags_of(&texts.labels)
         };
@@ -179,6 +193,7 @@ impl TextData {
         let data = Self {
             corpora: corpora.collect(),
             mixture: None,
+            test_rows,
             class_weights: class_weights(ask.objective, &train.truth, labels.len()),
             fingerprint: train.fingerprint(),
             blanks: ask.blanks()?,
@@ -195,9 +210,7 @@ impl TextData {
     fn mixed(mut self, texts: &Texts) -> Result<Self, Error> {
         let parts = [("training", &self.train), ("validation", &self.validation)];
         if let Some((name, _)) = parts.iter().find(|(_, part)| part.is_empty()) {
-            return Err(Error::Split(format!(
-                "expected at least one text in the {name} part, found none"
-            )));
+            return Err(no_text(name));
         }
         let mut corpora = self.corpora.iter();
         if let Some(empty) = corpora.find(|corpus| corpus.train.is_empty()) {
@@ -213,6 +226,12 @@ impl TextData {
         self.mixture = (!weighed.is_empty()).then(|| Mixture::new(texts.mix, &weighed));
         Ok(self)
     }
+}
+
+fn no_text(part: &str) -> Error {
+    Error::Split(format!(
+        "expected at least one text in the {part} part, found none"
+    ))
 }
 
 impl Ask<'_> {
@@ -258,17 +277,27 @@ impl Ask<'_> {
     /// As [`TextData::prepare`].
     pub fn part(&self, part: Part<'_>, labels: &[String]) -> Result<Examples, Error> {
         let texts = self.texts;
-        let is_chosen_by = matches!(part, Part::Validation | Part::Test if texts.test.is_empty());
-        if self.is_stored() && (is_chosen_by || matches!(part, Part::Train)) {
-            let parts = store::Parts::open(self)?;
-            let is_train = matches!(part, Part::Train);
-            return Ok(if is_train {
-                parts.train
-            } else {
-                parts.validation
-            });
+        if self.is_stored() {
+            match part {
+                Part::Train => return Ok(store::Parts::open(self)?.train),
+                Part::Test if !texts.test.is_empty() => {}
+                Part::Validation | Part::Test => return Ok(store::Parts::open(self)?.validation),
+                Part::Files(_) => {}
+            }
         }
+        let fold = texts
+            .folds
+            .as_ref()
+            .filter(|_| !matches!(part, Part::Files(_)));
         let records = match part {
+            _ if fold.is_some() => {
+                let split = Records::split(self)?;
+                match part {
+                    Part::Train => split.train,
+                    Part::Validation => split.held_out.expect("a share is held out"),
+                    Part::Test | Part::Files(_) => split.fold.expect("there are folds").test,
+                }
+            }
             Part::Files(files) => Records::read(self, files)?,
             Part::Train => Records::split(self)?.train,
             Part::Test if !texts.test.is_empty() => Records::read(self, &texts.test)?,
@@ -316,6 +345,8 @@ enum Records {
         texts: Vec<String>,
         second: Option<Vec<String>>,
         labels: Labels,
+        /// What belongs together, where that is told.
+        groups: Option<Vec<String>>,
     },
     Sentences(Vec<Sentence>, Tags),
     Questions(Vec<Question>),
@@ -326,8 +357,19 @@ struct Split {
     train: Records,
     /// None where there are files for it.
     held_out: Option<Records>,
+    /// What is left out of both by cross-validation.
+    fold: Option<Fold>,
     /// Their records, where there are several.
     corpora: Vec<Corpus>,
+}
+
+/// A part that is left out.
+struct Fold {
+    test: Records,
+    /// Which records of the files those are.
+    rows: Vec<usize>,
+    /// Of all parts.
+    labels: Vec<String>,
 }
 
 /// Labels as files have them, and where, for messages.
@@ -348,7 +390,7 @@ impl Records {
                 })?;
                 Ok(Self::Plain(all))
             }
-            Objective::Sequence(sequence) => labelled(ask.texts, sequence.problem, files),
+            Objective::Sequence(sequence) => labelled(ask.texts, sequence.problem, None, files),
             Objective::Token(token) => sentences(ask.texts, token.tags, files),
             Objective::Span(_) => {
                 let mut questions = Vec::new();
@@ -369,6 +411,9 @@ impl Records {
         if texts.files.is_empty() {
             return Err(Error::NoFiles);
         }
+        if let Some(folds) = &texts.folds {
+            return Self::split_folds(ask, folds);
+        }
         let mut train = Self::read(ask, &texts.files)?;
         let held_out = texts
             .validation
@@ -380,6 +425,50 @@ impl Records {
         Ok(Split {
             train,
             held_out,
+            fold: None,
+            corpora: Vec::new(),
+        })
+    }
+
+    /// The same where a part of the files is left out, of those that `folds` say.
+    fn split_folds(ask: &Ask<'_>, folds: &Folds) -> Result<Split, Error> {
+        let texts = ask.texts;
+        let mut train = match (ask.objective, &folds.group) {
+            (Objective::Sequence(sequence), Some(group)) => {
+                labelled(texts, sequence.problem, Some(group), &texts.files)?
+            }
+            _ => Self::read(ask, &texts.files)?,
+        };
+        let groups = train.groups();
+        let count = groups.iter().max().map_or(0, |last| last + 1);
+        if count < folds.count {
+            let what = match folds.group {
+                Some(_) => "groups",
+                None => "texts",
+            };
+            return Err(Error::Split(format!(
+                "expected at least as many {what} as data.folds.count, {}, found {count}",
+                folds.count
+            )));
+        }
+        let parts = fold::folds(&groups, &train.classes(), folds.count, ask.seed);
+        let only = folds.only.expect("one part is left out") - 1;
+        let labels = train.labels();
+        let is_test: Vec<bool> = parts.iter().map(|&part| part == only).collect();
+        let test = train.part(&is_test);
+        let held_out = Some(train.hold_out(texts.validation_share, ask.seed));
+        if let Some(count) = texts.per_class {
+            train.keep_few(count, ask.seed);
+        }
+        let rows = (0..).zip(is_test).filter(|(_, is_test)| *is_test);
+        Ok(Split {
+            train,
+            held_out,
+            fold: Some(Fold {
+                test,
+                rows: rows.map(|(row, _)| row).collect(),
+                labels,
+            }),
             corpora: Vec::new(),
         })
     }
@@ -396,17 +485,14 @@ impl Records {
                 Some(held_out) => held_out,
                 None => Self::read(ask, &texts.validation)?,
             };
-            let (train, validation) = match &mut all {
-                Some((train, validation)) => {
-                    let starts = (train.len(), validation.len());
-                    train.append(split.train, &corpus.name)?;
-                    validation.append(held_out, &corpus.name)?;
-                    (starts.0..train.len(), starts.1..validation.len())
-                }
-                None => {
-                    let all = all.insert((split.train, held_out));
-                    (0..all.0.len(), 0..all.1.len())
-                }
+            let (train, validation) = if let Some((train, validation)) = &mut all {
+                let starts = (train.len(), validation.len());
+                train.append(split.train, &corpus.name)?;
+                validation.append(held_out, &corpus.name)?;
+                (starts.0..train.len(), starts.1..validation.len())
+            } else {
+                let all = all.insert((split.train, held_out));
+                (0..all.0.len(), 0..all.1.len())
             };
             corpora.push(Corpus {
                 name: corpus.name.clone(),
@@ -418,6 +504,7 @@ impl Records {
         Ok(Split {
             train,
             held_out: Some(held_out),
+            fold: None,
             corpora,
         })
     }
@@ -431,11 +518,13 @@ impl Records {
                     texts,
                     second,
                     labels,
+                    ..
                 },
                 Self::Labelled {
                     texts: more,
                     second: more_second,
                     labels: more_labels,
+                    ..
                 },
             ) => {
                 texts.extend(more);
@@ -475,16 +564,53 @@ impl Records {
         }
     }
 
-    /// Takes a share of the records away, drawn from `seed`; questions about one text stay together.
-    fn hold_out(&mut self, share: f64, seed: u64) -> Self {
-        let mut groups: Vec<usize> = (0..self.len()).collect();
-        if let Self::Questions(questions) = self {
+    /// What stays together, by number: the texts of a group, the questions about one text; else each record is by itself.
+    fn groups(&self) -> Vec<usize> {
+        fn numbered<'a>(names: impl Iterator<Item = &'a str>) -> Vec<usize> {
             let mut numbers = HashMap::new();
-            for (group, question) in groups.iter_mut().zip(questions) {
-                let next = numbers.len();
-                *group = *numbers.entry(Arc::clone(&question.context)).or_insert(next);
+            names
+                .map(|name| {
+                    let next = numbers.len();
+                    *numbers.entry(name).or_insert(next)
+                })
+                .collect()
+        }
+        match self {
+            Self::Questions(questions) => {
+                numbered(questions.iter().map(|question| &*question.context))
+            }
+            Self::Labelled {
+                groups: Some(groups),
+                ..
+            } => numbered(groups.iter().map(String::as_str)),
+            Self::Plain(_) | Self::Labelled { .. } | Self::Sentences(..) => {
+                (0..self.len()).collect()
             }
         }
+    }
+
+    /// The class of each text, by number; where texts have none, or more than one, all are of one.
+    fn classes(&self) -> Vec<usize> {
+        let Self::Labelled {
+            labels: Labels::One(cells),
+            ..
+        } = self
+        else {
+            return vec![0; self.len()];
+        };
+        let mut numbers = HashMap::new();
+        let values = cells.iter().flat_map(|cells| &cells.values);
+        values
+            .map(|value| {
+                let next = numbers.len();
+                *numbers.entry(value.label()).or_insert(next)
+            })
+            .collect()
+    }
+
+    /// Takes a share of the records away, drawn from `seed`; what belongs together stays together.
+    fn hold_out(&mut self, share: f64, seed: u64) -> Self {
+        let groups = self.groups();
         let count = groups.iter().max().map_or(0, |last| last + 1);
         let held = held_out(count, share, seed);
         let is_held: Vec<bool> = groups.iter().map(|&group| held[group]).collect();
@@ -522,10 +648,12 @@ impl Records {
                 texts,
                 second,
                 labels,
+                groups,
             } => Self::Labelled {
                 texts: part(texts, wanted),
                 second: second.as_mut().map(|second| part(second, wanted)),
                 labels: labels.part(wanted),
+                groups: groups.as_mut().map(|groups| part(groups, wanted)),
             },
             Self::Sentences(sentences, tags) => Self::Sentences(part(sentences, wanted), *tags),
             Self::Questions(questions) => Self::Questions(part(questions, wanted)),
@@ -600,6 +728,7 @@ impl Records {
                 texts,
                 second,
                 labels,
+                ..
             } => {
                 let truth = labels.truth(ids)?;
                 let numbers: Vec<usize> = (0..texts.len()).collect();
@@ -784,10 +913,17 @@ pub(super) fn plain(
     Ok(())
 }
 
-fn labelled(texts: &Texts, problem: Problem, files: &[PathBuf]) -> Result<Records, Error> {
+fn labelled(
+    texts: &Texts,
+    problem: Problem,
+    group: Option<&String>,
+    files: &[PathBuf],
+) -> Result<Records, Error> {
     let columns = &texts.columns;
     let mut names = vec![&*columns.text, &*columns.label];
     names.extend(columns.second.as_deref());
+    names.extend(group.map(String::as_str));
+    let mut groups = group.map(|_| Vec::new());
     let (mut firsts, mut seconds, mut cells) = (Vec::new(), Vec::new(), Vec::new());
     for file in files {
         let mut read = Cells::read(file, &format(texts, file)?, &names)?.into_iter();
@@ -796,6 +932,9 @@ fn labelled(texts: &Texts, problem: Problem, files: &[PathBuf]) -> Result<Record
         cells.push(next());
         if columns.second.is_some() {
             seconds.extend(next().each("text", Value::text)?);
+        }
+        if let Some(groups) = &mut groups {
+            groups.extend(next().each("what the text belongs to", Value::label)?);
         }
     }
     let labels = match problem {
@@ -815,6 +954,7 @@ fn labelled(texts: &Texts, problem: Problem, files: &[PathBuf]) -> Result<Record
         texts: firsts,
         second: columns.second.is_some().then_some(seconds),
         labels,
+        groups,
     })
 }
 

@@ -123,7 +123,9 @@ mod tests {
         assert_eq!(mixture.counts().collect::<Vec<_>>(), [900, 675]);
         let draws = mixture.draws(1000, (1, 0));
         let mut times = [0; 1000];
-        draws.iter().for_each(|draw| times[draw % 1000] += 1);
+        for draw in &draws {
+            times[draw % 1000] += 1;
+        }
         assert!(times[..900].iter().all(|&times| times == 1));
         assert!(times[900..].iter().all(|times| (6..=7).contains(times)));
         // Each time is told from the others, so that other tokens are hidden.

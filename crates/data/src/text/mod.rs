@@ -7,6 +7,7 @@ mod answer;
 pub mod batch;
 mod encoding;
 pub mod examples;
+mod fold;
 mod folder;
 mod frame;
 mod label;

@@ -40,24 +40,40 @@ pub(super) struct Store {
 }
 
 impl Store {
-    fn open(path: PathBuf) -> Result<Self, Error> {
-        let read = || {
-            let mut file = File::open(&path)?;
-            let mut texts = [0; 8];
-            file.seek(SeekFrom::End(-8))?;
-            file.read_exact(&mut texts)?;
-            let texts = u64::from_le_bytes(texts);
-            file.seek(SeekFrom::End(-8 - 2 * texts as i64))?;
-            let mut lens = vec![0; 2 * texts as usize];
-            file.read_exact(&mut lens)?;
-            Ok((file, lens))
-        };
-        let (file, lens) = read().map_err(|source| Error::Io {
-            path: path.clone(),
+    fn open(path: &Path) -> Result<Self, Error> {
+        let io = |source| Error::Io {
+            path: path.to_owned(),
             source,
-        })?;
+        };
+        let damaged = || Error::Format {
+            path: path.to_owned(),
+            expected: "tokens as they were written".to_owned(),
+            found: "less or more".to_owned(),
+            advice: "remove the file, and it is made anew".to_owned(),
+        };
+        let mut file = File::open(path).map_err(io)?;
+        let size = file.metadata().map_err(io)?.len();
+        let mut read = |end: u64, count: u64| {
+            let start = size.checked_sub(end).ok_or_else(damaged)?;
+            let mut bytes = vec![0; count as usize];
+            file.seek(SeekFrom::Start(start))
+                .and_then(|_| file.read_exact(&mut bytes))
+                .map_err(io)?;
+            Ok::<_, Error>(bytes)
+        };
+        let texts = read(8, 8)?.first_chunk().copied();
+        let texts = texts
+            .map(u64::from_le_bytes)
+            .expect("eight bytes were read");
+        let end = texts.checked_mul(2).and_then(|lens| lens.checked_add(8));
+        let end = end.ok_or_else(damaged)?;
+        let lens = read(end, end - 8)?;
         let lens = lens.as_chunks().0.iter().copied().map(u16::from_le_bytes);
-        Ok(Self::new(path, file, lens.collect()))
+        let store = Self::new(path.to_owned(), file, lens.collect());
+        if 4 * store.tokens() as u64 + end != size {
+            return Err(damaged());
+        }
+        Ok(store)
     }
 
     fn new(path: PathBuf, file: File, lens: Vec<u16>) -> Self {
@@ -208,11 +224,12 @@ impl Parts {
         let index = std::fs::read(&path).ok();
         let index = index.and_then(|bytes| serde_json::from_slice::<Index>(&bytes).ok());
         let files = [at("tokens.train"), at("tokens.validation")];
-        if let Some(index) = index.filter(|index| index.key == key) {
+        let is_whole = |index: &Index| index.key == key && files.iter().all(|file| file.exists());
+        if let Some(index) = index.filter(is_whole) {
             let [train, validation] = files;
             return Ok(Self {
-                train: Examples::stored(Store::open(train)?),
-                validation: Examples::stored(Store::open(validation)?),
+                train: Examples::stored(Store::open(&train)?),
+                validation: Examples::stored(Store::open(&validation)?),
                 corpora: index.corpora,
                 fingerprint: index.fingerprint,
             });
@@ -287,8 +304,8 @@ fn fill(
     part: &dyn Fn(usize) -> usize,
 ) -> Result<(), Error> {
     let mut done = 0;
-    let mut flush = |chunk: &mut Vec<String>| {
-        for encodings in encode(chunk, |text| ask.windows(text))? {
+    let mut flush = |chunk: &mut Vec<String>| -> Result<(), Error> {
+        for encodings in encode(chunk.as_slice(), |text| ask.windows(text))? {
             let own = encodings.iter().filter(|one| !one.body().is_empty());
             for encoding in own {
                 parts[part(done)].push(encoding)?;

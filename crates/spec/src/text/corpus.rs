@@ -62,10 +62,6 @@ pub struct Temperature {
 }
 
 impl Mix {
-    #[expect(
-        clippy::trivially_copy_pass_by_ref,
-        reason = "the signature that serde calls"
-    )]
     pub(super) fn is_natural(&self) -> bool {
         *self == Self::Natural
     }

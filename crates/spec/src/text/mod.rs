@@ -1,6 +1,7 @@
 //! Recipes over texts: what a text encoder learns from, what it is made of, and what it learns.
 
 mod corpus;
+mod folds;
 mod objective;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use crate::stage::{Validate, check_training};
 use crate::{Error, Faults};
 
 pub use corpus::{Corpus, Mix, Temperature};
+pub use folds::Folds;
 pub use objective::{
     ClassWeights, LabelLoss, MaskedToken, Objective, Problem, Sequence, Span, SpanLength, Tags,
     Token, Unit, lower_is_better,
@@ -75,6 +77,9 @@ pub struct Texts {
     /// Share of the training examples that is held out where there are no validation files.
     #[serde(default = "tenth")]
     pub validation_share: f64,
+    /// Judge by cross-validation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folds: Option<Folds>,
     /// Learn from so many texts of each class, drawn at random, or from all of a class that has fewer; none: from all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_class: Option<usize>,
@@ -367,6 +372,11 @@ impl Document for TextRecipe {
             });
         }
         self.data.check_corpora(&mut faults);
+        if let Some(folds) = &self.data.folds {
+            let first = self.stage.first();
+            let objective = first.map(|Stage::Train(train)| &train.objective);
+            folds.check(&self.data, objective, &mut faults);
+        }
         let is_masked =
             |Stage::Train(train): &Stage| matches!(train.objective, Objective::MaskedToken(_));
         faults.check(

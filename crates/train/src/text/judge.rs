@@ -315,6 +315,40 @@ impl Judged {
         Ok(judged)
     }
 
+    /// What was judged in parts, together; none if there are no parts. Calibration is of the parts alone.
+    ///
+    /// # Panics
+    /// If the parts are of different kinds.
+    pub fn join(parts: impl IntoIterator<Item = Self>) -> Option<Self> {
+        parts.into_iter().reduce(|mut all, part| {
+            match (&mut all.units, part.units) {
+                (Units::Blanks(all), Units::Blanks(more)) => all.extend(more),
+                (Units::Classes(_, all), Units::Classes(_, more)) => all.extend(more),
+                (Units::Sets(_, all), Units::Sets(_, more)) => all.extend(more),
+                (Units::Numbers(truth, found), Units::Numbers(more, more_found)) => {
+                    truth.extend(more);
+                    found.extend(more_found);
+                }
+                (Units::Tags(kinds, all), Units::Tags(other, more)) => {
+                    // Kinds may have other numbers in each part: metrics are over all of them together.
+                    *kinds = other.max(*kinds);
+                    all.extend(more);
+                }
+                (Units::Words(_, all), Units::Words(_, more)) => all.extend(more),
+                (Units::Answers(all), Units::Answers(more)) => all.extend(more),
+                _ => panic!("parts are of one kind"),
+            }
+            if let (Some(all), Some(more)) = (&mut all.is_correct, part.is_correct) {
+                all.extend(more);
+            }
+            if let (Some(all), Some(more)) = (&mut all.confusion, &part.confusion) {
+                all.merge(more);
+            }
+            all.reliability.clear();
+            all
+        })
+    }
+
     /// Number of texts, sentences or questions.
     pub fn len(&self) -> usize {
         match &self.units {

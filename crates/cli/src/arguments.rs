@@ -236,6 +236,18 @@ pub struct TrainTexts {
     /// The folder of the tokenizer, for an encoder that begins from nothing
     #[arg(long, value_name = "DIR", conflicts_with_all = ["model", "resume"])]
     pub tokenizer: Option<PathBuf>,
+    /// A file of one of several corpora, in the place of --data, and how much the corpus counts, if weights are given; repeat for
+    /// more files and corpora
+    #[arg(
+        long = "corpus",
+        value_name = "NAME=FILE[:WEIGHT]",
+        conflicts_with_all = ["files", "validation", "resume"]
+    )]
+    pub corpora: Vec<String>,
+    /// Which share each corpus has: `natural`, by its size (the default without weights), `balanced`, all the same, or a power of the
+    /// size, such as 0.5; where it is more than its size, texts are taken several times, with other blanks
+    #[arg(long, value_name = "HOW", requires = "corpora")]
+    pub mix: Option<String>,
     /// Texts to choose the best weights by; without, a share of the data (`data.validation_share`); repeat for more
     #[arg(long, value_name = "FILE")]
     pub validation: Vec<PathBuf>,
@@ -251,9 +263,18 @@ pub struct TrainTexts {
     /// Column of the label, or of the number
     #[arg(long, value_name = "COLUMN")]
     pub label: Option<String>,
+    /// Judge by cross-validation: so many models, each judged by the part of the data that it has not seen
+    #[arg(long, value_name = "NUMBER", conflicts_with_all = ["validation", "test", "resume"])]
+    pub folds: Option<usize>,
+    /// Column whose equal values stay in one fold, such as a patient's number
+    #[arg(long, value_name = "COLUMN", requires = "folds")]
+    pub group: Option<String>,
     /// Quotes are characters like others in CSV and TSV, as in the files of GLUE
     #[arg(long)]
     pub no_quotes: bool,
+    /// Keep the tokens of texts to fill blanks in in files of the model's folder, not in memory; what is learned is the same
+    #[arg(long)]
+    pub stored: bool,
 }
 
 #[derive(Debug, Args)]

@@ -95,12 +95,18 @@ impl Progress {
                 state,
                 value,
                 is_best,
-                ..
+                metrics,
             } => {
+                // Those of corpora are named after them.
+                let parts = metrics.iter().filter_map(|(name, value)| {
+                    let corpus = name.strip_prefix(&self.metric)?.strip_prefix(" of ")?;
+                    Some(format!("  {corpus} {value:.4}"))
+                });
+                let parts: String = parts.collect();
                 let mark = if *is_best { "  best so far" } else { "" };
                 self.best = state.best.map(|best| best.value);
                 self.line(&format!(
-                    "epoch {:>3}  validation {} {value:.4}{mark}",
+                    "epoch {:>3}  validation {} {value:.4}{parts}{mark}",
                     state.epoch, self.metric
                 ));
             }

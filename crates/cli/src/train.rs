@@ -36,7 +36,7 @@ pub fn run(args: &Train) -> anyhow::Result<()> {
                     out.display()
                 );
             }
-            (recipes::resolve(name, &overrides(args))?, out)
+            (recipes::resolve(name, &overrides(args)?)?, out)
         }
         _ => unreachable!("the command line asks for a recipe and a folder, or a folder to resume"),
     };
@@ -47,7 +47,7 @@ pub fn run(args: &Train) -> anyhow::Result<()> {
 }
 
 /// What the command line says in other words than `--set`, and that.
-fn overrides(args: &Train) -> Vec<String> {
+fn overrides(args: &Train) -> anyhow::Result<Vec<String>> {
     let texts = &args.texts;
     let quoted = |text: &str| serde_json::to_string(text).expect("text can be quoted");
     let paths = |paths: &[PathBuf]| {
@@ -75,9 +75,18 @@ fn overrides(args: &Train) -> Vec<String> {
     set("data.columns.text", texts.text.as_deref().map(quoted));
     set("data.columns.second", texts.pair.as_deref().map(quoted));
     set("data.columns.label", texts.label.as_deref().map(quoted));
+    set(
+        "data.folds.count",
+        texts.folds.map(|count| count.to_string()),
+    );
+    set("data.folds.group", texts.group.as_deref().map(quoted));
+    set("data.stored", texts.stored.then(|| "true".to_owned()));
     set("data.quotes", texts.no_quotes.then(|| "false".to_owned()));
+    if !texts.corpora.is_empty() {
+        all.extend(text::corpora(&texts.corpora, texts.mix.as_deref())?);
+    }
     all.extend_from_slice(&args.set);
-    all
+    Ok(all)
 }
 
 fn items(args: &Train, mut recipe: Recipe, out: &Path, place: Place) -> anyhow::Result<()> {

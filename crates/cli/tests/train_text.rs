@@ -98,6 +98,11 @@ fn base() -> &'static Path {
             fs::write(folder.path().join(name), text).unwrap();
         }
         fs::write(folder.path().join("questions.json"), squad.to_string()).unwrap();
+        let mut grouped = String::from("text\tlabel\twriter\n");
+        for (at, line) in files[1].lines().skip(1).enumerate() {
+            writeln!(grouped, "{line}\tw{}", at * 7 % 23).unwrap();
+        }
+        fs::write(folder.path().join("grouped.tsv"), grouped).unwrap();
         ok(cloze(
             folder.path(),
             &[
@@ -270,6 +275,76 @@ fn entities_in_sentences() {
 }
 
 #[test]
+fn labels_of_words_are_judged_word_by_word() {
+    let folder = base();
+    let words = fs::read_to_string(folder.join("words.conll")).unwrap();
+    let mut rows = String::new();
+    for sentence in words.split_terminator("\n\n") {
+        rows.push_str("# text = as follows\n1-2\tboth\t_\t_\t_\t_\t_\t_\t_\t_\n");
+        for (at, word) in sentence.lines().enumerate() {
+            let (word, tag) = word.split_once(' ').unwrap();
+            let upos = match (tag, word) {
+                ("O", "saw") => "VERB",
+                ("O", "the" | "in") => "X",
+                ("O", word) if THINGS.contains(&word) => "NOUN",
+                ("O", _) => "ADJ",
+                _ => "PROPN",
+            };
+            writeln!(rows, "{}\t{word}\t_\t{upos}\t{tag}\t_\t_\t_\t_\t_", at + 1).unwrap();
+        }
+        rows.push('\n');
+    }
+    fs::write(folder.join("words.conllu"), rows).unwrap();
+    let settings = [
+        "optim.lr=2e-3",
+        "batch.max_tokens=512",
+        "epochs=15",
+        "data.columns.label=upos",
+    ];
+    ok(train("bert/tag", "words.conllu", "upos", &settings));
+    let found = metrics(&folder.join("upos"));
+    assert_at_least(&found, "accuracy", 0.95);
+    assert_at_least(&found, "macro-f1", 0.95);
+    assert_eq!(found.as_object().unwrap().len(), 2, "{found}");
+    let all = judged(&["upos", "--data", "words.conllu"]);
+    assert_eq!(names(&all), ["upos", "lexicon"]);
+    assert_at_least(&all["models"][1]["metrics"], "accuracy", 1.0);
+    assert_eq!(
+        (&all["sentences"], &all["metric"]),
+        (&400.into(), &"accuracy".into())
+    );
+    // By number, and labels of stretches in the same file.
+    ok(train(
+        "bert/tag",
+        "words.conllu",
+        "xpos",
+        &["epochs=1", "data.columns.label=\"4\""],
+    ));
+    assert!(metrics(&folder.join("xpos"))["f1"].is_f64());
+
+    for (data, settings, expected) in [
+        (
+            "words.conllu",
+            &[][..],
+            "words.conllu: expected the column of labels, such as --label upos, by its number from 0 or its name in CoNLL-U",
+        ),
+        (
+            "words.conll",
+            &["data.columns.label=pos"],
+            "words.conll: expected a column, by its number from 0 or its name in CoNLL-U, found \"pos\"; names are id, form,",
+        ),
+        (
+            "words.conllu",
+            &["data.columns.label=upos", "objective.tags=stretches"],
+            "words.conllu: line 3, column \"3\": expected O, or B or I with - and a label (IOB2), found \"PROPN\"\n",
+        ),
+    ] {
+        let text = error(&train("bert/tag", data, "nowhere", settings), 1);
+        assert!(text.contains(expected), "{text}\ndoes not say\n{expected}");
+    }
+}
+
+#[test]
 fn answers_to_questions() {
     assert_at_least(
         &tuned("bert/answer", "questions.json", "answer"),
@@ -384,7 +459,10 @@ fn a_few_texts_of_each_class_are_drawn_and_unbalanced_classes_told_of() {
     let rows: Vec<&str> = rows.collect();
     fs::write(folder.join("rare.tsv"), rows.join("\n")).unwrap();
     let said = told("rare.tsv", "rare", &[]);
-    assert!(said.contains("classes are unbalanced"), "{said}");
+    assert!(
+        said.contains("classes are unbalanced: the rarest, \"bad\", has "),
+        "{said}"
+    );
     let few = ["data.per_class=3"];
     let text = error(&train("bert/regress", "degrees.csv", "nowhere", &few), 1);
     assert!(
@@ -459,6 +537,262 @@ fn a_run_that_was_interrupted_ends_with_the_same_bits() {
         metrics(&folder.join("whole")),
         metrics(&folder.join("parts"))
     );
+}
+
+#[test]
+fn tokens_in_a_file_teach_the_same_as_tokens_in_memory() {
+    let folder = base();
+    ok(cloze(
+        folder,
+        &new("stored", &["--set", "epochs=3", "--stored"]),
+    ));
+    ok(cloze(folder, &new("held", &["--set", "epochs=3"])));
+    assert!(tensors("stored") == tensors("held"), "the weights differ");
+    let parts = ["--set", "epochs=3", "--stored", "--max-steps", "4"];
+    ok(cloze(folder, &new("stored-parts", &parts)));
+    ok(cloze(folder, &["train", "--resume", "stored-parts"]));
+    assert!(
+        tensors("stored-parts") == tensors("held"),
+        "the weights differ"
+    );
+    assert_eq!(judged(&["stored"])["models"], {
+        let mut models = judged(&["held"])["models"].take();
+        models[0]["model"] = "stored".into();
+        models
+    });
+    let text = error(
+        &train(
+            "bert/classify",
+            "labels.tsv",
+            "nowhere",
+            &["data.stored=true"],
+        ),
+        1,
+    );
+    assert!(
+        text.contains("data.stored: expected an objective of masked tokens"),
+        "{text}"
+    );
+}
+
+/// A cross-validation of labels whose writers stay together.
+fn folds(out: &str, more: &[&str]) -> Output {
+    let settings = [
+        "train",
+        "bert/classify",
+        "--model",
+        "encoder",
+        "--data",
+        "grouped.tsv",
+        "--folds",
+        "3",
+        "--group",
+        "writer",
+        "--set",
+        "optim.lr=2e-3",
+        "--set",
+        "batch.max_tokens=512",
+        "--set",
+        "epochs=2",
+        "-o",
+        out,
+    ];
+    cloze(base(), &[&settings, more].concat())
+}
+
+fn saved(name: &str) -> Value {
+    let text = fs::read_to_string(base().join(name)).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+#[test]
+fn every_text_is_judged_once_by_a_model_that_has_not_seen_it() {
+    let folder = base();
+    let labels = fs::read_to_string(folder.join("labels.tsv")).unwrap();
+    let said = ok(folds("folds", &["--set", "epochs=5"]));
+    assert!(
+        said.contains("out-of-fold part, 400 texts") && said.contains("over 3 folds"),
+        "{said}"
+    );
+    let found = saved("folds/metrics.json");
+    let accuracy = &found["folds"]["accuracy"];
+    let values: Vec<f64> = (0..3)
+        .map(|at| accuracy["folds"][at].as_f64().unwrap())
+        .collect();
+    let mean = values.iter().sum::<f64>() / 3.0;
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    assert!((accuracy["mean"].as_f64().unwrap() - mean).abs() < 1e-12);
+    assert!((accuracy["deviation"].as_f64().unwrap() - (squares / 2.0).sqrt()).abs() < 1e-12);
+    assert_at_least(&found["out-of-fold"], "accuracy", 0.9);
+
+    let (mut rows, mut right) = (Vec::new(), 0);
+    let mut fold_of = BTreeMap::new();
+    for fold in 1..=3 {
+        let folder = folder.join(format!("folds/fold-{fold}"));
+        let own = fs::read_to_string(folder.join("predictions.jsonl")).unwrap();
+        let test = saved(&format!("folds/fold-{fold}/metrics.json"))["test"].take();
+        assert_eq!(test["accuracy"], accuracy["folds"][fold - 1]);
+        for line in own.lines() {
+            let line: Value = serde_json::from_str(line).unwrap();
+            let row = line["row"].as_u64().unwrap() as usize;
+            let text = labels.lines().nth(row + 1).unwrap();
+            assert!(
+                text.ends_with(line["label"].as_str().unwrap()),
+                "{line} {text}"
+            );
+            right += usize::from(line["label"] == line["prediction"]);
+            assert_eq!(
+                *fold_of.entry(row * 7 % 23).or_insert(fold),
+                fold,
+                "a group is in one fold"
+            );
+            rows.push(row);
+        }
+    }
+    rows.sort_unstable();
+    assert_eq!(rows, (0..400).collect::<Vec<_>>());
+    let together = found["out-of-fold"]["accuracy"].as_f64().unwrap();
+    assert!((together - right as f64 / 400.0).abs() < 1e-12);
+    // A fold's model is judged again by what it has not seen.
+    let again = judged(&["folds/fold-2"]);
+    assert_eq!(
+        again["models"][0]["metrics"]["accuracy"],
+        accuracy["folds"][1]
+    );
+    assert_eq!(again["part"], "test");
+}
+
+#[test]
+fn a_cross_validation_that_was_interrupted_goes_on_in_its_fold() {
+    let folder = base();
+    ok(folds("folds-whole", &[]));
+    let found = saved("folds-whole/metrics.json");
+    ok(folds("folds-parts", &["--max-steps", "5"]));
+    assert!(!folder.join("folds-parts/fold-2").exists());
+    let resume = || ok(cloze(folder, &["train", "--resume", "folds-parts"]));
+    resume();
+    assert_eq!(saved("folds-parts/metrics.json")["folds"], found["folds"]);
+    let weights = folder.join("folds-parts/fold-1/model.safetensors");
+    let changed = || fs::metadata(&weights).unwrap().modified().unwrap();
+    let before = changed();
+    fs::remove_dir_all(folder.join("folds-parts/fold-3")).unwrap();
+    resume();
+    assert_eq!(changed(), before, "what is done is not done again");
+    assert_eq!(saved("folds-parts/metrics.json")["folds"], found["folds"]);
+    assert!(
+        tensors("folds-whole/fold-3") == tensors("folds-parts/fold-3"),
+        "the weights differ"
+    );
+    let text = error(&cloze(folder, &["eval", "folds-parts"]), 1);
+    let expected = "folds-parts: expected one model, found several of a cross-validation";
+    assert!(text.contains(expected), "{text}");
+}
+
+#[test]
+fn folds_that_cannot_be_are_told() {
+    for (more, expected) in [
+        (
+            &["--set", "data.folds.count=1"][..],
+            "data.folds.count: expected at least 2 parts, found 1",
+        ),
+        (
+            &["--set", "data.folds.count=30"],
+            "expected at least as many groups as data.folds.count, 30, found 23",
+        ),
+        (
+            &["--set", "data.folds.group=author"],
+            "no column \"author\"",
+        ),
+        (
+            &["--set", "data.validation=[\"labels.tsv\"]"],
+            "data.validation: expected none beside data.folds, which parts data.files",
+        ),
+    ] {
+        let text = error(&folds("folds-nowhere", more), 1);
+        assert!(text.contains(expected), "{text}\ndoes not say\n{expected}");
+    }
+}
+
+#[test]
+fn corpora_are_mixed_reported_on_and_resumed() {
+    let folder = base();
+    let corpus = fs::read_to_string(folder.join("corpus.txt")).unwrap();
+    let (lines, mut small) = (corpus.lines().take(60), String::from("body\n"));
+    lines.for_each(|line| writeln!(small, "{line} {line}").unwrap());
+    fs::write(folder.join("small.csv"), small).unwrap();
+    let arguments = |out: &'static str, more: &[&'static str]| {
+        let mut arguments = new(
+            out,
+            &["--set", "epochs=2", "--set", "data.columns.text=body"],
+        );
+        let at = arguments.iter().position(|one| *one == "--data").unwrap();
+        arguments.splice(
+            at..at + 2,
+            [
+                "--corpus",
+                "large=corpus.txt",
+                "--corpus",
+                "small=small.csv",
+            ],
+        );
+        arguments.extend(more);
+        arguments
+    };
+    let run = |out, more: &[&'static str]| {
+        let output = cloze(folder, &arguments(out, more));
+        let said = String::from_utf8(output.stderr.clone()).unwrap();
+        (ok(output), said)
+    };
+    let (table, said) = run("mixed", &["--mix", "balanced"]);
+    assert!(
+        said.contains(
+            "small: 57 training texts, 50.0 % of an epoch, each 6.67 times; 3 for validation"
+        ),
+        "{said}"
+    );
+    assert!(
+        said.contains("  large ") && said.contains("  small "),
+        "{said}"
+    );
+    assert!(
+        table.contains("corpus") && table.contains("unigram"),
+        "{table}"
+    );
+    let found = metrics(&folder.join("mixed"));
+    assert!(found["corpora"]["small"]["perplexity"].is_f64(), "{found}");
+    run("mixed-parts", &["--mix", "balanced", "--max-steps", "7"]);
+    ok(cloze(folder, &["train", "--resume", "mixed-parts"]));
+    assert!(
+        tensors("mixed") == tensors("mixed-parts"),
+        "the weights differ"
+    );
+    assert_eq!(found, metrics(&folder.join("mixed-parts")));
+
+    for (more, expected) in [
+        (
+            &["--corpus", "small.csv"][..],
+            "--corpus small.csv: expected a name and a file, such as medical=notes.txt, found no name",
+        ),
+        (
+            &["--mix", "even"],
+            "--mix even: expected natural, balanced or a power of the sizes, such as 0.5",
+        ),
+        (
+            &["--mix", "2"],
+            "data.mix.exponent: expected a power from 0, all corpora alike, to 1, by size; found 2",
+        ),
+        (
+            &["--corpus", "third=small.csv:2"],
+            "data.corpus.0.weight: expected a weight, as of every corpus where data.mix is given, found none",
+        ),
+        (
+            &["--set", "data.files=[\"corpus.txt\"]"],
+            "data.files: expected none beside data.corpus; give them a name, as a corpus of their own",
+        ),
+    ] {
+        let text = error(&cloze(folder, &arguments("nowhere", more)), 1);
+        assert!(text.contains(expected), "{text}\ndoes not say\n{expected}");
+    }
 }
 
 #[test]

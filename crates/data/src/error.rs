@@ -127,6 +127,16 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// The same where no row may be left out.
+    pub(crate) fn every_row(self) -> Self {
+        match self {
+            Self::Row(bad) => Self::Value(bad),
+            other => other,
+        }
+    }
+}
+
 /// A place in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {

@@ -217,7 +217,7 @@ fn faults_of_a_conll_file_say_where_and_what_was_found() {
         ),
         ("a E-X\n", &bioes, "expected S-X (BIOES), found \"E-X\""),
         (
-            "a PER\n",
+            "a O\nb PER\n",
             &as_is,
             "expected O, or B or I with - and a label (IOB2), found \"PER\"",
         ),
@@ -244,6 +244,59 @@ fn faults_of_a_conll_file_say_where_and_what_was_found() {
         .collect();
     assert_eq!(kept, ["a", "d X:d"]);
     assert_eq!((read.report().rows, read.report().skipped), (4, 2));
+}
+
+#[test]
+fn words_of_conll_u_have_labels_of_their_own() {
+    let row = |number: &str, form: &str, upos: &str| {
+        format!("{number}\t{form}\t_\t{upos}\t_\t_\t_\t_\t_\t_\n")
+    };
+    let rows = [
+        "# sent_id = 1\n# text = vám\tto dal on\n".to_owned(),
+        row("1-2", "vámto", "_"),
+        row("1", "vám", "PRON"),
+        row("2", "to", "DET"),
+        row("2.1", "dal", "VERB"),
+        row("3", "10 000", "NUM"),
+        "\n".to_owned(),
+        row("1", "#", "SYM"),
+    ];
+    let (_folder, path) = file(&rows.concat());
+    let mut read = Conll::universal(&path, 3).read().unwrap();
+    assert_eq!(read.scheme(), Some(Scheme::Words));
+    let all: Vec<_> = read.by_ref().map(|sentence| sentence.unwrap()).collect();
+    assert_eq!(shown(&all[0]), "vám to 10 000 PRON:vám DET:to NUM:10 000");
+    assert_eq!((shown(&all[1]), all[1].line), ("# SYM:#".to_owned(), 9));
+    let tags = Scheme::Words.tags(3, &all[0].spans);
+    assert_eq!(tags, ["PRON", "DET", "NUM"]);
+    for (content, expected) in [
+        (
+            row("1", "a", ""),
+            "F: line 1, column \"3\": expected a tag, found \"\"",
+        ),
+        (
+            "1\ta\tb\n".to_owned(),
+            "F: expected at least 4 columns, found 3",
+        ),
+        (
+            format!("{}2\tb\n", row("1", "a", "X")),
+            "F: line 2: expected 10 columns with tabs between, found 2",
+        ),
+        (
+            format!("{}3\tb\tX", row("1-2", "ab", "_")),
+            "F: line 2: expected 10 columns with tabs between, found 3",
+        ),
+    ] {
+        let (_folder, path) = file(&content);
+        let read = Conll::universal(&path, 3).read();
+        let found = read.and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        let found = found.unwrap_err().to_string();
+        let found = found.replace(&path.display().to_string(), "F");
+        assert!(
+            found.contains(expected),
+            "{found}\ndoes not say\n{expected}"
+        );
+    }
 }
 
 fn squad(value: &serde_json::Value) -> Result<Vec<String>, String> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use cloze_data::text::examples::Examples;
-use cloze_data::text::learn::Part;
+use cloze_data::text::learn::{Corpus, Part};
 use cloze_spec::TextRecipe;
 use cloze_spec::folder::RECIPE;
 use cloze_spec::recipe::{Any, Source};
@@ -27,6 +27,17 @@ const DRAWS: u64 = 1000;
 
 pub fn run(args: &Eval, recipe: TextRecipe, place: Place) -> anyhow::Result<()> {
     source::refuse_item_options(&args.data)?;
+    if recipe
+        .data
+        .folds
+        .as_ref()
+        .is_some_and(|folds| folds.only.is_none())
+    {
+        bail!(
+            "{0}: expected one model, found several of a cross-validation; name one of them, such as {0}/fold-1",
+            args.model.display()
+        );
+    }
     let mut texts = recipe.data.clone();
     texts.header &= !args.data.no_header;
     let seed = recipe.seed;
@@ -37,7 +48,7 @@ pub fn run(args: &Eval, recipe: TextRecipe, place: Place) -> anyhow::Result<()> 
     };
     let name = match part {
         Part::Files(_) => "given".to_owned(),
-        _ if texts.test.is_empty() => "validation".to_owned(),
+        _ if texts.test.is_empty() && texts.folds.is_none() => "validation".to_owned(),
         _ => format!("{:?}", args.part).to_lowercase(),
     };
     let device = place.device();
@@ -112,6 +123,16 @@ pub struct Results {
     metric: String,
     seed: u64,
     rows: Vec<Row>,
+    /// The first model on each corpus, where there are several.
+    corpora: Vec<OnCorpus>,
+}
+
+struct OnCorpus {
+    name: String,
+    /// Texts, sentences or questions.
+    count: usize,
+    /// None where nothing is counted.
+    metrics: Vec<(String, f64)>,
 }
 
 struct Row {
@@ -142,12 +163,30 @@ impl Results {
             rows: rows.collect(),
             metric,
             seed,
+            corpora: Vec::new(),
         }
+    }
+
+    /// Tells of each corpus by itself too.
+    pub fn by_corpus(&mut self, corpora: &[Corpus]) {
+        let judged = &self.rows[0].judged;
+        let own = corpora.iter().map(|corpus| OnCorpus {
+            name: corpus.name.clone(),
+            count: corpus.validation.len(),
+            metrics: judged.part(corpus.validation.clone()),
+        });
+        self.corpora = own.collect();
     }
 
     /// The metrics of the first model.
     pub fn own(&self) -> Value {
-        self.rows[0].json()
+        let mut own = self.rows[0].json();
+        if !self.corpora.is_empty() {
+            let corpora = self.corpora.iter();
+            let corpora = corpora.map(|of| (of.name.clone(), object(&of.metrics)));
+            own["corpora"] = Value::Object(corpora.collect());
+        }
+        own
     }
 
     /// The metrics of the others, by their names.
@@ -183,6 +222,24 @@ impl Results {
         (header, rows.collect())
     }
 
+    /// The first model on each corpus.
+    fn corpora(&self) -> Option<(Vec<String>, Vec<Vec<String>>)> {
+        let first = &self.corpora.iter().find(|of| of.count > 0)?.metrics;
+        let mut header = vec!["corpus".to_owned(), self.unit.to_owned()];
+        header.extend(first.iter().map(|(name, _)| name.clone()));
+        let rows = self.corpora.iter().map(|of| {
+            let values = (0..first.len()).map(|at| {
+                let value = of.metrics.get(at);
+                value.map_or("–".to_owned(), |(_, value)| format!("{value:.4}"))
+            });
+            [of.name.clone(), of.count.to_string()]
+                .into_iter()
+                .chain(values)
+                .collect()
+        });
+        Some((header, rows.collect()))
+    }
+
     /// The first model against each other: which texts only one of them has right.
     fn tests(&self) -> Vec<(&str, McNemar)> {
         let own = &self.rows[0].judged.is_correct;
@@ -214,6 +271,10 @@ impl Results {
         let (header, rows) = self.table();
         let header: Vec<&str> = header.iter().map(String::as_str).collect();
         let mut text = format!("{}\n{}\n", self.subtitle(), table::plain(&header, &rows));
+        if let Some((header, rows)) = self.corpora() {
+            let header: Vec<&str> = header.iter().map(String::as_str).collect();
+            text.extend([&*table::plain(&header, &rows), "\n"]);
+        }
         for note in self.notes() {
             text.extend([&*note, "\n"]);
         }
@@ -278,14 +339,21 @@ impl Results {
         if let Some(first) = subtitle.get_mut(..1) {
             first.make_ascii_uppercase();
         }
+        let mut tables = vec![scores::Table {
+            title: subtitle,
+            header,
+            rows,
+            leads: true,
+        }];
+        tables.extend(self.corpora().map(|(header, rows)| scores::Table {
+            title: "By corpus".to_owned(),
+            header,
+            rows,
+            leads: false,
+        }));
         Scores {
             headline,
-            tables: vec![scores::Table {
-                title: subtitle,
-                header,
-                rows,
-                leads: true,
-            }],
+            tables,
             notes: self.notes(),
             confusion: own
                 .judged
@@ -304,11 +372,15 @@ impl Row {
     }
 
     fn json(&self) -> Value {
-        let metrics = self.metrics.iter();
-        Value::Object(
-            metrics
-                .map(|(name, value)| (name.clone(), json!(value)))
-                .collect(),
-        )
+        object(&self.metrics)
     }
+}
+
+fn object(metrics: &[(String, f64)]) -> Value {
+    let metrics = metrics.iter();
+    Value::Object(
+        metrics
+            .map(|(name, value)| (name.clone(), json!(value)))
+            .collect(),
+    )
 }

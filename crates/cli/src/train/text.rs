@@ -1,9 +1,14 @@
+mod folds;
+
 use std::path::Path;
 
+use anyhow::{Context, bail};
 use cloze_data::text::learn::TextData;
+use cloze_data::text::mixture::Mixture;
 use cloze_spec::TextRecipe;
-use cloze_spec::folder::{METRICS, write_text};
+use cloze_spec::folder::{METRICS, RECIPE, write_text};
 use cloze_spec::recipe::Document;
+use cloze_spec::text::{Corpus, Folds, Mix, Temperature};
 use cloze_train::Place;
 use cloze_train::report::State;
 use cloze_train::report::scores::Scores;
@@ -25,54 +30,119 @@ pub fn run(args: &Train, mut recipe: TextRecipe, out: &Path, place: Place) -> an
     let base = base
         .map(|base| hub::folder(base, &args.by_name))
         .transpose()?;
-    let preparation = Preparation::new(recipe, base.as_deref())?;
-    describe(&preparation);
-    let run = TextRun {
-        preparation: &preparation,
+    let job = Job {
+        args,
+        base: base.as_deref(),
+        recipe: &recipe,
         out,
-        device: place.device(),
-        interrupt: interrupt(),
-        max_steps: args.max_steps,
+        place,
     };
-    let recipe = &preparation.recipe;
-    let about = About {
-        title: recipe.paper.as_ref().map(|paper| &*paper.title),
-        metric: &recipe.train().validate.metric,
-        data: facts(&preparation),
-        recipe: recipe.to_toml(),
-    };
-    let (outcome, mut dashboard) = watch(out, about, &mut |observe| Ok(run.train(observe)?))?;
-    if outcome == Outcome::Interrupted {
-        say_interrupted(out);
-        return Ok(());
+    match &recipe.data.folds {
+        Some(Folds {
+            only: None, count, ..
+        }) => folds::run(&job, *count),
+        _ => job.train(recipe.clone(), out).map(|_| ()),
     }
-    let best = run.best()?;
-    let (data, aim) = (&preparation.data, preparation.aim());
-    let baselines = Baselines::fit(aim, &data.train)?;
-    let mut parts = vec![("validation", &data.validation)];
-    parts.extend(data.test.as_ref().map(|test| ("test", test)));
-    let mut json = Map::new();
-    let mut of_baselines = Map::new();
-    let mut scores = Scores::default();
-    for (part, examples) in parts {
-        let own = (eval::title(out), Predictions::of(aim, &best, examples));
-        let others = baselines.predict(aim, examples).into_iter();
-        let all = std::iter::once(own)
-            .chain(others.map(|(name, found)| (name.to_owned(), found)))
-            .map(|(name, found)| Ok((name, Judged::new(aim.labels, examples, found)?)))
-            .collect::<anyhow::Result<Vec<_>>>()?;
-        let results = eval::Results::new(part, recipe, all);
-        json.insert(part.to_owned(), results.own());
-        of_baselines.insert(part.to_owned(), results.others());
-        println!("{}", results.text());
-        scores.replace(results.scores(aim.labels));
+}
+
+/// What is the same for all models of a command.
+struct Job<'a> {
+    args: &'a Train,
+    /// The folder of the encoder to begin with.
+    base: Option<&'a Path>,
+    recipe: &'a TextRecipe,
+    /// The folder of the command, which goes on after an interruption.
+    out: &'a Path,
+    place: Place,
+}
+
+/// What a model, and what it has to beat, say of the part that it is judged by at last.
+struct Held {
+    recipe: TextRecipe,
+    labels: Vec<String>,
+    judged: Vec<(String, Judged)>,
+}
+
+impl Job<'_> {
+    /// Trains and judges one model; none if it was interrupted.
+    fn train(&self, recipe: TextRecipe, out: &Path) -> anyhow::Result<Option<Held>> {
+        let preparation = Preparation::new(recipe, self.base, out)?;
+        describe(&preparation);
+        if out != self.out {
+            std::fs::create_dir_all(self.out)?;
+            write_text(&self.out.join(RECIPE), &self.recipe.to_toml())?;
+        }
+        let run = TextRun {
+            preparation: &preparation,
+            out,
+            device: self.place.device(),
+            interrupt: interrupt(),
+            max_steps: self.args.max_steps,
+        };
+        let recipe = &preparation.recipe;
+        let about = About {
+            title: recipe.paper.as_ref().map(|paper| &*paper.title),
+            metric: &recipe.train().validate.metric,
+            data: facts(&preparation),
+            recipe: recipe.to_toml(),
+        };
+        let (outcome, mut dashboard) = watch(out, about, &mut |observe| Ok(run.train(observe)?))?;
+        if outcome == Outcome::Interrupted {
+            say_interrupted(self.out);
+            return Ok(None);
+        }
+        let best = run.best()?;
+        let (data, aim) = (&preparation.data, preparation.aim());
+        let baselines = Baselines::fit(aim, &data.train)?;
+        let mut parts = vec![("validation", &data.validation)];
+        parts.extend(data.test.as_ref().map(|test| ("test", test)));
+        let mut json = Map::new();
+        let mut of_baselines = Map::new();
+        let mut scores = Scores::default();
+        let mut held = Vec::new();
+        for (part, examples) in parts {
+            let own = Predictions::of(aim, &best, examples);
+            if let Some(rows) = data.test_rows.as_ref().filter(|_| part == "test") {
+                folds::write(
+                    &out.join(folds::PREDICTIONS),
+                    aim.labels,
+                    examples,
+                    &own,
+                    rows,
+                )?;
+            }
+            let own = (eval::title(out), own);
+            let others = baselines.predict(aim, examples).into_iter();
+            let all = std::iter::once(own)
+                .chain(others.map(|(name, found)| (name.to_owned(), found)))
+                .map(|(name, found)| Ok((name, Judged::new(aim.labels, examples, found)?)))
+                .collect::<anyhow::Result<Vec<_>>>()?;
+            held.clone_from(&all);
+            let mut results = eval::Results::new(part, recipe, all);
+            if part == "validation" {
+                results.by_corpus(&data.corpora);
+            }
+            json.insert(part.to_owned(), results.own());
+            of_baselines.insert(part.to_owned(), results.others());
+            println!("{}", results.text());
+            scores.replace(results.scores(aim.labels));
+        }
+        json.insert("baselines".to_owned(), of_baselines.into());
+        write_text(&out.join(METRICS), &serde_json::to_string_pretty(&json)?)?;
+        say_folder(out);
+        dashboard.score(scores);
+        dashboard.finish(State::Finished, Vec::new())?;
+        Ok(Some(Held {
+            labels: preparation.data.labels.clone(),
+            recipe: preparation.recipe,
+            judged: held,
+        }))
     }
-    json.insert("baselines".to_owned(), of_baselines.into());
-    write_text(&out.join(METRICS), &serde_json::to_string_pretty(&json)?)?;
+}
+
+fn say_folder(out: &Path) {
     println!("model   {}", out.display());
     println!("report  {}", out.join(REPORT).display());
-    dashboard.score(scores);
-    dashboard.finish(State::Finished, Vec::new())
 }
 
 /// Puts the data options over the recipe's data.
@@ -87,6 +157,55 @@ fn apply(args: &Data, recipe: &mut TextRecipe) -> anyhow::Result<()> {
     Ok(recipe.validate("command line")?)
 }
 
+/// Corpora of the command line, and how they are mixed, as values of the recipe.
+pub fn corpora(corpora: &[String], mix: Option<&str>) -> anyhow::Result<Vec<String>> {
+    let mut all: Vec<Corpus> = Vec::new();
+    for corpus in corpora {
+        let named = corpus.split_once('=').filter(|(name, _)| !name.is_empty());
+        let (name, file) = named.with_context(|| {
+            format!("--corpus {corpus}: expected a name and a file, such as medical=notes.txt, found no name")
+        })?;
+        let weighed = file
+            .rsplit_once(':')
+            .and_then(|(file, weight)| Some((file, weight.parse::<f64>().ok()?)));
+        let (file, weight) = weighed.map_or((file, None), |(file, weight)| (file, Some(weight)));
+        let at = all.iter().position(|corpus| corpus.name == name);
+        let own = match at {
+            Some(at) => &mut all[at],
+            None => all.push_mut(Corpus {
+                name: name.to_owned(),
+                files: Vec::new(),
+                validation: Vec::new(),
+                columns: None,
+                weight: None,
+            }),
+        };
+        own.files.push(file.into());
+        own.weight = weight.or(own.weight);
+    }
+    let is_given = all.iter().any(|corpus| corpus.weight.is_some());
+    let mix = match mix {
+        None if is_given => Mix::Given,
+        Some(mix) if is_given => bail!(
+            "--mix {mix}: expected no weights after the files of --corpus beside it, found some; leave one of them out"
+        ),
+        None | Some("natural") => Mix::Natural,
+        Some("balanced") => Mix::Balanced,
+        Some(power) => Mix::Temperature(Temperature {
+            exponent: power.parse().ok().with_context(|| {
+                format!(
+                    "--mix {power}: expected natural, balanced or a power of the sizes, such as 0.5"
+                )
+            })?,
+        }),
+    };
+    let inline = |value: toml::Value| value.to_string();
+    Ok(vec![
+        format!("data.corpus={}", inline(toml::Value::try_from(all)?)),
+        format!("data.mix={}", inline(toml::Value::try_from(mix)?)),
+    ])
+}
+
 /// A class that is so many times as frequent as another is worth a word.
 const UNBALANCED: u64 = 10;
 
@@ -97,6 +216,7 @@ fn describe(preparation: &Preparation) {
         .map(|(name, value)| format!("{value} {name}"))
         .collect();
     eprintln!("{}", facts.join(", "));
+    describe_mixture(&preparation.data);
     warn_of_balance(&preparation.data);
     let cut = preparation.data.cut;
     if cut > 0 {
@@ -107,14 +227,33 @@ fn describe(preparation: &Preparation) {
     }
 }
 
+fn describe_mixture(data: &TextData) {
+    let counts = || data.mixture.iter().flat_map(Mixture::counts);
+    let total: usize = counts().sum();
+    for (corpus, count) in data.corpora.iter().zip(counts()) {
+        eprintln!(
+            "{}: {} training texts, {:.1} % of an epoch, each {:.2} times; {} for validation",
+            corpus.name,
+            corpus.train.len(),
+            100.0 * count as f64 / total as f64,
+            count as f64 / corpus.train.len() as f64,
+            corpus.validation.len()
+        );
+    }
+}
+
 fn warn_of_balance(data: &TextData) {
-    let Some([(most, many), (least, few)]) = data.balance() else {
+    let Some(balance) = data.balance() else {
         return;
     };
-    if many > UNBALANCED * few {
+    if balance.most > UNBALANCED * balance.count {
         eprintln!(
-            "classes are unbalanced: {many} texts are {most:?}, {few} are {least:?}; accuracy says little then: look at macro-f1, or \
-             weigh rare classes more, by --set objective.loss.class_weights=balanced"
+            "classes are unbalanced: the rarest, {:?}, has {} of {} ({:.2} %); accuracy says little then: look at macro-f1, or learn more \
+             from rare classes by --set objective.loss.class_weights=balanced or --set objective.loss.focal_gamma=2",
+            balance.rarest,
+            balance.count,
+            balance.total,
+            100.0 * balance.count as f64 / balance.total as f64
         );
     }
 }

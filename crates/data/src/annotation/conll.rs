@@ -17,6 +17,9 @@ const DOCUMENT: &str = "-DOCSTART-";
 /// Columns are apart by tabs if the first word's line has one, else by white space, and every line has as many as that
 /// one. A line that begins with `-DOCSTART-` begins a document. A line that begins with `#` before a sentence's first word is
 /// a comment, unless it has as many columns as words have. Compression by gzip or zstd is noticed.
+///
+/// Of `CoNLL-U`, lines of ranges of words (`1-2`) and of words that are not in the text (`1.1`) are left out: what is read
+/// are syntactic words (<https://universaldependencies.org/format.html>).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conll {
     /// The file.
@@ -25,7 +28,10 @@ pub struct Conll {
     pub word: usize,
     /// Column of the tags; the last one if none. A file of one column has no tags.
     pub tag: Option<usize>,
-    /// How tags write stretches; told from the whole file if none.
+    /// Column of numbers as of `CoNLL-U`, by which lines that are no words are told; none: each line is a word.
+    pub number: Option<usize>,
+    /// How tags write stretches; told from the whole file if none: where more than half of the tags are not those of stretches,
+    /// [`Scheme::Words`].
     pub scheme: Option<Scheme>,
     /// What to do about sentences that cannot be used.
     pub bad_rows: BadRows,
@@ -51,10 +57,26 @@ impl Conll {
             path: path.into(),
             word: 0,
             tag: None,
+            number: None,
             scheme: None,
             bad_rows: BadRows::Fail,
         }
     }
+
+    /// Words and tags of `CoNLL-U`, the tags from column `tag` of [`Self::COLUMNS`].
+    pub fn universal(path: impl Into<PathBuf>, tag: usize) -> Self {
+        Self {
+            word: 1,
+            tag: Some(tag),
+            number: Some(0),
+            ..Self::new(path)
+        }
+    }
+
+    /// The columns of `CoNLL-U`.
+    pub const COLUMNS: [&str; 10] = [
+        "id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc",
+    ];
 
     /// Opens the file; sentences are read when they are asked for. Without a scheme it is read to its end before.
     ///
@@ -107,10 +129,11 @@ impl Conll {
             has_tabs,
             columns: 1,
             tag: None,
+            number: self.number,
         };
         let columns = layout.split(&String::from_utf8_lossy(&line)).len();
         let tag = self.tag.or((columns > 1).then_some(columns - 1));
-        let last = tag.unwrap_or(0).max(self.word);
+        let last = tag.max(self.number).unwrap_or(0).max(self.word);
         if last >= columns {
             return Err(self.fault(
                 &format!("at least {} columns", last + 1),
@@ -128,15 +151,21 @@ impl Conll {
     fn detect(&self, layout: Layout) -> Result<Scheme, Error> {
         let mut blocks = Blocks::open(&self.path, layout)?;
         let mut faulty = [0; 3];
+        let (mut words, mut stretches) = (0_u64, 0);
         while let Some(block) = blocks.next()? {
             // Other faults are told when the sentence is read.
             let Ok(rows) = layout.rows(&block) else {
                 continue;
             };
             let tags = layout.tags(&rows);
+            words += tags.len() as u64;
+            stretches += tags.iter().filter(|tag| Scheme::is_tag(tag)).count() as u64;
             for (scheme, faulty) in Scheme::ALL.iter().zip(&mut faulty) {
                 *faulty += u64::from(scheme.spans(&tags).is_err());
             }
+        }
+        if 2 * stretches < words {
+            return Ok(Scheme::Words);
         }
         Ok(Scheme::detect(faulty))
     }
@@ -190,6 +219,9 @@ impl Sentences {
             if word.trim().is_empty() {
                 let column = Some(self.settings.word);
                 return Err(bad(index, column, "a word".to_owned(), quoted(word)));
+            }
+            if let Some(tag) = self.layout.tag.filter(|&tag| row[tag].trim().is_empty()) {
+                return Err(bad(index, Some(tag), "a tag".to_owned(), quoted(row[tag])));
             }
             words.push(word.to_owned());
         }
@@ -245,6 +277,7 @@ struct Layout {
     has_tabs: bool,
     columns: usize,
     tag: Option<usize>,
+    number: Option<usize>,
 }
 
 impl Layout {
@@ -254,6 +287,16 @@ impl Layout {
         } else {
             line.split_ascii_whitespace().collect()
         }
+    }
+
+    /// Whether a line is of a word, by its number where it has one.
+    fn is_word(&self, line: &[u8]) -> bool {
+        self.number.is_none_or(|column| {
+            let line = String::from_utf8_lossy(line);
+            let row = self.split(&line);
+            let number = row.get(column);
+            number.is_none_or(|number| !number.contains(['-', '.']))
+        })
     }
 
     /// The columns of a sentence's lines; or of which line they are not as many, or no text, what was expected and found.
@@ -346,7 +389,9 @@ impl Blocks {
                     advice: "is it the right file?".to_owned(),
                 });
             }
-            lines.push((self.number, std::mem::take(&mut line)));
+            if self.layout.is_word(&line) {
+                lines.push((self.number, std::mem::take(&mut line)));
+            }
         }
         Ok(Some(Block {
             document: self.document,

@@ -18,6 +18,8 @@ pub enum Scheme {
     Iob2,
     /// `B`, `I`, `E` for the last word of a stretch, and `S` for the only one.
     Bioes,
+    /// No stretches: each word has a label of its own, such as its part of speech.
+    Words,
 }
 
 /// A labelled stretch.
@@ -46,12 +48,13 @@ impl fmt::Display for Scheme {
             Self::Iob1 => "IOB1",
             Self::Iob2 => "IOB2",
             Self::Bioes => "BIOES",
+            Self::Words => "a label a word",
         })
     }
 }
 
 impl Scheme {
-    /// All of them, those first that are meant where several fit.
+    /// Those of stretches, first what is meant where several fit.
     pub const ALL: [Self; 3] = [Self::Iob2, Self::Iob1, Self::Bioes];
 
     /// The stretches that the tags of a sentence write, first to last.
@@ -59,6 +62,15 @@ impl Scheme {
     /// # Errors
     /// The first tag that this scheme would not have there.
     pub fn spans(self, tags: &[&str]) -> Result<Vec<Span>, Misplaced> {
+        if self == Self::Words {
+            let labels = tags.iter().zip(0..);
+            return Ok(labels
+                .map(|(label, word)| Span {
+                    label: (*label).to_owned(),
+                    words: word..word + 1,
+                })
+                .collect());
+        }
         let mut spans: Vec<Span> = Vec::new();
         // Label of the stretch that the word before is in and that may go on.
         let mut open: Option<&str> = None;
@@ -124,8 +136,12 @@ impl Scheme {
     /// The tags of a sentence of `words` words.
     ///
     /// # Panics
-    /// If spans are empty, overlap, are out of order, or reach beyond the sentence.
+    /// If spans are empty, overlap, are out of order, or reach beyond the sentence; where each word has a label, if one has none.
     pub fn tags(self, words: usize, spans: &[Span]) -> Vec<String> {
+        if self == Self::Words {
+            assert_eq!(spans.len(), words, "a label a word");
+            return spans.iter().map(|span| span.label.clone()).collect();
+        }
         let mut tags: Vec<String> = Vec::with_capacity(words);
         let mut before: Option<&Span> = None;
         for span in spans {
@@ -163,7 +179,12 @@ impl Scheme {
         Ok(to.tags(tags.len(), &self.spans(tags)?))
     }
 
-    /// The scheme that has the fewest sentences at fault.
+    /// Whether a tag may write a stretch.
+    pub(super) fn is_tag(tag: &str) -> bool {
+        split(tag).is_some()
+    }
+
+    /// The scheme of stretches that has the fewest sentences at fault.
     pub(super) fn detect(faulty: [u64; 3]) -> Self {
         let fewest = Self::ALL
             .iter()
@@ -175,7 +196,7 @@ impl Scheme {
     fn letters(self) -> &'static str {
         match self {
             Self::Iob1 | Self::Iob2 => "B or I",
-            Self::Bioes => "B, I, E or S",
+            Self::Bioes | Self::Words => "B, I, E or S",
         }
     }
 }

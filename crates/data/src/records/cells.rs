@@ -116,6 +116,34 @@ impl Cells {
     /// # Errors
     /// A file that cannot be read, is damaged or lacks a column; a row that is none.
     pub fn read(path: &Path, format: &Format, columns: &[&str]) -> Result<Vec<Self>, Error> {
+        let mut places = Vec::new();
+        let mut all = vec![Vec::new(); columns.len()];
+        let is_lines = Self::scan(path, format, columns, &mut |place, _, cells| {
+            places.push(place);
+            for (column, cell) in all.iter_mut().zip(cells) {
+                column.push(Value::from(cell));
+            }
+            Ok(())
+        })?;
+        let places = Arc::new(places);
+        let cells = columns.iter().zip(all);
+        Ok(cells
+            .map(|(name, values)| Self {
+                path: path.to_owned(),
+                column: (!is_lines).then(|| (*name).to_owned()),
+                values,
+                places: Arc::clone(&places),
+            })
+            .collect())
+    }
+
+    /// The same row by row: `each` is told where a row is, whether it is a plain line, and its values. Whether all are.
+    pub(crate) fn scan(
+        path: &Path,
+        format: &Format,
+        columns: &[&str],
+        each: &mut EachRow<'_>,
+    ) -> Result<bool, Error> {
         let format = match format {
             Format::Auto if path.as_os_str() == "-" => Format::Jsonl,
             Format::Auto => match source::resolve(path, &data::Format::Auto)? {
@@ -129,8 +157,8 @@ impl Cells {
         let mut rows = Rows {
             path,
             names: columns,
-            places: Vec::new(),
-            columns: vec![Vec::new(); columns.len()],
+            is_lines: format == Format::Lines,
+            each,
         };
         let known = match format {
             Format::Lines => {
@@ -144,16 +172,7 @@ impl Cells {
         if let Some(format) = &known {
             source::scan(path, format, columns, &mut rows)?;
         }
-        let places = Arc::new(rows.places);
-        let cells = columns.iter().zip(rows.columns);
-        Ok(cells
-            .map(|(name, values)| Self {
-                path: path.to_owned(),
-                column: known.as_ref().map(|_| (*name).to_owned()),
-                values,
-                places: Arc::clone(&places),
-            })
-            .collect())
+        Ok(rows.is_lines)
     }
 
     /// Takes those rows out that are `wanted`.
@@ -202,14 +221,17 @@ impl Cells {
     }
 }
 
-struct Rows<'a> {
+/// Told of a row.
+type EachRow<'a> = dyn FnMut(Place, bool, &[Cell<'_>]) -> Result<(), Error> + 'a;
+
+struct Rows<'a, 'b> {
     path: &'a Path,
     names: &'a [&'a str],
-    places: Vec<Place>,
-    columns: Vec<Vec<Value>>,
+    is_lines: bool,
+    each: &'a mut EachRow<'b>,
 }
 
-impl Rows<'_> {
+impl Rows<'_, '_> {
     fn lines(&mut self) -> Result<(), Error> {
         let mut text = source::open_text(self.path)?;
         if text.is_parquet {
@@ -225,8 +247,8 @@ impl Rows<'_> {
             });
         }
         let mut line = Vec::new();
-        loop {
-            let place = Place::Line(self.places.len() as u64 + 1);
+        for number in 1.. {
+            let place = Place::Line(number);
             line.clear();
             let read = text.stream.read_until(b'\n', &mut line);
             let count = read.map_err(|source| Error::Broken {
@@ -236,7 +258,7 @@ impl Rows<'_> {
             })?;
             text.meter.record_read();
             if count == 0 {
-                return Ok(());
+                break;
             }
             for end in [b'\n', b'\r'] {
                 if line.last() == Some(&end) {
@@ -245,17 +267,14 @@ impl Rows<'_> {
             }
             self.row(place, Ok(&[Cell::from(line.as_slice())]))?;
         }
+        Ok(())
     }
 }
 
-impl Scan for Rows<'_> {
+impl Scan for Rows<'_, '_> {
     fn row(&mut self, place: Place, cells: Result<&[Cell], BadCell>) -> Result<(), Error> {
         let cells = cells.map_err(|bad| Error::Value(bad.at(self.path, place, self.names)))?;
-        self.places.push(place);
-        for (column, cell) in self.columns.iter_mut().zip(cells) {
-            column.push(Value::from(cell));
-        }
-        Ok(())
+        (self.each)(place, self.is_lines, cells)
     }
 
     fn takes_lists(&self) -> bool {

@@ -1,31 +1,40 @@
-//! Tokenised texts in memory, and batches of them.
+//! Tokenised texts, and batches of them.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
 use cloze_spec::batch::Batch;
 use cloze_spec::objective::{Mixed, Replace};
-use cloze_spec::text::{MaskedToken, SpanLength, Unit};
+use cloze_spec::text::{MaskedToken, SpanLength, Tags, Unit};
 
 use super::Encoding;
 use super::batch::{TextBatch, Wanted};
+use super::mixture::Mixture;
+use super::store::Store;
 use crate::annotation::Question;
 use crate::stream::{Purpose, Stream};
 
 /// Tokenised texts, laid end to end, and what is true of each.
 #[derive(Clone, Debug)]
 pub struct Examples {
-    /// Text `i` is the tokens `offsets[i]..offsets[i + 1]`.
-    offsets: Vec<usize>,
-    ids: Vec<u32>,
-    marks: Vec<u8>,
-    /// Which record each text, or window of one, is of.
+    tokens: Tokens,
+    /// Which record each text, or window of one, is of; not kept of texts in a file.
     records: Vec<u32>,
     /// What the files have, for those who read words rather than tokens: a labelled text, or both of a pair; the words of a
     /// sentence. None of other records.
     pub originals: Vec<Vec<String>>,
     /// What is true.
     pub truth: Truth,
+}
+
+/// Tokens of texts, as [`pack`] has them.
+#[derive(Clone, Debug)]
+enum Tokens {
+    /// In memory: text `i` is the tokens `offsets[i]..offsets[i + 1]`.
+    Held { offsets: Vec<usize>, all: Vec<u32> },
+    /// In a file.
+    Stored(Arc<Store>),
 }
 
 /// What is true of texts.
@@ -63,6 +72,8 @@ pub struct Words {
     pub places: Vec<Word>,
     /// Labels of the words of each record, those that no token stands for among them.
     pub labels: Vec<Vec<u32>>,
+    /// What the labels say.
+    pub tags: Option<Tags>,
 }
 
 /// A word that a token stands for.
@@ -87,59 +98,106 @@ pub struct Asked {
     pub windows: Vec<Encoding>,
 }
 
-/// Bits of a token's mark.
-const SECOND_SEGMENT: u8 = 1;
-const SPECIAL: u8 = 2;
-const BEGINS_WORD: u8 = 4;
+/// Bits of a token beside its id.
+const SECOND_SEGMENT: u32 = 1 << 29;
+const SPECIAL: u32 = 1 << 30;
+const BEGINS_WORD: u32 = 1 << 31;
+const ID: u32 = SECOND_SEGMENT - 1;
+
+/// The tokens of a text: their ids, and what is to be known of each in the top bits.
+pub(super) fn pack(encoding: &Encoding) -> impl Iterator<Item = u32> {
+    (0..encoding.len()).map(move |at| {
+        let word = encoding.words[at];
+        let begins = word.is_none() || at == 0 || encoding.words[at - 1] != word;
+        let mut token = encoding.ids[at];
+        debug_assert!(token <= ID, "a vocabulary has fewer tokens");
+        if encoding.segments[at] > 0 {
+            token |= SECOND_SEGMENT;
+        }
+        if encoding.is_special[at] {
+            token |= SPECIAL;
+        }
+        if begins {
+            token |= BEGINS_WORD;
+        }
+        token
+    })
+}
 
 impl Examples {
     /// No texts, of which something like `truth` is to be true.
     pub(super) fn new(truth: Truth) -> Self {
         Self {
-            offsets: vec![0],
-            ids: Vec::new(),
-            marks: Vec::new(),
+            tokens: Tokens::Held {
+                offsets: vec![0],
+                all: Vec::new(),
+            },
             records: Vec::new(),
             originals: Vec::new(),
             truth,
         }
     }
 
-    /// Appends a text of `record`; what is true of it is the caller's to add.
-    pub(super) fn push(&mut self, encoding: &Encoding, record: usize) {
-        self.ids.extend_from_slice(&encoding.ids);
-        for at in 0..encoding.len() {
-            let word = encoding.words[at];
-            let begins = word.is_none() || at == 0 || encoding.words[at - 1] != word;
-            let mut mark = 0;
-            if encoding.segments[at] > 0 {
-                mark |= SECOND_SEGMENT;
-            }
-            if encoding.is_special[at] {
-                mark |= SPECIAL;
-            }
-            if begins {
-                mark |= BEGINS_WORD;
-            }
-            self.marks.push(mark);
+    /// Texts in a file, whose tokens are to be hidden.
+    pub(super) fn stored(store: Store) -> Self {
+        Self {
+            tokens: Tokens::Stored(Arc::new(store)),
+            ..Self::new(Truth::Tokens)
         }
-        self.offsets.push(self.ids.len());
+    }
+
+    /// Appends a text of `record`; what is true of it is the caller's to add.
+    ///
+    /// # Panics
+    /// If texts are in a file.
+    pub(super) fn push(&mut self, encoding: &Encoding, record: usize) {
+        let Tokens::Held { offsets, all } = &mut self.tokens else {
+            unreachable!("texts are appended in memory");
+        };
+        all.extend(pack(encoding));
+        offsets.push(all.len());
         self.records.push(record as u32);
     }
 
     /// Number of texts, windows counted by themselves.
     pub fn len(&self) -> usize {
-        self.records.len()
+        match &self.tokens {
+            Tokens::Held { offsets, .. } => offsets.len() - 1,
+            Tokens::Stored(store) => store.lens().len(),
+        }
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.records.is_empty()
+        self.len() == 0
     }
 
     /// Number of tokens.
     pub fn tokens(&self) -> usize {
-        self.ids.len()
+        match &self.tokens {
+            Tokens::Held { all, .. } => all.len(),
+            Tokens::Stored(store) => store.tokens(),
+        }
+    }
+
+    /// The tokens of a text, as [`pack`] has them.
+    fn text(&self, text: usize) -> Cow<'_, [u32]> {
+        match &self.tokens {
+            Tokens::Held { offsets, all } => all[offsets[text]..offsets[text + 1]].into(),
+            Tokens::Stored(store) => store.text(text).into(),
+        }
+    }
+
+    fn text_len(&self, text: usize) -> usize {
+        match &self.tokens {
+            Tokens::Held { offsets, .. } => offsets[text + 1] - offsets[text],
+            Tokens::Stored(store) => usize::from(store.lens()[text]),
+        }
+    }
+
+    /// All tokens, text by text.
+    fn all_tokens(&self) -> impl Iterator<Item = u32> {
+        (0..self.len()).flat_map(move |text| self.text(text).into_owned())
     }
 
     /// Which record a text is of, counted from 0.
@@ -149,17 +207,20 @@ impl Examples {
 
     /// All tokens that are not special.
     pub fn own_tokens(&self) -> impl Iterator<Item = u32> {
-        let own = self.ids.iter().zip(&self.marks);
-        own.filter(|&(_, mark)| mark & SPECIAL == 0)
-            .map(|(&id, _)| id)
+        let own = self.all_tokens().filter(|token| token & SPECIAL == 0);
+        own.map(|token| token & ID)
     }
 
     /// A hash of the tokens, where texts end, and what is true of them.
     pub(super) fn fingerprint(&self) -> u64 {
         // FNV-1a (Fowler, Noll and Vo): the same on every machine and in every release.
         let add = |hash: u64, value: u64| (hash ^ value).wrapping_mul(0x0100_0000_01b3);
-        let ends = self.offsets.iter().map(|&end| end as u64);
-        let values = ends.chain(self.ids.iter().map(|&id| u64::from(id)));
+        let ends = (0..self.len()).scan(0, |end, text| {
+            *end += self.text_len(text) as u64;
+            Some(*end)
+        });
+        let ids = self.all_tokens().map(|token| u64::from(token & ID));
+        let values = std::iter::once(0).chain(ends).chain(ids);
         let hash = values.fold(0xcbf2_9ce4_8422_2325, add);
         let numbers: &mut dyn Iterator<Item = u32> = match &self.truth {
             Truth::Tokens => &mut std::iter::empty(),
@@ -178,32 +239,36 @@ impl Examples {
         numbers.fold(hash, |hash, number| add(hash, u64::from(number)))
     }
 
-    fn range(&self, text: usize) -> Range<usize> {
-        self.offsets[text]..self.offsets[text + 1]
+    /// The texts of records, where those come in order.
+    pub(super) fn texts(&self, records: Range<usize>) -> Range<usize> {
+        let text = |record| self.records.partition_point(|&of| (of as usize) < record);
+        text(records.start)..text(records.end)
     }
 
-    /// The batch of `texts`, tokens hidden as `blanks` says where tokens are what is to be predicted.
-    fn batch(&self, texts: &[usize], blanks: Option<&Blanks>, epoch: u64) -> TextBatch {
+    /// The batch of texts, each once for every time that it is taken; tokens hidden as `blanks` says where tokens are what
+    /// is to be predicted.
+    fn batch(&self, taken: &[usize], blanks: Option<&Blanks>, epoch: u64) -> TextBatch {
+        let texts: Vec<usize> = taken.iter().map(|taken| taken % self.len()).collect();
         let mut batch = TextBatch {
             offsets: vec![0],
             ..TextBatch::default()
         };
-        for &text in texts {
-            let range = self.range(text);
-            batch.tokens.extend_from_slice(&self.ids[range.clone()]);
-            let marks = self.marks[range].iter();
+        let tokens: Vec<_> = texts.iter().map(|&text| self.text(text)).collect();
+        for tokens in &tokens {
+            batch.tokens.extend(tokens.iter().map(|token| token & ID));
+            let segments = tokens.iter().map(|token| token & SECOND_SEGMENT);
             batch
                 .segments
-                .extend(marks.map(|mark| u32::from(mark & SECOND_SEGMENT)));
+                .extend(segments.map(|bit| u32::from(bit > 0)));
             batch.offsets.push(batch.tokens.len() as u32);
         }
-        let firsts = texts.iter().zip(batch.offsets.clone());
+        let firsts = taken.iter().zip(batch.offsets.clone());
         match &self.truth {
             Truth::Tokens => {
                 let blanks = blanks.expect("tokens are hidden in some way");
                 let (mut rows, mut hidden) = (Vec::new(), Vec::new());
-                for (&text, first) in firsts {
-                    let places = blanks.places(self, text, epoch);
+                for ((&taken, first), tokens) in firsts.zip(&tokens) {
+                    let places = blanks.places(tokens, taken, epoch);
                     for (place, with) in places {
                         let row = first + place;
                         rows.push(row);
@@ -233,8 +298,8 @@ impl Examples {
             }
             Truth::Words(words) => {
                 let (mut rows, mut classes) = (Vec::new(), Vec::new());
-                for (&text, first) in firsts {
-                    for word in words.of(text) {
+                for (&taken, first) in firsts {
+                    for word in words.of(taken % self.len()) {
                         rows.push(first + word.token);
                         classes.push(word.label);
                     }
@@ -282,15 +347,14 @@ pub struct Blanks {
 impl Blanks {
     /// Tokens of a text to predict, rising, and what stands there instead; nothing if the token itself stays.
     ///
-    /// A text without any token of its own has none.
-    fn places(&self, examples: &Examples, text: usize, epoch: u64) -> Vec<(u32, Option<u32>)> {
-        let mut stream = Stream::new(self.seed, epoch, Purpose::Mask, text as u64);
-        let marks = &examples.marks[examples.range(text)];
-        let own = (0..marks.len()).filter(|&at| marks[at] & SPECIAL == 0);
+    /// A text without any token of its own has none. Each time that it is taken in an epoch, they are others.
+    fn places(&self, tokens: &[u32], taken: usize, epoch: u64) -> Vec<(u32, Option<u32>)> {
+        let mut stream = Stream::new(self.seed, epoch, Purpose::Mask, taken as u64);
+        let own = (0..tokens.len()).filter(|&at| tokens[at] & SPECIAL == 0);
         // Runs of tokens that are hidden together.
         let mut units: Vec<Range<usize>> = Vec::new();
         for at in own.clone() {
-            let joins = self.settings.unit != Unit::Token && marks[at] & BEGINS_WORD == 0;
+            let joins = self.settings.unit != Unit::Token && tokens[at] & BEGINS_WORD == 0;
             match units.last_mut() {
                 Some(unit) if joins && unit.end == at => unit.end += 1,
                 _ => units.push(at..at + 1),
@@ -377,6 +441,7 @@ pub struct TextPlan {
     examples: Arc<Examples>,
     blanks: Option<Arc<Blanks>>,
     epoch: u64,
+    /// Texts; plus their number, for each time that one was taken before.
     order: Vec<usize>,
     /// Batch `i` is `order[ends[i]..ends[i + 1]]`.
     ends: Vec<usize>,
@@ -386,14 +451,18 @@ pub struct TextPlan {
 const VALIDATION: u64 = u64::MAX;
 
 impl TextPlan {
-    /// All texts in an order drawn from `seed` for `epoch`, in batches of the sizes that `limits` allow.
+    /// All texts, or those of a `mixture`, in an order drawn from `seed` for `epoch`, in batches of the sizes that `limits` allow.
     pub fn shuffled(
         examples: &Arc<Examples>,
         blanks: Option<&Arc<Blanks>>,
+        mixture: Option<&Mixture>,
         limits: Batch,
         (seed, epoch): (u64, u64),
     ) -> Self {
-        let mut order: Vec<usize> = (0..examples.len()).collect();
+        let mut order = match mixture {
+            Some(mixture) => mixture.draws(examples.len(), (seed, epoch)),
+            None => (0..examples.len()).collect(),
+        };
         let count = order.len();
         Stream::new(seed, epoch, Purpose::Order, 0).draw(&mut order, count);
         Self::of(examples, blanks, limits, epoch, order)
@@ -414,8 +483,8 @@ impl TextPlan {
     ) -> Self {
         let most = limits.max_sequences.unwrap_or(usize::MAX);
         let (mut ends, mut tokens) = (vec![0], 0);
-        for (at, &text) in order.iter().enumerate() {
-            let len = examples.range(text).len();
+        for (at, &taken) in order.iter().enumerate() {
+            let len = examples.text_len(taken % examples.len());
             let since = at - ends[ends.len() - 1];
             if since > 0 && (since == most || tokens + len > limits.max_tokens) {
                 ends.push(at);
@@ -445,7 +514,7 @@ impl TextPlan {
         self.len() == 0
     }
 
-    /// The texts of a batch.
+    /// The texts of a batch, where each is taken once.
     pub fn texts(&self, batch: usize) -> &[usize] {
         &self.order[self.ends[batch]..self.ends[batch + 1]]
     }

@@ -1,16 +1,22 @@
 //! From files of texts, and what is true of them, to examples.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cloze_spec::data::Csv;
-use cloze_spec::text::{ClassWeights, Documents, Objective, Problem, Texts};
+use cloze_spec::text::{ClassWeights, Columns, Documents, Folds, Objective, Problem, Tags, Texts};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::examples::{Asked, Blanks, Examples, Sets, Truth, Word, Words};
+use super::fold;
+use super::mixture::Mixture;
+use super::store;
 use super::{Encoding, Input, Limit, Long, Shorten, Tokenizer};
 use crate::annotation::{Conll, Question, Scheme, Sentence, Squad};
+use crate::error::{BadRow, quoted};
 use crate::records::{Cells, Format, Value, label};
 use crate::source;
 use crate::stream::{Purpose, Stream};
@@ -31,6 +37,12 @@ pub struct TextData {
     pub validation: Arc<Examples>,
     /// To judge the chosen model by, where that is not the validation part.
     pub test: Option<Arc<Examples>>,
+    /// The corpora of the texts, where there are several.
+    pub corpora: Vec<Corpus>,
+    /// How often an epoch takes the texts of each of [`Self::corpora`]; none: each text once.
+    pub mixture: Option<Mixture>,
+    /// Which records of the files the test part has, where they are parted for cross-validation.
+    pub test_rows: Option<Vec<usize>>,
     /// Hash of what is learned from.
     pub fingerprint: u64,
     /// Texts of the training part that were cut because they did not fit.
@@ -38,18 +50,58 @@ pub struct TextData {
 }
 
 impl TextData {
-    /// The most frequent and the rarest class of the training part, with how often they occur; none where texts have no
-    /// classes.
-    pub fn balance(&self) -> Option<[(&str, u64); 2]> {
-        let Truth::Classes(_) = self.train.truth else {
-            return None;
-        };
-        let counts = counts(&self.train.truth, self.labels.len())?;
-        let named = || self.labels.iter().map(String::as_str).zip(counts.clone());
-        let most = named().max_by_key(|(_, count)| *count)?;
-        let least = named().min_by_key(|(_, count)| *count)?;
-        Some([most, least])
+    /// What the labels of words say; none where words have none.
+    pub fn tags(&self) -> Option<Tags> {
+        match &self.train.truth {
+            Truth::Words(words) => words.tags,
+            _ => None,
+        }
     }
+
+    /// How even the classes of the training part are; none where neither texts nor words have classes.
+    pub fn balance(&self) -> Option<Balance<'_>> {
+        match &self.train.truth {
+            Truth::Classes(_) => {}
+            Truth::Words(words) if words.tags == Some(Tags::Words) => {}
+            _ => return None,
+        }
+        let counts = counts(&self.train.truth, self.labels.len())?;
+        let (rarest, &count) = self
+            .labels
+            .iter()
+            .zip(&counts)
+            .min_by_key(|(_, count)| **count)?;
+        Some(Balance {
+            rarest,
+            count,
+            most: counts.iter().copied().max()?,
+            total: counts.iter().sum(),
+        })
+    }
+}
+
+/// A corpus among others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Corpus {
+    /// What it is called.
+    pub name: String,
+    /// Its texts in the training part, windows counted by themselves.
+    pub train: Range<usize>,
+    /// What of the validation part is judged by itself: its texts, sentences or questions.
+    pub validation: Range<usize>,
+}
+
+/// How even classes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Balance<'a> {
+    /// The rarest class.
+    pub rarest: &'a str,
+    /// Texts or words that are of it.
+    pub count: u64,
+    /// Those of the most frequent class.
+    pub most: u64,
+    /// Those of all classes.
+    pub total: u64,
 }
 
 /// What a recipe asks of its texts.
@@ -65,6 +117,8 @@ pub struct Ask<'a> {
     pub max_len: usize,
     /// Where randomness flows from.
     pub seed: u64,
+    /// Where tokens go that are not to be held in memory.
+    pub place: store::Place<'a>,
 }
 
 impl TextData {
@@ -74,25 +128,50 @@ impl TextData {
     /// If no file is named, one cannot be read or is not of its format, a label is missing or unknown, or nothing is left.
     pub fn prepare(ask: &Ask<'_>) -> Result<Self, Error> {
         let texts = ask.texts;
-        let (train, validation) = Records::split(ask)?;
-        let validation = match validation {
-            Some(held_out) => held_out,
-            None => Records::read(ask, &texts.validation)?,
-        };
         let test = if texts.test.is_empty() {
             None
         } else {
             Some(Records::read(ask, &texts.test)?)
         };
+        if ask.is_stored() {
+            let parts = store::Parts::open(ask)?;
+            let test = test.map(|test| test.examples(ask, &HashMap::new(), true));
+            let data = Self {
+                labels: Vec::new(),
+                class_weights: None,
+                blanks: ask.blanks()?,
+                train: Arc::new(parts.train),
+                validation: Arc::new(parts.validation),
+                test: test.transpose()?.map(|(test, _)| Arc::new(test)),
+                corpora: parts.corpora,
+                mixture: None,
+                test_rows: None,
+                fingerprint: parts.fingerprint,
+                cut: 0,
+            };
+            return data.mixed(texts);
+        }
+        let Split {
+            train,
+            held_out,
+            fold,
+            corpora,
+        } = Records::split(ask)?;
+        let validation = match held_out {
+            Some(held_out) => held_out,
+            None => Records::read(ask, &texts.validation)?,
+        };
         for (name, part) in [("training", &train), ("validation", &validation)] {
             if part.len() == 0 {
-                return Err(Error::Split(format!(
-                    "expected at least one text in the {name} part, found none"
-                )));
+                return Err(no_text(name));
             }
         }
+        let (test, test_rows, labels) = match fold {
+            Some(fold) => (Some(fold.test), Some(fold.rows), fold.labels),
+            None => (test, None, train.labels()),
+        };
         let labels = if texts.labels.is_empty() {
-            train.labels()
+            labels
         } else {
             train.tags_of(&texts.labels)
         };
@@ -103,7 +182,18 @@ impl TextData {
             .map(|test| test.examples(ask, &ids, true))
             .transpose()?;
         let (train, cut) = train;
-        Ok(Self {
+        let corpora = corpora.into_iter().map(|corpus| Corpus {
+            train: train.texts(corpus.train),
+            validation: match &validation.truth {
+                Truth::Tokens => validation.texts(corpus.validation),
+                _ => corpus.validation,
+            },
+            name: corpus.name,
+        });
+        let data = Self {
+            corpora: corpora.collect(),
+            mixture: None,
+            test_rows,
             class_weights: class_weights(ask.objective, &train.truth, labels.len()),
             fingerprint: train.fingerprint(),
             blanks: ask.blanks()?,
@@ -112,8 +202,36 @@ impl TextData {
             validation: Arc::new(validation),
             test: test.map(|(test, _)| Arc::new(test)),
             cut,
-        })
+        };
+        data.mixed(texts)
     }
+
+    /// The same, mixed as `texts` say, if there is something of every part.
+    fn mixed(mut self, texts: &Texts) -> Result<Self, Error> {
+        let parts = [("training", &self.train), ("validation", &self.validation)];
+        if let Some((name, _)) = parts.iter().find(|(_, part)| part.is_empty()) {
+            return Err(no_text(name));
+        }
+        let mut corpora = self.corpora.iter();
+        if let Some(empty) = corpora.find(|corpus| corpus.train.is_empty()) {
+            return Err(Error::Split(format!(
+                "expected at least one text of corpus {:?} in the training part, found none",
+                empty.name
+            )));
+        }
+        let corpora = self.corpora.iter().zip(&texts.corpus);
+        let weighed: Vec<_> = corpora
+            .map(|(corpus, settings)| (corpus.train.clone(), settings.weight))
+            .collect();
+        self.mixture = (!weighed.is_empty()).then(|| Mixture::new(texts.mix, &weighed));
+        Ok(self)
+    }
+}
+
+fn no_text(part: &str) -> Error {
+    Error::Split(format!(
+        "expected at least one text in the {part} part, found none"
+    ))
 }
 
 impl Ask<'_> {
@@ -138,21 +256,56 @@ impl Ask<'_> {
         })))
     }
 
+    /// Whether tokens are kept in files.
+    fn is_stored(&self) -> bool {
+        self.texts.stored && matches!(self.objective, Objective::MaskedToken(_))
+    }
+
+    /// A text to hide tokens in, as one or more windows.
+    pub(super) fn windows(&self, text: &str) -> Result<Vec<Encoding>, Error> {
+        let long = Long::Chunk {
+            overlap: 0,
+            whole_words: true,
+        };
+        let max_len = self.max_len;
+        self.tokenizer.encode(text.into(), Limit { max_len, long })
+    }
+
     /// One part alone, for a model whose head has `labels`: what is to be learned from, or what is to be judged by.
     ///
     /// # Errors
     /// As [`TextData::prepare`].
     pub fn part(&self, part: Part<'_>, labels: &[String]) -> Result<Examples, Error> {
         let texts = self.texts;
+        if self.is_stored() {
+            match part {
+                Part::Train => return Ok(store::Parts::open(self)?.train),
+                Part::Test if !texts.test.is_empty() => {}
+                Part::Validation | Part::Test => return Ok(store::Parts::open(self)?.validation),
+                Part::Files(_) => {}
+            }
+        }
+        let fold = texts
+            .folds
+            .as_ref()
+            .filter(|_| !matches!(part, Part::Files(_)));
         let records = match part {
+            _ if fold.is_some() => {
+                let split = Records::split(self)?;
+                match part {
+                    Part::Train => split.train,
+                    Part::Validation => split.held_out.expect("a share is held out"),
+                    Part::Test | Part::Files(_) => split.fold.expect("there are folds").test,
+                }
+            }
             Part::Files(files) => Records::read(self, files)?,
-            Part::Train => Records::split(self)?.0,
+            Part::Train => Records::split(self)?.train,
             Part::Test if !texts.test.is_empty() => Records::read(self, &texts.test)?,
             Part::Validation | Part::Test if !texts.validation.is_empty() => {
                 Records::read(self, &texts.validation)?
             }
             Part::Validation | Part::Test => {
-                let held_out = Records::split(self)?.1;
+                let held_out = Records::split(self)?.held_out;
                 held_out.expect("a share is held out where there are no files")
             }
         };
@@ -192,9 +345,31 @@ enum Records {
         texts: Vec<String>,
         second: Option<Vec<String>>,
         labels: Labels,
+        /// What belongs together, where that is told.
+        groups: Option<Vec<String>>,
     },
-    Sentences(Vec<Sentence>),
+    Sentences(Vec<Sentence>, Tags),
     Questions(Vec<Question>),
+}
+
+/// What files have to learn from and to choose by.
+struct Split {
+    train: Records,
+    /// None where there are files for it.
+    held_out: Option<Records>,
+    /// What is left out of both by cross-validation.
+    fold: Option<Fold>,
+    /// Their records, where there are several.
+    corpora: Vec<Corpus>,
+}
+
+/// A part that is left out.
+struct Fold {
+    test: Records,
+    /// Which records of the files those are.
+    rows: Vec<usize>,
+    /// Of all parts.
+    labels: Vec<String>,
 }
 
 /// Labels as files have them, and where, for messages.
@@ -207,21 +382,20 @@ enum Labels {
 impl Records {
     fn read(ask: &Ask<'_>, files: &[PathBuf]) -> Result<Self, Error> {
         match ask.objective {
-            Objective::MaskedToken(_) => plain(ask.texts, files).map(Self::Plain),
-            Objective::Sequence(sequence) => labelled(ask.texts, sequence.problem, files),
-            Objective::Token(_) => {
-                let mut sentences = Vec::new();
-                for file in files {
-                    for sentence in Conll::new(file).read()? {
-                        sentences.push(sentence?);
-                    }
-                }
-                Ok(Self::Sentences(sentences))
+            Objective::MaskedToken(_) => {
+                let mut all = Vec::new();
+                plain(ask.texts, files, &mut |text| {
+                    all.push(text);
+                    Ok(())
+                })?;
+                Ok(Self::Plain(all))
             }
+            Objective::Sequence(sequence) => labelled(ask.texts, sequence.problem, None, files),
+            Objective::Token(token) => sentences(ask.texts, token.tags, files),
             Objective::Span(_) => {
                 let mut questions = Vec::new();
                 for file in files {
-                    questions.extend(Squad::new(file).read()?.0);
+                    questions.extend(Squad::new(file).read().map_err(Error::every_row)?.0);
                 }
                 Ok(Self::Questions(questions))
             }
@@ -229,10 +403,16 @@ impl Records {
     }
 
     /// What is to be learned from, and what is held out of it for validation unless there are files for that.
-    fn split(ask: &Ask<'_>) -> Result<(Self, Option<Self>), Error> {
+    fn split(ask: &Ask<'_>) -> Result<Split, Error> {
         let texts = ask.texts;
+        if !texts.corpus.is_empty() {
+            return Self::split_corpora(ask);
+        }
         if texts.files.is_empty() {
             return Err(Error::NoFiles);
+        }
+        if let Some(folds) = &texts.folds {
+            return Self::split_folds(ask, folds);
         }
         let mut train = Self::read(ask, &texts.files)?;
         let held_out = texts
@@ -242,35 +422,198 @@ impl Records {
         if let Some(count) = texts.per_class {
             train.keep_few(count, ask.seed);
         }
-        Ok((train, held_out))
+        Ok(Split {
+            train,
+            held_out,
+            fold: None,
+            corpora: Vec::new(),
+        })
+    }
+
+    /// The same where a part of the files is left out, of those that `folds` say.
+    fn split_folds(ask: &Ask<'_>, folds: &Folds) -> Result<Split, Error> {
+        let texts = ask.texts;
+        let mut train = match (ask.objective, &folds.group) {
+            (Objective::Sequence(sequence), Some(group)) => {
+                labelled(texts, sequence.problem, Some(group), &texts.files)?
+            }
+            _ => Self::read(ask, &texts.files)?,
+        };
+        let groups = train.groups();
+        let count = groups.iter().max().map_or(0, |last| last + 1);
+        if count < folds.count {
+            let what = match folds.group {
+                Some(_) => "groups",
+                None => "texts",
+            };
+            return Err(Error::Split(format!(
+                "expected at least as many {what} as data.folds.count, {}, found {count}",
+                folds.count
+            )));
+        }
+        let parts = fold::folds(&groups, &train.classes(), folds.count, ask.seed);
+        let only = folds.only.expect("one part is left out") - 1;
+        let labels = train.labels();
+        let is_test: Vec<bool> = parts.iter().map(|&part| part == only).collect();
+        let test = train.part(&is_test);
+        let held_out = Some(train.hold_out(texts.validation_share, ask.seed));
+        if let Some(count) = texts.per_class {
+            train.keep_few(count, ask.seed);
+        }
+        let rows = (0..).zip(is_test).filter(|(_, is_test)| *is_test);
+        Ok(Split {
+            train,
+            held_out,
+            fold: Some(Fold {
+                test,
+                rows: rows.map(|(row, _)| row).collect(),
+                labels,
+            }),
+            corpora: Vec::new(),
+        })
+    }
+
+    /// The same of each corpus, laid end to end.
+    fn split_corpora(ask: &Ask<'_>) -> Result<Split, Error> {
+        let mut all: Option<(Self, Self)> = None;
+        let mut corpora = Vec::new();
+        for corpus in &ask.texts.corpus {
+            let texts = &ask.texts.only(corpus);
+            let ask = &Ask { texts, ..*ask };
+            let split = Self::split(ask)?;
+            let held_out = match split.held_out {
+                Some(held_out) => held_out,
+                None => Self::read(ask, &texts.validation)?,
+            };
+            let (train, validation) = if let Some((train, validation)) = &mut all {
+                let starts = (train.len(), validation.len());
+                train.append(split.train, &corpus.name)?;
+                validation.append(held_out, &corpus.name)?;
+                (starts.0..train.len(), starts.1..validation.len())
+            } else {
+                let all = all.insert((split.train, held_out));
+                (0..all.0.len(), 0..all.1.len())
+            };
+            corpora.push(Corpus {
+                name: corpus.name.clone(),
+                train,
+                validation,
+            });
+        }
+        let (train, held_out) = all.expect("there are corpora");
+        Ok(Split {
+            train,
+            held_out: Some(held_out),
+            fold: None,
+            corpora,
+        })
+    }
+
+    /// Puts the records of corpus `name` behind these.
+    fn append(&mut self, other: Self, name: &str) -> Result<(), Error> {
+        match (self, other) {
+            (Self::Plain(all), Self::Plain(more)) => all.extend(more),
+            (
+                Self::Labelled {
+                    texts,
+                    second,
+                    labels,
+                    ..
+                },
+                Self::Labelled {
+                    texts: more,
+                    second: more_second,
+                    labels: more_labels,
+                    ..
+                },
+            ) => {
+                texts.extend(more);
+                if let Some(second) = second {
+                    second.extend(more_second.into_iter().flatten());
+                }
+                match (labels, more_labels) {
+                    (Labels::One(all), Labels::One(more))
+                    | (Labels::Several(all, _), Labels::Several(more, _)) => all.extend(more),
+                    (Labels::Numbers(all), Labels::Numbers(more)) => all.extend(more),
+                    _ => unreachable!("one objective reads one kind of labels"),
+                }
+            }
+            (Self::Sentences(all, tags), Self::Sentences(more, other)) => {
+                if *tags != other {
+                    return Err(Error::Text(format!(
+                        "corpus {name:?}: expected labels of {}, as the corpora before have, found others",
+                        match tags {
+                            Tags::Stretches => "stretches",
+                            Tags::Words => "single words",
+                        }
+                    )));
+                }
+                all.extend(more);
+            }
+            (Self::Questions(all), Self::Questions(more)) => all.extend(more),
+            _ => unreachable!("one objective reads one kind of records"),
+        }
+        Ok(())
     }
 
     fn len(&self) -> usize {
         match self {
             Self::Plain(texts) | Self::Labelled { texts, .. } => texts.len(),
-            Self::Sentences(sentences) => sentences.len(),
+            Self::Sentences(sentences, _) => sentences.len(),
             Self::Questions(questions) => questions.len(),
         }
     }
 
-    /// Takes a share of the records away, drawn from `seed`; questions about one text stay together.
-    fn hold_out(&mut self, share: f64, seed: u64) -> Self {
-        let mut groups: Vec<usize> = (0..self.len()).collect();
-        if let Self::Questions(questions) = self {
+    /// What stays together, by number: the texts of a group, the questions about one text; else each record is by itself.
+    fn groups(&self) -> Vec<usize> {
+        fn numbered<'a>(names: impl Iterator<Item = &'a str>) -> Vec<usize> {
             let mut numbers = HashMap::new();
-            for (group, question) in groups.iter_mut().zip(questions) {
-                let next = numbers.len();
-                *group = *numbers.entry(Arc::clone(&question.context)).or_insert(next);
+            names
+                .map(|name| {
+                    let next = numbers.len();
+                    *numbers.entry(name).or_insert(next)
+                })
+                .collect()
+        }
+        match self {
+            Self::Questions(questions) => {
+                numbered(questions.iter().map(|question| &*question.context))
+            }
+            Self::Labelled {
+                groups: Some(groups),
+                ..
+            } => numbered(groups.iter().map(String::as_str)),
+            Self::Plain(_) | Self::Labelled { .. } | Self::Sentences(..) => {
+                (0..self.len()).collect()
             }
         }
+    }
+
+    /// The class of each text, by number; where texts have none, or more than one, all are of one.
+    fn classes(&self) -> Vec<usize> {
+        let Self::Labelled {
+            labels: Labels::One(cells),
+            ..
+        } = self
+        else {
+            return vec![0; self.len()];
+        };
+        let mut numbers = HashMap::new();
+        let values = cells.iter().flat_map(|cells| &cells.values);
+        values
+            .map(|value| {
+                let next = numbers.len();
+                *numbers.entry(value.label()).or_insert(next)
+            })
+            .collect()
+    }
+
+    /// Takes a share of the records away, drawn from `seed`; what belongs together stays together.
+    fn hold_out(&mut self, share: f64, seed: u64) -> Self {
+        let groups = self.groups();
         let count = groups.iter().max().map_or(0, |last| last + 1);
-        let mut order: Vec<usize> = (0..count).collect();
-        Stream::new(seed, 0, Purpose::HoldOut, 0).draw(&mut order, count);
-        let held: BTreeSet<usize> = order
-            .into_iter()
-            .take(((share * count as f64).round() as usize).max(1))
-            .collect();
-        let is_held: Vec<bool> = groups.iter().map(|group| held.contains(group)).collect();
+        let held = held_out(count, share, seed);
+        let is_held: Vec<bool> = groups.iter().map(|&group| held[group]).collect();
         self.part(&is_held)
     }
 
@@ -305,12 +648,14 @@ impl Records {
                 texts,
                 second,
                 labels,
+                groups,
             } => Self::Labelled {
                 texts: part(texts, wanted),
                 second: second.as_mut().map(|second| part(second, wanted)),
                 labels: labels.part(wanted),
+                groups: groups.as_mut().map(|groups| part(groups, wanted)),
             },
-            Self::Sentences(sentences) => Self::Sentences(part(sentences, wanted)),
+            Self::Sentences(sentences, tags) => Self::Sentences(part(sentences, wanted), *tags),
             Self::Questions(questions) => Self::Questions(part(questions, wanted)),
         }
     }
@@ -331,7 +676,7 @@ impl Records {
                 }
                 Labels::Numbers(_) => return vec!["score".to_owned()],
             },
-            Self::Sentences(sentences) => {
+            Self::Sentences(sentences, _) => {
                 let spans = sentences.iter().flat_map(|sentence| &sentence.spans);
                 found.extend(spans.map(|span| span.label.clone()));
             }
@@ -340,10 +685,10 @@ impl Records {
         self.tags_of(&label::sorted(found))
     }
 
-    /// The head's outputs for `labels`: of words, their tags.
+    /// The head's outputs for `labels`: of stretches, the tags that write them.
     fn tags_of(&self, labels: &[String]) -> Vec<String> {
         match self {
-            Self::Sentences(_) => {
+            Self::Sentences(_, Tags::Stretches) => {
                 let tags = labels.iter().flat_map(|label| {
                     ["B", "I"].map(|letter| match &**label {
                         "" => letter.to_owned(),
@@ -352,7 +697,10 @@ impl Records {
                 });
                 std::iter::once("O".to_owned()).chain(tags).collect()
             }
-            Self::Plain(_) | Self::Labelled { .. } | Self::Questions(_) => labels.to_vec(),
+            Self::Plain(_)
+            | Self::Labelled { .. }
+            | Self::Sentences(_, Tags::Words)
+            | Self::Questions(_) => labels.to_vec(),
         }
     }
 
@@ -366,13 +714,9 @@ impl Records {
         let (tokenizer, max_len) = (ask.tokenizer, ask.max_len);
         let limit = |long| Limit { max_len, long };
         let whole = limit(Long::Truncate(Shorten::LongestFirst));
-        let windows = limit(Long::Chunk {
-            overlap: 0,
-            whole_words: true,
-        });
         match self {
             Self::Plain(texts) => {
-                let encoded = encode(&texts, |text| tokenizer.encode((&**text).into(), windows))?;
+                let encoded = encode(&texts, |text| ask.windows(text))?;
                 let mut examples = Examples::new(Truth::Tokens);
                 for (record, encodings) in encoded.iter().enumerate() {
                     let own = encodings.iter().filter(|one| !one.body().is_empty());
@@ -384,6 +728,7 @@ impl Records {
                 texts,
                 second,
                 labels,
+                ..
             } => {
                 let truth = labels.truth(ids)?;
                 let numbers: Vec<usize> = (0..texts.len()).collect();
@@ -403,17 +748,18 @@ impl Records {
                 examples.originals = pairs(texts, second);
                 Ok((examples, cut))
             }
-            Self::Sentences(sentences) => {
+            Self::Sentences(sentences, kind) => {
                 let encoded = encode(&sentences, |sentence| {
-                    tokenizer.encode((&*sentence.words.join(" ")).into(), windows)
+                    ask.windows(&sentence.words.join(" "))
                 })?;
                 let mut words = Words {
                     offsets: vec![0],
+                    tags: Some(kind),
                     ..Words::default()
                 };
                 let mut examples = Examples::new(Truth::Tokens);
                 for (record, (sentence, encodings)) in sentences.iter().zip(&encoded).enumerate() {
-                    let labels = tags(sentence, ids)?;
+                    let labels = tags(sentence, kind, ids)?;
                     for encoding in encodings {
                         examples.push(encoding, record);
                         words
@@ -462,6 +808,18 @@ impl Records {
     }
 }
 
+/// Which of so many are held out, a share drawn from `seed`; at least one.
+pub(super) fn held_out(count: usize, share: f64, seed: u64) -> Vec<bool> {
+    let mut order: Vec<u32> = (0..count as u32).collect();
+    Stream::new(seed, 0, Purpose::HoldOut, 0).draw(&mut order, count);
+    let mut is_held = vec![false; count];
+    let held = ((share * count as f64).round() as usize).max(1);
+    for at in order.into_iter().take(held) {
+        is_held[at as usize] = true;
+    }
+    is_held
+}
+
 /// Takes those values out that are `wanted`.
 fn part<T>(values: &mut Vec<T>, wanted: &[bool]) -> Vec<T> {
     let mut rest = Vec::with_capacity(values.len());
@@ -486,7 +844,7 @@ fn pairs(texts: Vec<String>, second: Option<Vec<String>>) -> Vec<Vec<String>> {
         .collect()
 }
 
-fn encode<T: Sync>(
+pub(super) fn encode<T: Sync>(
     records: &[T],
     of: impl Fn(&T) -> Result<Vec<Encoding>, Error> + Sync + Send,
 ) -> Result<Vec<Vec<Encoding>>, Error> {
@@ -509,31 +867,63 @@ fn format(texts: &Texts, file: &Path) -> Result<Format, Error> {
     })
 }
 
-fn plain(texts: &Texts, files: &[PathBuf]) -> Result<Vec<String>, Error> {
-    let mut all = Vec::new();
+/// Tells `each` of the texts to hide tokens in, one after the other.
+pub(super) fn plain(
+    texts: &Texts,
+    files: &[PathBuf],
+    each: &mut dyn FnMut(String) -> Result<(), Error>,
+) -> Result<(), Error> {
     for file in files {
-        let cells = Cells::read(file, &format(texts, file)?, &[&texts.columns.text])?;
-        let cells = cells.into_iter().next().expect("one column was asked for");
-        let is_lines = cells.column.is_none();
-        let lines = cells.each("text", Value::text)?;
-        if is_lines && texts.documents == Documents::Paragraphs {
-            let paragraphs = lines.split(|line| line.trim().is_empty());
-            all.extend(
-                paragraphs
-                    .filter(|lines| !lines.is_empty())
-                    .map(|lines| lines.join(" ")),
-            );
-        } else {
-            all.extend(lines.into_iter().filter(|line| !line.trim().is_empty()));
+        let column = &*texts.columns.text;
+        let mut paragraph: Vec<String> = Vec::new();
+        Cells::scan(
+            file,
+            &format(texts, file)?,
+            &[column],
+            &mut |place, is_line, cells| {
+                let value = Value::from(&cells[0]);
+                let text = value.text().ok_or_else(|| {
+                    Error::Value(BadRow {
+                        path: file.clone(),
+                        place,
+                        column: (!is_line).then(|| column.to_owned()),
+                        expected: "text".to_owned(),
+                        found: value.describe(),
+                    })
+                })?;
+                let is_blank = text.trim().is_empty();
+                match (
+                    is_line && texts.documents == Documents::Paragraphs,
+                    is_blank,
+                ) {
+                    (true, false) => paragraph.push(text),
+                    (true, true) if !paragraph.is_empty() => {
+                        each(std::mem::take(&mut paragraph).join(" "))?;
+                    }
+                    (false, false) => each(text)?,
+                    (_, true) => {}
+                }
+                Ok(())
+            },
+        )?;
+        if !paragraph.is_empty() {
+            each(paragraph.join(" "))?;
         }
     }
-    Ok(all)
+    Ok(())
 }
 
-fn labelled(texts: &Texts, problem: Problem, files: &[PathBuf]) -> Result<Records, Error> {
+fn labelled(
+    texts: &Texts,
+    problem: Problem,
+    group: Option<&String>,
+    files: &[PathBuf],
+) -> Result<Records, Error> {
     let columns = &texts.columns;
     let mut names = vec![&*columns.text, &*columns.label];
     names.extend(columns.second.as_deref());
+    names.extend(group.map(String::as_str));
+    let mut groups = group.map(|_| Vec::new());
     let (mut firsts, mut seconds, mut cells) = (Vec::new(), Vec::new(), Vec::new());
     for file in files {
         let mut read = Cells::read(file, &format(texts, file)?, &names)?.into_iter();
@@ -542,6 +932,9 @@ fn labelled(texts: &Texts, problem: Problem, files: &[PathBuf]) -> Result<Record
         cells.push(next());
         if columns.second.is_some() {
             seconds.extend(next().each("text", Value::text)?);
+        }
+        if let Some(groups) = &mut groups {
+            groups.extend(next().each("what the text belongs to", Value::label)?);
         }
     }
     let labels = match problem {
@@ -561,6 +954,7 @@ fn labelled(texts: &Texts, problem: Problem, files: &[PathBuf]) -> Result<Record
         texts: firsts,
         second: columns.second.is_some().then_some(seconds),
         labels,
+        groups,
     })
 }
 
@@ -627,9 +1021,86 @@ fn expected(ids: &HashMap<&str, u32>) -> String {
     format!("a label of the training part ({})", label::listed(&known))
 }
 
+/// Sentences, their labels read as `tags` says, or else as the first file has them.
+fn sentences(texts: &Texts, mut tags: Option<Tags>, files: &[PathBuf]) -> Result<Records, Error> {
+    let mut all = Vec::new();
+    for file in files {
+        let mut conll = conll(&texts.columns, file)?;
+        if tags == Some(Tags::Words) {
+            conll.scheme = Some(Scheme::Words);
+        }
+        let mut read = conll.read()?;
+        let Some(found) = read.scheme() else {
+            return Err(Error::Format {
+                path: file.clone(),
+                expected: "a column of labels beside that of the words".to_owned(),
+                found: "one column".to_owned(),
+                advice: "is it the right file?".to_owned(),
+            });
+        };
+        match (tags, found) {
+            (None, Scheme::Words) => tags = Some(Tags::Words),
+            (None, _) => tags = Some(Tags::Stretches),
+            // Its first label that is none of a stretch is the fault to tell.
+            (Some(Tags::Stretches), Scheme::Words) => {
+                conll.scheme = Some(Scheme::Iob2);
+                read = conll.read()?;
+            }
+            (Some(_), _) => {}
+        }
+        for sentence in read {
+            all.push(sentence.map_err(Error::every_row)?);
+        }
+    }
+    Ok(Records::Sentences(all, tags.unwrap_or(Tags::Stretches)))
+}
+
+/// A file of words, with the columns that a recipe names.
+fn conll(columns: &Columns, file: &Path) -> Result<Conll, Error> {
+    let expected = |what: &str, found: &str| Error::Format {
+        path: file.to_owned(),
+        expected: format!("{what}, by its number from 0 or its name in CoNLL-U"),
+        found: found.to_owned(),
+        advice: format!("names are {}", Conll::COLUMNS.join(", ")),
+    };
+    let named = |name: &String, usual: &str| match name.parse() {
+        _ if name == usual => Ok((None, false)),
+        Ok(number) => Ok((Some(number), false)),
+        Err(_) => {
+            let place = Conll::COLUMNS.iter().position(|column| column == name);
+            let place = place.ok_or_else(|| expected("a column", &quoted(name)))?;
+            Ok((Some(place), true))
+        }
+    };
+    let usual = Columns::default();
+    let (word, word_is_named) = named(&columns.text, &usual.text)?;
+    let (tag, tag_is_named) = named(&columns.label, &usual.label)?;
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let is_universal =
+        word_is_named || tag_is_named || name.to_ascii_lowercase().contains(".conllu");
+    let mut conll = if is_universal {
+        let tag = tag.ok_or_else(|| {
+            let what = "the column of labels, such as --label upos";
+            expected(what, "none, as the last of CoNLL-U is of remarks")
+        })?;
+        Conll::universal(file, tag)
+    } else {
+        Conll {
+            tag,
+            ..Conll::new(file)
+        }
+    };
+    conll.word = word.unwrap_or(conll.word);
+    Ok(conll)
+}
+
 /// The label of each word of a sentence.
-fn tags(sentence: &Sentence, ids: &HashMap<&str, u32>) -> Result<Vec<u32>, Error> {
-    let tags = Scheme::Iob2.tags(sentence.words.len(), &sentence.spans);
+fn tags(sentence: &Sentence, tags: Tags, ids: &HashMap<&str, u32>) -> Result<Vec<u32>, Error> {
+    let scheme = match tags {
+        Tags::Stretches => Scheme::Iob2,
+        Tags::Words => Scheme::Words,
+    };
+    let tags = scheme.tags(sentence.words.len(), &sentence.spans);
     let id = |tag: &String| {
         ids.get(&**tag).copied().ok_or_else(|| {
             Error::Text(format!(

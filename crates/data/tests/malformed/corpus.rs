@@ -75,6 +75,7 @@ pub fn corpus(parser: Parser) -> Vec<Vec<u8>> {
             "# text = a\ttea\r\n1\ta\tO\r\n2\tgreen tea\tS-X\r\n\t\r\n1\tt\u{e4}\tB-X\r\n2\tu\tE-X\r\n",
             "a I-X\nb I-X\nc B-X\n\n\nd O",
             "one\ntwo\n\nthree\n",
+            "# sent_id = 1\n1-2\tvámto\t_\t_\n1\tvám\t_\tPRON\n2\tto\t_\tDET\n2.1\tdal\t_\tVERB\n\n1\tI\t_\tI\n",
         ],
         Parser::Squad => vec![
             r#"{"version":"1.1","data":[{"title":"T","paragraphs":[{"context":"A cup\u00e9 of t\u00e4a","qas":[{"id":"q1","question":"What would anybody who has had enough of coffee, wine and water for a day or two ask for in a house where the fire is lit, the rain is at the window, and a kettle stands on the table beside a plate of biscuits?","answers":[{"text":"cup\u00e9","answer_start":2},{"answer_start":"10","text":"t\u00e4a"}]}]}]}]}"#,

@@ -267,10 +267,15 @@ fn read_texts(format: &records::Format, bytes: &[u8], folder: &Path) -> bool {
 
 fn read_sentences(bytes: &[u8], folder: &Path) -> bool {
     let path = write(folder, "words.conll", bytes);
+    let universal = read_words(&Conll::universal(&path, 3));
+    read_words(&Conll::new(&path)) || universal
+}
+
+fn read_words(conll: &Conll) -> bool {
     let [strict, lenient] = [BadRows::Fail, BadRows::Skip].map(|bad_rows| {
         let conll = Conll {
             bad_rows,
-            ..Conll::new(&path)
+            ..conll.clone()
         };
         let mut reading = conll.read().ok()?;
         let sentences: Vec<_> = reading.by_ref().collect::<Result<_, _>>().ok()?;
@@ -280,6 +285,9 @@ fn read_sentences(bytes: &[u8], folder: &Path) -> bool {
             assert!(!sentence.words.is_empty());
             // Asserts that the stretches are in order and within the sentence.
             Scheme::Bioes.tags(sentence.words.len(), &sentence.spans);
+            if reading.scheme() == Some(Scheme::Words) {
+                assert_eq!(sentence.spans.len(), sentence.words.len());
+            }
         }
         Some(sentences)
     });

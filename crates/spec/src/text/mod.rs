@@ -1,5 +1,7 @@
 //! Recipes over texts: what a text encoder learns from, what it is made of, and what it learns.
 
+mod corpus;
+mod folds;
 mod objective;
 
 use std::collections::BTreeMap;
@@ -16,9 +18,11 @@ use crate::schedule::Schedule;
 use crate::stage::{Validate, check_training};
 use crate::{Error, Faults};
 
+pub use corpus::{Corpus, Mix, Temperature};
+pub use folds::Folds;
 pub use objective::{
-    ClassWeights, LabelLoss, MaskedToken, Objective, Problem, Sequence, Span, SpanLength, Token,
-    Unit, lower_is_better,
+    ClassWeights, LabelLoss, MaskedToken, Objective, Problem, Sequence, Span, SpanLength, Tags,
+    Token, Unit, lower_is_better,
 };
 
 /// A system over texts.
@@ -58,6 +62,12 @@ pub struct Texts {
     /// To learn from; relative to the working folder. None: the caller names them.
     #[serde(default)]
     pub files: Vec<PathBuf>,
+    /// Or corpora with names and files of their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub corpus: Vec<Corpus>,
+    /// How often texts of each corpus are learned from.
+    #[serde(default, skip_serializing_if = "Mix::is_natural")]
+    pub mix: Mix,
     /// To choose by while training; none: the share [`Self::validation_share`] of the training files.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub validation: Vec<PathBuf>,
@@ -67,6 +77,9 @@ pub struct Texts {
     /// Share of the training examples that is held out where there are no validation files.
     #[serde(default = "tenth")]
     pub validation_share: f64,
+    /// Judge by cross-validation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folds: Option<Folds>,
     /// Learn from so many texts of each class, drawn at random, or from all of a class that has fewer; none: from all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_class: Option<usize>,
@@ -89,6 +102,10 @@ pub struct Texts {
     /// What makes one text of the lines of a file without columns.
     #[serde(default)]
     pub documents: Documents,
+    /// Keep tokens in files of the run's folder instead of memory, for texts of blanks that are more than memory holds. What is
+    /// learned is the same.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stored: bool,
 }
 
 fn tenth() -> f64 {
@@ -114,7 +131,8 @@ pub enum Documents {
     Paragraphs,
 }
 
-/// Columns of tables of texts.
+/// Columns of tables of texts. Of files as of `CoNLL`, columns are numbers from 0 or have the names of `CoNLL-U`, such as
+/// `upos`; `text` is the first, or `form`, and `label` the last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Columns {
@@ -311,6 +329,18 @@ impl TextRecipe {
         let Stage::Train(train) = &self.stage[0];
         train
     }
+
+    /// Says what the labels of words are, as the files have it.
+    pub fn settle(&mut self, tags: Tags) {
+        let Stage::Train(train) = &mut self.stage[0];
+        if let Objective::Token(token) = &mut train.objective {
+            token.tags = Some(tags);
+            let known = train.objective.metrics();
+            if !known.contains(&&*train.validate.metric) {
+                known[0].clone_into(&mut train.validate.metric);
+            }
+        }
+    }
 }
 
 impl Document for TextRecipe {
@@ -341,6 +371,19 @@ impl Document for TextRecipe {
                     .to_owned()
             });
         }
+        self.data.check_corpora(&mut faults);
+        if let Some(folds) = &self.data.folds {
+            let first = self.stage.first();
+            let objective = first.map(|Stage::Train(train)| &train.objective);
+            folds.check(&self.data, objective, &mut faults);
+        }
+        let is_masked =
+            |Stage::Train(train): &Stage| matches!(train.objective, Objective::MaskedToken(_));
+        faults.check(
+            !self.data.stored || self.stage.iter().all(is_masked),
+            "data.stored",
+            || "expected an objective of masked tokens, found another; leave it out".to_owned(),
+        );
         self.model.check(&mut faults);
         faults.check(self.stage.len() == 1, "stage", || {
             format!("expected one [[stage]], found {}", self.stage.len())

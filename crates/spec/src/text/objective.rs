@@ -82,9 +82,32 @@ pub struct Sequence {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Token {
+    /// What the labels of words say; none: told from the training files. Where the metric of validation is none of what is
+    /// told, it is the first of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tags: Option<Tags>,
     /// How labels are judged.
     #[serde(default)]
     pub loss: LabelLoss,
+}
+
+/// What the labels of words say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tags {
+    /// Where labelled stretches of words begin and go on, as `B-PER`, `I-PER` and `O` do; judged by whole stretches.
+    Stretches,
+    /// What each word is, such as its part of speech; judged word by word.
+    Words,
+}
+
+impl Tags {
+    fn metrics(self) -> &'static [&'static str] {
+        match self {
+            Self::Stretches => &["f1", "precision", "recall", "accuracy"],
+            Self::Words => &["accuracy", "macro-f1"],
+        }
+    }
 }
 
 /// Where a question's answer stands in a text; long texts become windows.
@@ -154,7 +177,10 @@ impl Objective {
                 Problem::MultiLabel => &["micro-f1", "macro-f1", "subset-accuracy"],
                 Problem::Regression => &["spearman", "pearson", "mse"],
             },
-            Self::Token(_) => &["f1", "precision", "recall", "accuracy"],
+            Self::Token(token) => token.tags.map_or(
+                &["f1", "precision", "recall", "accuracy", "macro-f1"],
+                Tags::metrics,
+            ),
             Self::Span(_) => &["f1", "exact-match"],
         }
     }

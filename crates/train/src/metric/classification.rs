@@ -32,6 +32,17 @@ impl Confusion {
         self.counts[label * self.classes + prediction] += 1;
     }
 
+    /// Adds the examples of another part.
+    ///
+    /// # Panics
+    /// If it has other classes.
+    pub fn merge(&mut self, other: &Self) {
+        assert_eq!(self.classes, other.classes, "the same classes");
+        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
+            *count += more;
+        }
+    }
+
     /// Examples of the class `label` that were taken for `prediction`.
     pub fn count(&self, label: usize, prediction: usize) -> u64 {
         self.counts[label * self.classes + prediction]

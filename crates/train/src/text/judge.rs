@@ -1,6 +1,7 @@
 //! How good an encoder of texts is at what it was trained for.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
@@ -10,7 +11,7 @@ use cloze_data::text::{Answers, answers};
 use cloze_nn::Noise;
 use cloze_nn::pretrained::Pretrained;
 use cloze_spec::encoder::DropoutRates;
-use cloze_spec::text::{Objective, Train};
+use cloze_spec::text::{Objective, Tags, Train};
 
 use super::baseline::entities;
 use crate::Error;
@@ -136,7 +137,7 @@ impl Predictions {
                 Self::Numbers(numbers.map(f64::from).collect())
             }
             Truth::Words(words) => {
-                // A word that no token stands for is outside of every entity.
+                // A word that no token stands for is outside of every entity; where there are none, it has the first label.
                 let mut tags: Vec<Vec<u32>> =
                     words.labels.iter().map(|of| vec![0; of.len()]).collect();
                 let mut found = batches.flat_map(|(_, outputs)| {
@@ -194,6 +195,8 @@ enum Units {
     Sets(usize, Vec<[Vec<usize>; 2]>),
     Numbers(Vec<f64>, Vec<f64>),
     Tags(usize, Vec<Tagged>),
+    /// Labels of the words of each sentence, and what was found.
+    Words(usize, Vec<Vec<(u32, u32)>>),
     Answers(Vec<[f64; 2]>),
 }
 
@@ -256,6 +259,18 @@ impl Judged {
             (Truth::Numbers(numbers), Predictions::Numbers(found)) => {
                 Units::Numbers(numbers.iter().map(|&n| f64::from(n)).collect(), found)
             }
+            (Truth::Words(words), Predictions::Tags(tags)) if words.tags == Some(Tags::Words) => {
+                let mut confusion = Confusion::new(labels.len());
+                let sentences = words.labels.iter().zip(tags);
+                let sentences: Vec<Vec<(u32, u32)>> = sentences
+                    .map(|(truth, found)| truth.iter().copied().zip(found).collect())
+                    .collect();
+                for &(label, found) in sentences.iter().flatten() {
+                    confusion.add(label as usize, found as usize);
+                }
+                judged.confusion = Some(confusion);
+                Units::Words(labels.len(), sentences)
+            }
             (Truth::Words(words), Predictions::Tags(tags)) => {
                 let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
                 let sentences = words.labels.iter().zip(&tags).map(|(truth, found)| {
@@ -300,6 +315,40 @@ impl Judged {
         Ok(judged)
     }
 
+    /// What was judged in parts, together; none if there are no parts. Calibration is of the parts alone.
+    ///
+    /// # Panics
+    /// If the parts are of different kinds.
+    pub fn join(parts: impl IntoIterator<Item = Self>) -> Option<Self> {
+        parts.into_iter().reduce(|mut all, part| {
+            match (&mut all.units, part.units) {
+                (Units::Blanks(all), Units::Blanks(more)) => all.extend(more),
+                (Units::Classes(_, all), Units::Classes(_, more)) => all.extend(more),
+                (Units::Sets(_, all), Units::Sets(_, more)) => all.extend(more),
+                (Units::Numbers(truth, found), Units::Numbers(more, more_found)) => {
+                    truth.extend(more);
+                    found.extend(more_found);
+                }
+                (Units::Tags(kinds, all), Units::Tags(other, more)) => {
+                    // Kinds may have other numbers in each part: metrics are over all of them together.
+                    *kinds = other.max(*kinds);
+                    all.extend(more);
+                }
+                (Units::Words(_, all), Units::Words(_, more)) => all.extend(more),
+                (Units::Answers(all), Units::Answers(more)) => all.extend(more),
+                _ => panic!("parts are of one kind"),
+            }
+            if let (Some(all), Some(more)) = (&mut all.is_correct, part.is_correct) {
+                all.extend(more);
+            }
+            if let (Some(all), Some(more)) = (&mut all.confusion, &part.confusion) {
+                all.merge(more);
+            }
+            all.reliability.clear();
+            all
+        })
+    }
+
     /// Number of texts, sentences or questions.
     pub fn len(&self) -> usize {
         match &self.units {
@@ -308,6 +357,7 @@ impl Judged {
             Units::Sets(_, pairs) => pairs.len(),
             Units::Numbers(numbers, _) => numbers.len(),
             Units::Tags(_, sentences) => sentences.len(),
+            Units::Words(_, sentences) => sentences.len(),
             Units::Answers(scores) => scores.len(),
         }
     }
@@ -319,8 +369,15 @@ impl Judged {
 
     /// The metrics, by name, in the order of [`Objective::metrics`].
     pub fn metrics(&self) -> Vec<(String, f64)> {
-        let all: Vec<usize> = (0..self.len()).collect();
-        let metrics = self.of(&all).into_iter();
+        self.part(0..self.len())
+    }
+
+    /// The same over some of the texts, sentences or questions; none if there are none.
+    pub fn part(&self, part: Range<usize>) -> Vec<(String, f64)> {
+        if part.is_empty() {
+            return Vec::new();
+        }
+        let metrics = self.of(&part.collect::<Vec<_>>()).into_iter();
         metrics
             .map(|(name, value)| (name.to_owned(), value))
             .collect()
@@ -409,6 +466,19 @@ impl Judged {
                     ("precision", entities.precision),
                     ("recall", entities.recall),
                     ("accuracy", hits as f64 / words.max(1) as f64),
+                ]
+            }
+            Units::Words(labels, sentences) => {
+                let mut confusion = Confusion::new(*labels);
+                for &(label, found) in draw.iter().flat_map(|&at| &sentences[at]) {
+                    confusion.add(label as usize, found as usize);
+                }
+                vec![
+                    ("accuracy", confusion.accuracy()),
+                    (
+                        "macro-f1",
+                        average(&confusion.per_class(), Average::Macro).f1,
+                    ),
                 ]
             }
             Units::Answers(scores) => {

@@ -17,6 +17,7 @@ use cloze_data::text::Tokenizer;
 use cloze_data::text::batch::TextBatch;
 use cloze_data::text::examples::TextPlan;
 use cloze_data::text::learn::{Ask, TextData};
+use cloze_data::text::store;
 use cloze_nn::Noise;
 use cloze_nn::pretrained::{LabelLoss, Pretrained};
 use cloze_nn::weights::{self, Values};
@@ -49,11 +50,12 @@ pub struct Preparation {
 }
 
 impl Preparation {
-    /// Opens the encoder to begin with, in the folder `base` if the recipe names one, and reads the texts.
+    /// Opens the encoder to begin with, in the folder `base` if the recipe names one, and reads the texts. Tokens that are not to
+    /// be held in memory go to `out`, the folder of the run.
     ///
     /// # Errors
     /// If the recipe names nothing to begin with, if a folder or file cannot be read, if settings do not fit together, or if the texts are not what the recipe says.
-    pub fn new(recipe: TextRecipe, base: Option<&Path>) -> Result<Self, Error> {
+    pub fn new(mut recipe: TextRecipe, base: Option<&Path>, out: &Path) -> Result<Self, Error> {
         let model = &recipe.model;
         if base.is_none() && (model.config.is_empty() || model.tokenizer.is_none()) {
             return Err(Error::Empty(
@@ -84,8 +86,15 @@ impl Preparation {
             tokenizer: &tokenizer,
             max_len: recipe.model.max_len.min(longest),
             seed: recipe.seed,
+            place: store::Place {
+                folder: out,
+                tokenizer: &files,
+            },
         })?;
         let task = task(&train.objective, &data.labels);
+        if let Some(tags) = data.tags() {
+            recipe.settle(tags);
+        }
         let draft = if let Some(base) = &base {
             Draft::of(&base.folder, &base.encoder, task)?
         } else {
@@ -247,6 +256,7 @@ impl TextRun<'_> {
         TextPlan::shuffled(
             &data.train,
             data.blanks.as_ref(),
+            data.mixture.as_ref(),
             recipe.train().batch,
             (recipe.seed, epoch),
         )
@@ -343,7 +353,17 @@ impl Job for TextRun<'_> {
     fn validate(&self, model: &Pretrained) -> Result<Vec<(String, f64)>, Error> {
         let (aim, examples) = (self.preparation.aim(), &self.preparation.data.validation);
         let predictions = Predictions::of(aim, model, examples);
-        Ok(Judged::new(aim.labels, examples, predictions)?.metrics())
+        let judged = Judged::new(aim.labels, examples, predictions)?;
+        let mut metrics = judged.metrics();
+        let decisive = &aim.train.validate.metric;
+        for corpus in &self.preparation.data.corpora {
+            let own = judged.part(corpus.validation.clone()).into_iter();
+            metrics.extend(
+                own.filter(|(name, _)| name == decisive)
+                    .map(|(name, value)| (format!("{name} of {}", corpus.name), value)),
+            );
+        }
+        Ok(metrics)
     }
 
     /// Settings, tokenizer and recipe. The weights come with validation.

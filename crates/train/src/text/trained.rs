@@ -1,10 +1,11 @@
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::Device;
 use cloze_data::text::Tokenizer;
 use cloze_data::text::examples::{Blanks, Examples};
 use cloze_data::text::learn::{Ask, Part};
+use cloze_data::text::store;
 use cloze_nn::pretrained::Pretrained;
 use cloze_nn::weights::Values;
 use cloze_runtime::model::Checkpoint;
@@ -23,6 +24,8 @@ pub struct Trained {
     max_len: usize,
     labels: Vec<String>,
     blanks: Option<Arc<Blanks>>,
+    folder: PathBuf,
+    tokenizer_files: Vec<PathBuf>,
     /// The encoder.
     pub model: Pretrained,
 }
@@ -46,6 +49,8 @@ impl Trained {
             max_len: recipe.model.max_len.min(encoder.max_len),
             model: Pretrained::new(Arc::new(encoder), &values, device),
             blanks: None,
+            folder: folder.to_owned(),
+            tokenizer_files: checkpoint.folder.tokenizer.clone(),
             recipe,
             tokenizer,
             labels,
@@ -85,6 +90,10 @@ impl Trained {
             tokenizer: &self.tokenizer,
             max_len: self.max_len,
             seed,
+            place: store::Place {
+                folder: &self.folder,
+                tokenizer: &self.tokenizer_files,
+            },
         }
     }
 }

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use cloze_data::text::examples::{Examples, Words};
 
@@ -89,6 +89,49 @@ impl Lexicon {
             kind => format!("{prefix}-{kind}"),
         };
         self.tags.get(&name).copied().unwrap_or(0)
+    }
+}
+
+/// The label that each word had most often in the training part; of words that it lacks, the most frequent label.
+#[derive(Debug, Clone)]
+pub(super) struct WordLabels {
+    labels: HashMap<String, u32>,
+    usual: u32,
+}
+
+impl WordLabels {
+    pub(super) fn fit(examples: &Examples, words: &Words) -> Self {
+        let mut counts: BTreeMap<&str, BTreeMap<u32, u64>> = BTreeMap::new();
+        let mut all: BTreeMap<u32, u64> = BTreeMap::new();
+        for (sentence, labels) in examples.originals.iter().zip(&words.labels) {
+            for (word, &label) in sentence.iter().zip(labels) {
+                *counts.entry(word).or_default().entry(label).or_default() += 1;
+                *all.entry(label).or_default() += 1;
+            }
+        }
+        let most = |counts: &BTreeMap<u32, u64>| {
+            let order = |(label, count): &(&u32, &u64)| (**count, std::cmp::Reverse(**label));
+            counts
+                .iter()
+                .max_by_key(order)
+                .map_or(0, |(label, _)| *label)
+        };
+        Self {
+            labels: counts
+                .iter()
+                .map(|(word, counts)| ((*word).to_owned(), most(counts)))
+                .collect(),
+            usual: most(&all),
+        }
+    }
+
+    /// The label of each word.
+    pub(super) fn labels(&self, sentence: &[String]) -> Vec<u32> {
+        let known = |word: &String| self.labels.get(word).copied();
+        sentence
+            .iter()
+            .map(|word| known(word).unwrap_or(self.usual))
+            .collect()
     }
 }
 

@@ -12,12 +12,13 @@ use std::sync::Arc;
 
 use cloze_data::text::batch::Wanted;
 use cloze_data::text::examples::{Examples, TextPlan, Truth};
+use cloze_spec::text::Tags;
 
 use super::judge::{Aim, Blank, Predictions, owners};
 use crate::Error;
 
-use lexicon::Lexicon;
 pub(super) use lexicon::entities;
+use lexicon::{Lexicon, WordLabels};
 pub use linear::{Kind, Linear};
 
 /// All that there are for a task, with what each learned.
@@ -39,6 +40,8 @@ enum Learned {
     Numbers(Linear),
     /// Tags of known words.
     Tags(Lexicon),
+    /// The label that a word has most often.
+    Words(WordLabels),
     /// A sentence that is like the question.
     Overlap,
     /// That there is no answer.
@@ -108,6 +111,9 @@ impl Baselines {
                     ("tf-idf + ridge", Learned::Numbers(linear)),
                 ]
             }
+            Truth::Words(words) if words.tags == Some(Tags::Words) => {
+                vec![("lexicon", Learned::Words(WordLabels::fit(train, words)))]
+            }
             Truth::Words(words) => {
                 let lexicon = Lexicon::fit(train, words, aim.labels)?;
                 vec![("lexicon", Learned::Tags(lexicon))]
@@ -175,6 +181,9 @@ impl Learned {
             Self::Numbers(linear) => Predictions::Numbers(rows(linear)),
             Self::Tags(lexicon) => {
                 Predictions::Tags(texts.iter().map(|words| lexicon.tags(words)).collect())
+            }
+            Self::Words(known) => {
+                Predictions::Tags(texts.iter().map(|words| known.labels(words)).collect())
             }
             Self::Overlap => {
                 let found = questions

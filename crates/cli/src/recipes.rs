@@ -23,6 +23,10 @@ pub const BUILT_IN: &[(&str, &str)] = &[
         include_str!("../recipes/bert/sizes/multilabel.toml"),
     ),
     (
+        "bert/pretrain",
+        include_str!("../recipes/bert/sizes/pretrain.toml"),
+    ),
+    (
         "bert/regress",
         include_str!("../recipes/bert/sizes/regress.toml"),
     ),
@@ -40,6 +44,9 @@ pub const BUILT_IN: &[(&str, &str)] = &[
         "bert4rec/online-retail",
         include_str!("../recipes/bert4rec/sizes/online-retail.toml"),
     ),
+    ("bpdec", include_str!("../recipes/bpdec/recipe.toml")),
+    ("electra", include_str!("../recipes/electra/recipe.toml")),
+    ("mp3", include_str!("../recipes/mp3/recipe.toml")),
     ("sasrec", include_str!("../recipes/sasrec/recipe.toml")),
     (
         "sasrec/ml-1m",

@@ -12,6 +12,8 @@ pub(crate) enum Purpose {
     Negatives,
     HoldOut,
     Few,
+    Pair,
+    Context,
 }
 
 /// Random numbers keyed by a seed, an epoch, a purpose and an index: the same key, the same numbers.

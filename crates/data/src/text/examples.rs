@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use cloze_spec::batch::Batch;
 use cloze_spec::objective::{Mixed, Replace};
-use cloze_spec::text::{MaskedToken, SpanLength, Unit};
+use cloze_spec::text::{BatchWarmup, MaskedToken, SpanLength, Unit};
 
 use super::Encoding;
 use super::batch::{TextBatch, Wanted};
+pub use super::pair::Pairing;
 use crate::annotation::Question;
 use crate::stream::{Purpose, Stream};
 
@@ -16,11 +17,11 @@ use crate::stream::{Purpose, Stream};
 #[derive(Clone, Debug)]
 pub struct Examples {
     /// Text `i` is the tokens `offsets[i]..offsets[i + 1]`.
-    offsets: Vec<usize>,
-    ids: Vec<u32>,
-    marks: Vec<u8>,
+    pub(super) offsets: Vec<usize>,
+    pub(super) ids: Vec<u32>,
+    pub(super) marks: Vec<u8>,
     /// Which record each text, or window of one, is of.
-    records: Vec<u32>,
+    pub(super) records: Vec<u32>,
     /// What the files have, for those who read words rather than tokens: a labelled text, or both of a pair; the words of a
     /// sentence. None of other records.
     pub originals: Vec<Vec<String>>,
@@ -33,6 +34,12 @@ pub struct Examples {
 pub enum Truth {
     /// The tokens themselves, where they are hidden.
     Tokens,
+    /// The same; texts are lines of documents, of which each epoch makes pairs.
+    Lines(Pairing),
+    /// The same, and whether the segments of each text belong together, 0, or not, 1.
+    Pairs(Vec<u32>),
+    /// Where each token stands.
+    Places(Context),
     /// The class of each text.
     Classes(Vec<u32>),
     /// The labels of each text.
@@ -43,6 +50,15 @@ pub enum Truth {
     Words(Words),
     /// Where the answer stands.
     Answers(Asked),
+}
+
+/// Which tokens are seen where each is to say where it stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Context {
+    /// Share of a text's tokens that none sees.
+    pub hidden_share: f64,
+    /// Where randomness flows from.
+    pub seed: u64,
 }
 
 /// Labels of texts that may have several.
@@ -88,9 +104,9 @@ pub struct Asked {
 }
 
 /// Bits of a token's mark.
-const SECOND_SEGMENT: u8 = 1;
-const SPECIAL: u8 = 2;
-const BEGINS_WORD: u8 = 4;
+pub(super) const SECOND_SEGMENT: u8 = 1;
+pub(super) const SPECIAL: u8 = 2;
+pub(super) const BEGINS_WORD: u8 = 4;
 
 impl Examples {
     /// No texts, of which something like `truth` is to be true.
@@ -107,8 +123,13 @@ impl Examples {
 
     /// Appends a text of `record`; what is true of it is the caller's to add.
     pub(super) fn push(&mut self, encoding: &Encoding, record: usize) {
-        self.ids.extend_from_slice(&encoding.ids);
-        for at in 0..encoding.len() {
+        self.push_part(encoding, 0..encoding.len(), record);
+    }
+
+    /// The same, of some of its tokens.
+    pub(super) fn push_part(&mut self, encoding: &Encoding, part: Range<usize>, record: usize) {
+        self.ids.extend_from_slice(&encoding.ids[part.clone()]);
+        for at in part {
             let word = encoding.words[at];
             let begins = word.is_none() || at == 0 || encoding.words[at - 1] != word;
             let mut mark = 0;
@@ -154,6 +175,14 @@ impl Examples {
             .map(|(&id, _)| id)
     }
 
+    /// The same, with where each stands among them in its text.
+    pub fn own_places(&self) -> impl Iterator<Item = (u32, u32)> {
+        (0..self.len()).flat_map(|text| {
+            let own = self.range(text).filter(|&at| self.marks[at] & SPECIAL == 0);
+            own.map(|at| self.ids[at]).zip(0..)
+        })
+    }
+
     /// A hash of the tokens, where texts end, and what is true of them.
     pub(super) fn fingerprint(&self) -> u64 {
         // FNV-1a (Fowler, Noll and Vo): the same on every machine and in every release.
@@ -162,8 +191,10 @@ impl Examples {
         let values = ends.chain(self.ids.iter().map(|&id| u64::from(id)));
         let hash = values.fold(0xcbf2_9ce4_8422_2325, add);
         let numbers: &mut dyn Iterator<Item = u32> = match &self.truth {
-            Truth::Tokens => &mut std::iter::empty(),
-            Truth::Classes(classes) => &mut classes.iter().copied(),
+            Truth::Tokens | Truth::Places(_) => &mut std::iter::empty(),
+            // Where documents end.
+            Truth::Lines(_) => &mut self.records.iter().copied(),
+            Truth::Pairs(classes) | Truth::Classes(classes) => &mut classes.iter().copied(),
             Truth::Sets(sets) => &mut sets.of.iter().flat_map(|set| {
                 let end = std::iter::once(u32::MAX);
                 set.iter().copied().chain(end)
@@ -178,8 +209,16 @@ impl Examples {
         numbers.fold(hash, |hash, number| add(hash, u64::from(number)))
     }
 
-    fn range(&self, text: usize) -> Range<usize> {
+    pub(super) fn range(&self, text: usize) -> Range<usize> {
         self.offsets[text]..self.offsets[text + 1]
+    }
+
+    /// The texts of an epoch.
+    fn of_epoch(self: &Arc<Self>, epoch: u64) -> Arc<Self> {
+        match &self.truth {
+            Truth::Lines(pairing) => Arc::new(pairing.draw(self, epoch)),
+            _ => Arc::clone(self),
+        }
     }
 
     /// The batch of `texts`, tokens hidden as `blanks` says where tokens are what is to be predicted.
@@ -199,7 +238,8 @@ impl Examples {
         }
         let firsts = texts.iter().zip(batch.offsets.clone());
         match &self.truth {
-            Truth::Tokens => {
+            Truth::Lines(_) => unreachable!("an epoch has pairs of lines"),
+            Truth::Tokens | Truth::Pairs(_) => {
                 let blanks = blanks.expect("tokens are hidden in some way");
                 let (mut rows, mut hidden) = (Vec::new(), Vec::new());
                 for (&text, first) in firsts {
@@ -214,8 +254,16 @@ impl Examples {
                     }
                 }
                 batch.rows = Some(rows);
-                batch.wanted = Wanted::Tokens(hidden);
+                batch.wanted = if blanks.replaced {
+                    Wanted::Replaced(hidden)
+                } else {
+                    Wanted::Tokens(hidden)
+                };
+                if let Truth::Pairs(classes) = &self.truth {
+                    batch.pairs = Some(texts.iter().map(|&text| classes[text]).collect());
+                }
             }
+            Truth::Places(context) => return self.unplaced(texts, *context, epoch),
             Truth::Classes(classes) => {
                 batch.wanted = Wanted::Classes(texts.iter().map(|&text| classes[text]).collect());
             }
@@ -250,6 +298,40 @@ impl Examples {
     }
 }
 
+impl Examples {
+    /// The batch of `texts` without special tokens, each token to say where it stands.
+    fn unplaced(&self, texts: &[usize], context: Context, epoch: u64) -> TextBatch {
+        let mut batch = TextBatch {
+            offsets: vec![0],
+            ..TextBatch::default()
+        };
+        let mut places = Vec::new();
+        let mut keys = Vec::new();
+        for &text in texts {
+            let first = batch.tokens.len();
+            for at in self.range(text) {
+                let mark = self.marks[at];
+                if mark & SPECIAL == 0 {
+                    batch.tokens.push(self.ids[at]);
+                    batch.segments.push(u32::from(mark & SECOND_SEGMENT));
+                }
+            }
+            let count = batch.tokens.len() - first;
+            batch.offsets.push(batch.tokens.len() as u32);
+            places.extend(0..count as u32);
+            let hidden = (context.hidden_share * count as f64).round() as usize;
+            let hidden = hidden.min(count.saturating_sub(1));
+            let mut own: Vec<bool> = (0..count).map(|at| at >= hidden).collect();
+            let mut stream = Stream::new(context.seed, epoch, Purpose::Context, text as u64);
+            stream.draw(&mut own, count);
+            keys.extend(own);
+        }
+        batch.keys = keys.contains(&false).then_some(keys);
+        batch.wanted = Wanted::Places(places);
+        batch
+    }
+}
+
 impl Asked {
     /// Whether there are questions without an answer.
     pub fn has_unanswered(&self) -> bool {
@@ -275,6 +357,8 @@ pub struct Blanks {
     pub mask: u32,
     /// Number of tokens in the vocabulary.
     pub vocab: usize,
+    /// Whether a generator fills them, and its tokens are to be found.
+    pub replaced: bool,
     /// Where randomness flows from.
     pub seed: u64,
 }
@@ -382,44 +466,66 @@ pub struct TextPlan {
     ends: Vec<usize>,
 }
 
+/// Batches that grow as a run goes on.
+#[derive(Clone, Copy, Debug)]
+pub struct Growth {
+    /// How.
+    pub warmup: BatchWarmup,
+    /// Epochs of the run.
+    pub epochs: u64,
+}
+
 /// The epoch whose blanks validation has, whatever the run's own epoch is.
 const VALIDATION: u64 = u64::MAX;
 
 impl TextPlan {
-    /// All texts in an order drawn from `seed` for `epoch`, in batches of the sizes that `limits` allow.
+    /// All texts in an order drawn from `seed` for `epoch`, in batches of the sizes that `limits` and `growth` allow.
     pub fn shuffled(
         examples: &Arc<Examples>,
         blanks: Option<&Arc<Blanks>>,
         limits: Batch,
+        growth: Option<Growth>,
         (seed, epoch): (u64, u64),
     ) -> Self {
+        let examples = examples.of_epoch(epoch);
         let mut order: Vec<usize> = (0..examples.len()).collect();
         let count = order.len();
         Stream::new(seed, epoch, Purpose::Order, 0).draw(&mut order, count);
-        Self::of(examples, blanks, limits, epoch, order)
+        Self::of(examples, blanks, (limits, growth), epoch, order)
     }
 
     /// All texts as they come, the same tokens hidden each time.
     pub fn in_order(examples: &Arc<Examples>, blanks: Option<&Arc<Blanks>>, limits: Batch) -> Self {
+        let examples = examples.of_epoch(VALIDATION);
         let order = (0..examples.len()).collect();
-        Self::of(examples, blanks, limits, VALIDATION, order)
+        Self::of(examples, blanks, (limits, None), VALIDATION, order)
     }
 
     fn of(
-        examples: &Arc<Examples>,
+        examples: Arc<Examples>,
         blanks: Option<&Arc<Blanks>>,
-        limits: Batch,
+        (limits, growth): (Batch, Option<Growth>),
         epoch: u64,
         order: Vec<usize>,
     ) -> Self {
         let most = limits.max_sequences.unwrap_or(usize::MAX);
+        let max_tokens = |done: usize| match growth {
+            Some(Growth { warmup, epochs }) => {
+                let of_epoch = done as f64 / examples.tokens() as f64;
+                let of_run = (epoch as f64 + of_epoch) / epochs as f64;
+                warmup.max_tokens(of_run, limits.max_tokens)
+            }
+            None => limits.max_tokens,
+        };
         let (mut ends, mut tokens) = (vec![0], 0);
+        let (mut done, mut limit) = (0, max_tokens(0));
         for (at, &text) in order.iter().enumerate() {
             let len = examples.range(text).len();
             let since = at - ends[ends.len() - 1];
-            if since > 0 && (since == most || tokens + len > limits.max_tokens) {
+            if since > 0 && (since == most || tokens + len > limit) {
                 ends.push(at);
-                tokens = 0;
+                done += tokens;
+                (tokens, limit) = (0, max_tokens(done));
             }
             tokens += len;
         }
@@ -427,7 +533,7 @@ impl TextPlan {
             ends.push(order.len());
         }
         Self {
-            examples: Arc::clone(examples),
+            examples,
             blanks: blanks.map(Arc::clone),
             epoch,
             order,
@@ -443,6 +549,11 @@ impl TextPlan {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// All texts of the epoch.
+    pub fn examples(&self) -> &Arc<Examples> {
+        &self.examples
     }
 
     /// The texts of a batch.

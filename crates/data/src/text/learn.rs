@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cloze_spec::data::Csv;
-use cloze_spec::text::{ClassWeights, Documents, Objective, Problem, Texts};
+use cloze_spec::text::{ClassWeights, Documents, Objective, Pair, Problem, Texts};
 use rayon::prelude::*;
 
-use super::examples::{Asked, Blanks, Examples, Sets, Truth, Word, Words};
+use super::examples::{Asked, Blanks, Context, Examples, Pairing, Sets, Truth, Word, Words};
 use super::{Encoding, Input, Limit, Long, Shorten, Tokenizer};
 use crate::annotation::{Conll, Question, Scheme, Sentence, Squad};
 use crate::records::{Cells, Format, Value, label};
@@ -122,7 +122,7 @@ impl Ask<'_> {
     /// # Errors
     /// If the tokenizer has no token that stands for a hidden one.
     pub fn blanks(&self) -> Result<Option<Arc<Blanks>>, Error> {
-        let Objective::MaskedToken(settings) = self.objective else {
+        let Some(settings) = self.objective.blanks() else {
             return Ok(None);
         };
         let mask = self.tokenizer.mask().ok_or_else(|| {
@@ -131,9 +131,10 @@ impl Ask<'_> {
             )
         })?;
         Ok(Some(Arc::new(Blanks {
-            settings: settings.clone(),
+            settings,
             mask,
             vocab: self.tokenizer.vocabulary_len(),
+            replaced: matches!(self.objective, Objective::ReplacedToken(_)),
             seed: self.seed,
         })))
     }
@@ -188,6 +189,8 @@ fn ids(labels: &[String]) -> HashMap<&str, u32> {
 /// Records as files have them, not yet tokenised.
 enum Records {
     Plain(Vec<String>),
+    /// Lines of documents.
+    Documents(Vec<Vec<String>>, Pair),
     Labelled {
         texts: Vec<String>,
         second: Option<Vec<String>>,
@@ -206,8 +209,13 @@ enum Labels {
 
 impl Records {
     fn read(ask: &Ask<'_>, files: &[PathBuf]) -> Result<Self, Error> {
+        if let Some(pair) = ask.objective.pair() {
+            return Ok(Self::Documents(lines(ask.texts, files)?, pair));
+        }
         match ask.objective {
-            Objective::MaskedToken(_) => plain(ask.texts, files).map(Self::Plain),
+            Objective::MaskedToken(_) | Objective::ReplacedToken(_) | Objective::Position(_) => {
+                plain(ask.texts, files).map(Self::Plain)
+            }
             Objective::Sequence(sequence) => labelled(ask.texts, sequence.problem, files),
             Objective::Token(_) => {
                 let mut sentences = Vec::new();
@@ -248,6 +256,7 @@ impl Records {
     fn len(&self) -> usize {
         match self {
             Self::Plain(texts) | Self::Labelled { texts, .. } => texts.len(),
+            Self::Documents(documents, _) => documents.len(),
             Self::Sentences(sentences) => sentences.len(),
             Self::Questions(questions) => questions.len(),
         }
@@ -301,6 +310,7 @@ impl Records {
     fn part(&mut self, wanted: &[bool]) -> Self {
         match self {
             Self::Plain(texts) => Self::Plain(part(texts, wanted)),
+            Self::Documents(documents, pair) => Self::Documents(part(documents, wanted), *pair),
             Self::Labelled {
                 texts,
                 second,
@@ -335,7 +345,7 @@ impl Records {
                 let spans = sentences.iter().flat_map(|sentence| &sentence.spans);
                 found.extend(spans.map(|span| span.label.clone()));
             }
-            Self::Plain(_) | Self::Questions(_) => {}
+            Self::Plain(_) | Self::Documents(..) | Self::Questions(_) => {}
         }
         self.tags_of(&label::sorted(found))
     }
@@ -352,7 +362,9 @@ impl Records {
                 });
                 std::iter::once("O".to_owned()).chain(tags).collect()
             }
-            Self::Plain(_) | Self::Labelled { .. } | Self::Questions(_) => labels.to_vec(),
+            Self::Plain(_) | Self::Documents(..) | Self::Labelled { .. } | Self::Questions(_) => {
+                labels.to_vec()
+            }
         }
     }
 
@@ -371,15 +383,8 @@ impl Records {
             whole_words: true,
         });
         match self {
-            Self::Plain(texts) => {
-                let encoded = encode(&texts, |text| tokenizer.encode((&**text).into(), windows))?;
-                let mut examples = Examples::new(Truth::Tokens);
-                for (record, encodings) in encoded.iter().enumerate() {
-                    let own = encodings.iter().filter(|one| !one.body().is_empty());
-                    own.for_each(|encoding| examples.push(encoding, record));
-                }
-                Ok((examples, 0))
-            }
+            Self::Plain(texts) => Ok((of_texts(ask, &texts, windows)?, 0)),
+            Self::Documents(documents, pair) => Ok((of_documents(ask, &documents, pair)?, 0)),
             Self::Labelled {
                 texts,
                 second,
@@ -509,7 +514,76 @@ fn format(texts: &Texts, file: &Path) -> Result<Format, Error> {
     })
 }
 
+/// Texts as examples, long ones in windows.
+fn of_texts(ask: &Ask<'_>, texts: &[String], windows: Limit) -> Result<Examples, Error> {
+    let encoded = encode(texts, |text| {
+        ask.tokenizer.encode((&**text).into(), windows)
+    })?;
+    let mut examples = Examples::new(match ask.objective {
+        Objective::Position(position) => Truth::Places(Context {
+            hidden_share: position.hidden_share,
+            seed: ask.seed,
+        }),
+        _ => Truth::Tokens,
+    });
+    for (record, encodings) in encoded.iter().enumerate() {
+        let own = encodings.iter().filter(|one| !one.body().is_empty());
+        own.for_each(|encoding| examples.push(encoding, record));
+    }
+    Ok(examples)
+}
+
+/// The lines of documents as examples, of which each epoch makes pairs.
+fn of_documents(ask: &Ask<'_>, documents: &[Vec<String>], pair: Pair) -> Result<Examples, Error> {
+    let frame = ask.tokenizer.frame(true)?.clone();
+    if ask.max_len < frame.len() + 2 {
+        return Err(Error::Text(format!(
+            "model.max_len: expected room for two tokens beside the {} special ones of a pair, found {}",
+            frame.len(),
+            ask.max_len
+        )));
+    }
+    let encoded = encode(documents, |lines| {
+        let lines = lines.iter();
+        lines.map(|line| ask.tokenizer.encode_whole(line)).collect()
+    })?;
+    let mut examples = Examples::new(Truth::Lines(Pairing {
+        settings: pair,
+        frame,
+        max_len: ask.max_len,
+        seed: ask.seed,
+    }));
+    for (record, lines) in encoded.iter().enumerate() {
+        for line in lines.iter().filter(|line| !line.first.is_empty()) {
+            examples.push_part(line, line.first.clone(), record);
+        }
+    }
+    let (first, last) = (examples.records.first(), examples.records.last());
+    if matches!(pair, Pair::NextSentence(_)) && first == last {
+        return Err(Error::Split(
+            "the second segments of pairs come from other documents: expected at least two, with empty lines between, in each part, found one".to_owned(),
+        ));
+    }
+    Ok(examples)
+}
+
+/// The lines of each document; of tables, those of each cell.
+fn lines(texts: &Texts, files: &[PathBuf]) -> Result<Vec<Vec<String>>, Error> {
+    let documents = documents(texts, files)?.into_iter().map(|lines| {
+        let lines = lines.iter().flat_map(|line| line.lines());
+        let lines = lines.filter(|line| !line.trim().is_empty());
+        lines.map(str::to_owned).collect()
+    });
+    Ok(documents.collect())
+}
+
 fn plain(texts: &Texts, files: &[PathBuf]) -> Result<Vec<String>, Error> {
+    let documents = documents(texts, files)?.into_iter();
+    Ok(documents.map(|lines| lines.join(" ")).collect())
+}
+
+/// What makes one text each: a line or cell, or lines up to an empty one.
+fn documents(texts: &Texts, files: &[PathBuf]) -> Result<Vec<Vec<String>>, Error> {
     let mut all = Vec::new();
     for file in files {
         let cells = Cells::read(file, &format(texts, file)?, &[&texts.columns.text])?;
@@ -518,13 +592,11 @@ fn plain(texts: &Texts, files: &[PathBuf]) -> Result<Vec<String>, Error> {
         let lines = cells.each("text", Value::text)?;
         if is_lines && texts.documents == Documents::Paragraphs {
             let paragraphs = lines.split(|line| line.trim().is_empty());
-            all.extend(
-                paragraphs
-                    .filter(|lines| !lines.is_empty())
-                    .map(|lines| lines.join(" ")),
-            );
+            let paragraphs = paragraphs.filter(|lines| !lines.is_empty());
+            all.extend(paragraphs.map(<[String]>::to_vec));
         } else {
-            all.extend(lines.into_iter().filter(|line| !line.trim().is_empty()));
+            let own = lines.into_iter().filter(|line| !line.trim().is_empty());
+            all.extend(own.map(|line| vec![line]));
         }
     }
     Ok(all)
@@ -724,7 +796,13 @@ fn counts(truth: &Truth, labels: usize) -> Option<Vec<u64>> {
             .places
             .iter()
             .for_each(|word| counts[word.label as usize] += 1),
-        Truth::Tokens | Truth::Sets(_) | Truth::Numbers(_) | Truth::Answers(_) => return None,
+        Truth::Tokens
+        | Truth::Lines(_)
+        | Truth::Pairs(_)
+        | Truth::Places(_)
+        | Truth::Sets(_)
+        | Truth::Numbers(_)
+        | Truth::Answers(_) => return None,
     }
     Some(counts)
 }

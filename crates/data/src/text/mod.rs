@@ -11,6 +11,7 @@ mod folder;
 mod frame;
 mod label;
 pub mod learn;
+mod pair;
 mod prepare;
 mod report;
 mod tokenizer;

@@ -215,6 +215,215 @@ fn a_new_encoder_learns_to_fill_blanks() {
     assert!(out.contains(" in "), "{out}");
 }
 
+/// The arguments that train a small encoder by `recipe` on `data`; `settings` go over what all have.
+fn fresh(recipe: &str, data: &str, out: &str, settings: &[&str]) -> Vec<String> {
+    let mut arguments: Vec<String> = ["train", recipe, "--tokenizer", "tokenizer", "--data", data]
+        .map(str::to_owned)
+        .to_vec();
+    let all = [
+        "model.config.hidden_size=48",
+        "model.config.num_hidden_layers=2",
+        "model.config.num_attention_heads=4",
+        "model.config.intermediate_size=96",
+        "optim.lr=3e-3",
+        "batch.max_tokens=512",
+    ];
+    for setting in all.iter().chain(settings) {
+        arguments.extend(["--set".to_owned(), (*setting).to_owned()]);
+    }
+    arguments.extend(["-o".to_owned(), out.to_owned()]);
+    arguments
+}
+
+fn run(arguments: &[String]) -> Output {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    cloze(base(), &arguments)
+}
+
+/// Trains by `recipe` at once, and with an interruption: the same bits. The metrics of the validation part.
+fn twice(recipe: &str, data: &str, out: &str, settings: &[&str]) -> Value {
+    let arguments = fresh(recipe, data, out, settings);
+    ok(run(&arguments));
+    let parts = format!("{out}-parts");
+    let mut arguments = fresh(recipe, data, &parts, settings);
+    arguments.extend(["--max-steps", "3"].map(str::to_owned));
+    ok(run(&arguments));
+    ok(cloze(base(), &["train", "--resume", &parts]));
+    for file in ["model.safetensors", "metrics.json"] {
+        let [whole, parts] = [out, &*parts].map(|name| fs::read(base().join(name).join(file)));
+        assert!(whole.unwrap() == parts.unwrap(), "{file} differs");
+    }
+    let judged = judged(&[out]);
+    let found = metrics(&base().join(out));
+    assert_eq!(judged["models"][0]["metrics"], found);
+    found
+}
+
+/// Documents whose lines tell of one person, so that lines of two documents do not belong together.
+fn documents() -> &'static str {
+    static FILE: OnceLock<()> = OnceLock::new();
+    FILE.get_or_init(|| {
+        let mut numbers = Numbers(11);
+        let mut text = String::new();
+        for at in 0..240 {
+            let (name, city) = (NAMES[at % NAMES.len()], numbers.pick(&CITIES));
+            for verb in ["went to", "saw", "left"] {
+                writeln!(text, "{name} {verb} {city}").unwrap();
+            }
+            text.push('\n');
+        }
+        fs::write(base().join("documents.txt"), text).unwrap();
+    });
+    "documents.txt"
+}
+
+#[test]
+fn whether_a_segment_follows_is_learned_beside_blanks() {
+    let settings = [
+        "model.max_len=24",
+        "epochs=24",
+        "objective.pair.short_prob=0.5",
+    ];
+    let found = twice("bert/pretrain", documents(), "pairs", &settings);
+    assert_at_least(&found, "pair-accuracy", 0.7);
+    let tensors = tensors("pairs");
+    for name in [
+        "bert.pooler.dense.weight",
+        "cls.seq_relationship.bias",
+        "cls.predictions.bias",
+    ] {
+        assert!(tensors.contains_key(name), "no {name}");
+    }
+    ok(cloze(
+        base(),
+        &["predict", "pairs", "--input-text", "Anna [MASK] Oslo"],
+    ));
+    assert_goes_on("pairs");
+}
+
+#[test]
+fn the_order_of_segments_is_learned_by_albert() {
+    let settings = [
+        "model.max_len=24",
+        "epochs=2",
+        "model.config.model_type=albert",
+        "model.config.embedding_size=16",
+        "objective.pair.kind=sentence-order",
+    ];
+    let found = twice("bert/pretrain", documents(), "order", &settings);
+    assert!(found["pair-accuracy"].is_number(), "{found}");
+    let tensors = tensors("order");
+    for name in ["albert.pooler.weight", "sop_classifier.classifier.weight"] {
+        assert!(tensors.contains_key(name), "no {name}");
+    }
+}
+
+/// A folder that was trained on can be trained further, for labels.
+fn assert_goes_on(model: &str) {
+    let out = format!("{model}-classify");
+    let arguments = [
+        "train",
+        "bert/classify",
+        "--model",
+        model,
+        "--data",
+        "labels.tsv",
+        "-o",
+        &out,
+        "--set",
+        "epochs=1",
+        "--set",
+        "batch.max_tokens=512",
+    ];
+    ok(cloze(base(), &arguments));
+}
+
+#[test]
+fn tokens_of_a_generator_are_found() {
+    let settings = [
+        "model.config.embedding_size=32",
+        "epochs=12",
+        "model.max_len=24",
+    ];
+    let found = twice("electra", "corpus.txt", "replaced", &settings);
+    assert_at_least(&found, "replaced", 0.02);
+    // More than by calling every token its own.
+    let never = 1.0 - found["replaced"].as_f64().unwrap();
+    assert_at_least(&found, "accuracy", never + 0.01);
+    assert!(found["perplexity"].as_f64().unwrap() < 60.0, "{found}");
+    let (own, generator) = (tensors("replaced"), tensors("replaced/generator"));
+    for name in [
+        "discriminator_predictions.dense.weight",
+        "discriminator_predictions.dense_prediction.bias",
+    ] {
+        assert!(own.contains_key(name), "no {name}");
+    }
+    let same = |name: &str| own[name] == generator[name];
+    assert!(same("electra.embeddings.word_embeddings.weight"));
+    assert!(same("electra.embeddings.LayerNorm.bias"));
+    assert!(generator.contains_key("generator_lm_head.bias"));
+    assert!(own.keys().all(|name| !name.contains("generator")));
+    ok(cloze(
+        base(),
+        &[
+            "predict",
+            "replaced/generator",
+            "--input-text",
+            "Anna saw the [MASK]",
+            "--top",
+            "1",
+        ],
+    ));
+    assert_goes_on("replaced");
+}
+
+#[test]
+fn tokens_say_where_they_stand() {
+    let settings = [
+        "model.max_len=24",
+        "epochs=16",
+        "objective.hidden_share=0.25",
+    ];
+    let found = twice("mp3", "corpus.txt", "places", &settings);
+    // The place is clear from the kind of word, save of pieces of words.
+    assert_at_least(&found, "accuracy", 0.7);
+    assert!(found["mean-distance"].as_f64().unwrap() < 1.0, "{found}");
+    let positions = &tensors("places")["embeddings.position_embeddings.weight"];
+    assert!(positions.iter().all(|&byte| byte == 0));
+    assert_eq!(names(&judged(&["places"])), ["places", "usual place"]);
+    assert_goes_on("places");
+}
+
+#[test]
+fn a_decoder_helps_and_is_not_written() {
+    let settings = ["model.max_len=24", "epochs=2"];
+    twice("bpdec", "corpus.txt", "decoded", &settings);
+    ok(run(&fresh("bert", "corpus.txt", "plain", &settings)));
+    let [decoded, plain] = ["decoded", "plain"].map(tensors);
+    assert!(decoded.keys().eq(plain.keys()));
+    assert!(decoded != plain);
+    let len = |model: &str| {
+        let file = base().join(model).join("model.safetensors");
+        fs::metadata(file).unwrap().len()
+    };
+    assert_eq!(len("decoded"), len("plain"));
+    assert!(!base().join("decoded/scaffold.safetensors").exists());
+    // Without layers it is the same as without a decoder.
+    let none = [&settings[..], &["objective.decoder.visible=[]"]].concat();
+    ok(run(&fresh("bpdec", "corpus.txt", "undecoded", &none)));
+    assert!(tensors("undecoded") == plain);
+}
+
+#[test]
+fn batches_grow_and_a_run_that_was_interrupted_knows_how_far() {
+    let settings = [
+        "model.max_len=24",
+        "epochs=3",
+        "batch_warmup={ from_tokens = 64, share = 0.5 }",
+    ];
+    twice("bert", "corpus.txt", "grown", &settings);
+}
+
 #[test]
 fn labels_of_texts() {
     assert_at_least(
@@ -883,6 +1092,86 @@ fn what_is_missing_or_wrong_is_told_in_one_line() {
                 "model.config.hidden_sise=3",
             ],
             "hidden_size",
+        ),
+    ] {
+        let arguments = [&["train"], arguments, &["-o", "nowhere"]].concat();
+        let text = error(&cloze(folder, &arguments), 1);
+        assert!(text.contains(expected), "{arguments:?}\n{text}");
+        assert!(!folder.join("nowhere").exists(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn settings_of_pretraining_that_do_not_fit_are_told_in_one_line() {
+    let folder = base();
+    for (arguments, expected) in [
+        (
+            &[
+                "bert/pretrain",
+                "--tokenizer",
+                "tokenizer",
+                "--data",
+                "corpus.txt",
+                "--validation",
+                "corpus.txt",
+            ][..],
+            "expected at least two, with empty lines between",
+        ),
+        (
+            &[
+                "bert/pretrain",
+                "--tokenizer",
+                "tokenizer",
+                "--data",
+                documents(),
+                "--set",
+                "model.config.model_type=roberta",
+            ],
+            "found RobertaForPreTraining",
+        ),
+        (
+            &["bert/pretrain", "--set", "data.documents=lines"],
+            "expected \"paragraphs\", since pairs are made of lines",
+        ),
+        (
+            &[
+                "mp3",
+                "--tokenizer",
+                "tokenizer",
+                "--data",
+                "corpus.txt",
+                "--set",
+                "model.config.model_type=modernbert",
+            ],
+            "expected one of the families that have such a class",
+        ),
+        (
+            &["electra", "--set", "objective.generator_share=2.0"],
+            "expected a share above 0, up to 1, found 2",
+        ),
+        (
+            &[
+                "electra",
+                "--tokenizer",
+                "tokenizer",
+                "--data",
+                "corpus.txt",
+                "--set",
+                "model.config.model_type=bert",
+            ],
+            "bert has no such setting",
+        ),
+        (
+            &["bpdec", "--set", "objective.decoder.visible=[0.5, 0.2]"],
+            "falling nowhere",
+        ),
+        (
+            &[
+                "bert",
+                "--set",
+                "batch_warmup={ from_tokens = 9, share = 0.5 }",
+            ],
+            "expected from model.max_len 128 to batch.max_tokens 4096, found 9",
         ),
     ] {
         let arguments = [&["train"], arguments, &["-o", "nowhere"]].concat();

@@ -14,6 +14,8 @@ pub(crate) enum Purpose {
     Few,
     Mixture,
     Folds,
+    Pair,
+    Context,
 }
 
 /// Random numbers keyed by a seed, an epoch, a purpose and an index: the same key, the same numbers.

@@ -107,7 +107,14 @@ fn a_small_corpus_is_taken_often_with_other_blanks_and_nothing_held_out_ever() {
         [270, 270]
     );
     let plan = |examples, mixture, epoch| {
-        TextPlan::shuffled(examples, data.blanks.as_ref(), mixture, LIMITS, (5, epoch))
+        TextPlan::shuffled(
+            examples,
+            data.blanks.as_ref(),
+            mixture,
+            LIMITS,
+            None,
+            (5, epoch),
+        )
     };
     // Each text as it is hidden, by the text that it was.
     let epoch = |epoch| {
@@ -217,7 +224,7 @@ fn texts_in_a_file_make_the_same_batches_as_texts_in_memory() {
             let (blanks, limits) = (data.blanks.as_ref(), LIMITS);
             let mixture = data.mixture.as_ref();
             [
-                TextPlan::shuffled(&data.train, blanks, mixture, limits, (5, 3)),
+                TextPlan::shuffled(&data.train, blanks, mixture, limits, None, (5, 3)),
                 TextPlan::in_order(&data.validation, blanks, limits),
             ]
             .map(|plan| (0..plan.len()).map(|at| plan.build(at)).collect::<Vec<_>>())

@@ -1,3 +1,6 @@
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
 use crate::op::Dropout;
 
 /// Where dropout comes from: a seed a forward pass, from which each place that drops takes its own.
@@ -39,6 +42,12 @@ impl Noise {
             }
             _ => Dropout::NONE,
         }
+    }
+
+    /// Random numbers for the next place of the pass; without a seed, the same in every pass.
+    pub(crate) fn numbers(&mut self) -> ChaCha8Rng {
+        self.place += 1;
+        ChaCha8Rng::seed_from_u64(mix(self.seed.unwrap_or(0) ^ mix(self.place)))
     }
 }
 

@@ -99,6 +99,7 @@ fn batch(encoder: &cloze_spec::Encoder) -> Option<TextBatch> {
         offsets: vec![0, 5, 7, 14],
         rows,
         wanted,
+        ..TextBatch::default()
     })
 }
 

@@ -99,8 +99,8 @@ pub(crate) trait Job {
     fn rate(&self, _parameter: &str) -> f64 {
         1.0
     }
-    /// Number of batches of the first epoch, which the schedule goes by.
-    fn first_len(&self) -> usize;
+    /// Numbers of batches of the first epochs, which the schedule goes by; later ones have as many as the last of these.
+    fn first_lens(&self) -> Vec<usize>;
     /// The batches of an epoch from `start` on.
     fn batches(&self, epoch: u64, start: usize) -> Prefetch<Self::Batch>;
     /// Number of sequences and of tokens.
@@ -186,11 +186,14 @@ impl<J: Job> Fit<'_, J> {
         }
         drop((resumed, values));
 
-        let batches = job.first_len();
-        if batches == 0 {
+        let lens = job.first_lens();
+        let last = lens.last().copied().unwrap_or(0);
+        if last == 0 {
             return Err(Error::Empty("there is nothing to learn from".to_owned()));
         }
-        let total_steps = plan.epochs * batches.div_ceil(plan.accumulate) as u64;
+        let steps = |len: &usize| len.div_ceil(plan.accumulate) as u64;
+        let total_steps =
+            lens.iter().map(steps).sum::<u64>() + (plan.epochs - lens.len() as u64) * steps(&last);
         observe(&Event::Started {
             state: &state,
             total_steps,

@@ -116,8 +116,8 @@ impl Job for Items<'_> {
         Encoder::new(&self.run.recipe.model, self.run.items(), values, device)
     }
 
-    fn first_len(&self) -> usize {
-        self.first.len()
+    fn first_lens(&self) -> Vec<usize> {
+        vec![self.first.len()]
     }
 
     fn batches(&self, epoch: u64, start: usize) -> Prefetch<PackedBatch> {

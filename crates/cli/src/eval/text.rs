@@ -156,7 +156,10 @@ impl Results {
         Self {
             part: part.to_owned(),
             unit: match train.objective {
-                Objective::MaskedToken(_) | Objective::Sequence(_) => "texts",
+                Objective::MaskedToken(_)
+                | Objective::ReplacedToken(_)
+                | Objective::Position(_)
+                | Objective::Sequence(_) => "texts",
                 Objective::Token(_) => "sentences",
                 Objective::Span(_) => "questions",
             },

@@ -13,6 +13,10 @@ pub struct TextBatch {
     pub rows: Option<Vec<u32>>,
     /// What is to be predicted.
     pub wanted: Wanted,
+    /// Whether the segments of each text belong together, 0, or not, 1, where that is to be predicted too, `[B]`.
+    pub pairs: Option<Vec<u32>>,
+    /// Whether tokens of the same text, itself among them, see each token, `[N]`; all do if none.
+    pub keys: Option<Vec<bool>>,
 }
 
 /// What is to be predicted, in the order of [`TextBatch::rows`] or of the texts.
@@ -20,6 +24,10 @@ pub struct TextBatch {
 pub enum Wanted {
     /// The token that stood in each row, `[M]`.
     Tokens(Vec<u32>),
+    /// The same, by a generator whose tokens are then to be found, `[M]`.
+    Replaced(Vec<u32>),
+    /// Where each token stands in its text, `[N]`.
+    Places(Vec<u32>),
     /// The class of each row or text, `[M]`.
     Classes(Vec<u32>),
     /// 1 for each label that a text has, 0 for the others, `[B, C]`.

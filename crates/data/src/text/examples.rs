@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use cloze_spec::batch::Batch;
 use cloze_spec::objective::{Mixed, Replace};
-use cloze_spec::text::{MaskedToken, SpanLength, Tags, Unit};
+use cloze_spec::text::{BatchWarmup, MaskedToken, SpanLength, Tags, Unit};
 
 use super::Encoding;
 use super::batch::{TextBatch, Wanted};
 use super::mixture::Mixture;
+pub use super::pair::Pairing;
 use super::store::Store;
 use crate::annotation::Question;
 use crate::stream::{Purpose, Stream};
@@ -20,7 +21,7 @@ use crate::stream::{Purpose, Stream};
 pub struct Examples {
     tokens: Tokens,
     /// Which record each text, or window of one, is of; not kept of texts in a file.
-    records: Vec<u32>,
+    pub(super) records: Vec<u32>,
     /// What the files have, for those who read words rather than tokens: a labelled text, or both of a pair; the words of a
     /// sentence. None of other records.
     pub originals: Vec<Vec<String>>,
@@ -42,6 +43,12 @@ enum Tokens {
 pub enum Truth {
     /// The tokens themselves, where they are hidden.
     Tokens,
+    /// The same; texts are lines of documents, of which each epoch makes pairs.
+    Lines(Pairing),
+    /// The same, and whether the segments of each text belong together, 0, or not, 1.
+    Pairs(Vec<u32>),
+    /// Where each token stands.
+    Places(Context),
     /// The class of each text.
     Classes(Vec<u32>),
     /// The labels of each text.
@@ -52,6 +59,15 @@ pub enum Truth {
     Words(Words),
     /// Where the answer stands.
     Answers(Asked),
+}
+
+/// Which tokens are seen where each is to say where it stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Context {
+    /// Share of a text's tokens that none sees.
+    pub hidden_share: f64,
+    /// Where randomness flows from.
+    pub seed: u64,
 }
 
 /// Labels of texts that may have several.
@@ -99,9 +115,9 @@ pub struct Asked {
 }
 
 /// Bits of a token beside its id.
-const SECOND_SEGMENT: u32 = 1 << 29;
-const SPECIAL: u32 = 1 << 30;
-const BEGINS_WORD: u32 = 1 << 31;
+pub(super) const SECOND_SEGMENT: u32 = 1 << 29;
+pub(super) const SPECIAL: u32 = 1 << 30;
+pub(super) const BEGINS_WORD: u32 = 1 << 31;
 const ID: u32 = SECOND_SEGMENT - 1;
 
 /// The tokens of a text: their ids, and what is to be known of each in the top bits.
@@ -151,10 +167,15 @@ impl Examples {
     /// # Panics
     /// If texts are in a file.
     pub(super) fn push(&mut self, encoding: &Encoding, record: usize) {
+        self.push_tokens(pack(encoding), record);
+    }
+
+    /// The same, of tokens as [`pack`] has them.
+    pub(super) fn push_tokens(&mut self, tokens: impl Iterator<Item = u32>, record: usize) {
         let Tokens::Held { offsets, all } = &mut self.tokens else {
             unreachable!("texts are appended in memory");
         };
-        all.extend(pack(encoding));
+        all.extend(tokens);
         offsets.push(all.len());
         self.records.push(record as u32);
     }
@@ -177,6 +198,17 @@ impl Examples {
         match &self.tokens {
             Tokens::Held { all, .. } => all.len(),
             Tokens::Stored(store) => store.tokens(),
+        }
+    }
+
+    /// Where texts begin and end, and all tokens, as [`pack`] has them.
+    ///
+    /// # Panics
+    /// If texts are in a file.
+    pub(super) fn held(&self) -> (&[usize], &[u32]) {
+        match &self.tokens {
+            Tokens::Held { offsets, all } => (offsets, all),
+            Tokens::Stored(_) => unreachable!("pairs are made of lines in memory"),
         }
     }
 
@@ -211,6 +243,16 @@ impl Examples {
         own.map(|token| token & ID)
     }
 
+    /// The same, with where each stands among them in its text.
+    pub fn own_places(&self) -> impl Iterator<Item = (u32, u32)> {
+        (0..self.len()).flat_map(|text| {
+            let own = self.text(text).into_owned().into_iter();
+            own.filter(|token| token & SPECIAL == 0)
+                .map(|token| token & ID)
+                .zip(0..)
+        })
+    }
+
     /// A hash of the tokens, where texts end, and what is true of them.
     pub(super) fn fingerprint(&self) -> u64 {
         // FNV-1a (Fowler, Noll and Vo): the same on every machine and in every release.
@@ -223,8 +265,10 @@ impl Examples {
         let values = std::iter::once(0).chain(ends).chain(ids);
         let hash = values.fold(0xcbf2_9ce4_8422_2325, add);
         let numbers: &mut dyn Iterator<Item = u32> = match &self.truth {
-            Truth::Tokens => &mut std::iter::empty(),
-            Truth::Classes(classes) => &mut classes.iter().copied(),
+            Truth::Tokens | Truth::Places(_) => &mut std::iter::empty(),
+            // Where documents end.
+            Truth::Lines(_) => &mut self.records.iter().copied(),
+            Truth::Pairs(classes) | Truth::Classes(classes) => &mut classes.iter().copied(),
             Truth::Sets(sets) => &mut sets.of.iter().flat_map(|set| {
                 let end = std::iter::once(u32::MAX);
                 set.iter().copied().chain(end)
@@ -243,6 +287,14 @@ impl Examples {
     pub(super) fn texts(&self, records: Range<usize>) -> Range<usize> {
         let text = |record| self.records.partition_point(|&of| (of as usize) < record);
         text(records.start)..text(records.end)
+    }
+
+    /// The texts of an epoch.
+    fn of_epoch(self: &Arc<Self>, epoch: u64) -> Arc<Self> {
+        match &self.truth {
+            Truth::Lines(pairing) => Arc::new(pairing.draw(self, epoch)),
+            _ => Arc::clone(self),
+        }
     }
 
     /// The batch of texts, each once for every time that it is taken; tokens hidden as `blanks` says where tokens are what
@@ -264,7 +316,8 @@ impl Examples {
         }
         let firsts = taken.iter().zip(batch.offsets.clone());
         match &self.truth {
-            Truth::Tokens => {
+            Truth::Lines(_) => unreachable!("an epoch has pairs of lines"),
+            Truth::Tokens | Truth::Pairs(_) => {
                 let blanks = blanks.expect("tokens are hidden in some way");
                 let (mut rows, mut hidden) = (Vec::new(), Vec::new());
                 for ((&taken, first), tokens) in firsts.zip(&tokens) {
@@ -279,8 +332,16 @@ impl Examples {
                     }
                 }
                 batch.rows = Some(rows);
-                batch.wanted = Wanted::Tokens(hidden);
+                batch.wanted = if blanks.replaced {
+                    Wanted::Replaced(hidden)
+                } else {
+                    Wanted::Tokens(hidden)
+                };
+                if let Truth::Pairs(classes) = &self.truth {
+                    batch.pairs = Some(texts.iter().map(|&text| classes[text]).collect());
+                }
             }
+            Truth::Places(context) => return self.unplaced(taken, *context, epoch),
             Truth::Classes(classes) => {
                 batch.wanted = Wanted::Classes(texts.iter().map(|&text| classes[text]).collect());
             }
@@ -315,6 +376,39 @@ impl Examples {
     }
 }
 
+impl Examples {
+    /// The batch of texts, each once for every time that it is taken, without special tokens, each token to say where it stands.
+    fn unplaced(&self, taken: &[usize], context: Context, epoch: u64) -> TextBatch {
+        let mut batch = TextBatch {
+            offsets: vec![0],
+            ..TextBatch::default()
+        };
+        let mut places = Vec::new();
+        let mut keys = Vec::new();
+        for &taken in taken {
+            let first = batch.tokens.len();
+            for &token in self.text(taken % self.len()).iter() {
+                if token & SPECIAL == 0 {
+                    batch.tokens.push(token & ID);
+                    batch.segments.push(u32::from(token & SECOND_SEGMENT > 0));
+                }
+            }
+            let count = batch.tokens.len() - first;
+            batch.offsets.push(batch.tokens.len() as u32);
+            places.extend(0..count as u32);
+            let hidden = (context.hidden_share * count as f64).round() as usize;
+            let hidden = hidden.min(count.saturating_sub(1));
+            let mut own: Vec<bool> = (0..count).map(|at| at >= hidden).collect();
+            let mut stream = Stream::new(context.seed, epoch, Purpose::Context, taken as u64);
+            stream.draw(&mut own, count);
+            keys.extend(own);
+        }
+        batch.keys = keys.contains(&false).then_some(keys);
+        batch.wanted = Wanted::Places(places);
+        batch
+    }
+}
+
 impl Asked {
     /// Whether there are questions without an answer.
     pub fn has_unanswered(&self) -> bool {
@@ -340,6 +434,8 @@ pub struct Blanks {
     pub mask: u32,
     /// Number of tokens in the vocabulary.
     pub vocab: usize,
+    /// Whether a generator fills them, and its tokens are to be found.
+    pub replaced: bool,
     /// Where randomness flows from.
     pub seed: u64,
 }
@@ -447,48 +543,71 @@ pub struct TextPlan {
     ends: Vec<usize>,
 }
 
+/// Batches that grow as a run goes on.
+#[derive(Clone, Copy, Debug)]
+pub struct Growth {
+    /// How.
+    pub warmup: BatchWarmup,
+    /// Epochs of the run.
+    pub epochs: u64,
+}
+
 /// The epoch whose blanks validation has, whatever the run's own epoch is.
 const VALIDATION: u64 = u64::MAX;
 
 impl TextPlan {
-    /// All texts, or those of a `mixture`, in an order drawn from `seed` for `epoch`, in batches of the sizes that `limits` allow.
+    /// All texts, or those of a `mixture`, in an order drawn from `seed` for `epoch`, in batches of the sizes that `limits` and
+    /// `growth` allow.
     pub fn shuffled(
         examples: &Arc<Examples>,
         blanks: Option<&Arc<Blanks>>,
         mixture: Option<&Mixture>,
         limits: Batch,
+        growth: Option<Growth>,
         (seed, epoch): (u64, u64),
     ) -> Self {
+        let examples = examples.of_epoch(epoch);
         let mut order = match mixture {
             Some(mixture) => mixture.draws(examples.len(), (seed, epoch)),
             None => (0..examples.len()).collect(),
         };
         let count = order.len();
         Stream::new(seed, epoch, Purpose::Order, 0).draw(&mut order, count);
-        Self::of(examples, blanks, limits, epoch, order)
+        Self::of(examples, blanks, (limits, growth), epoch, order)
     }
 
     /// All texts as they come, the same tokens hidden each time.
     pub fn in_order(examples: &Arc<Examples>, blanks: Option<&Arc<Blanks>>, limits: Batch) -> Self {
+        let examples = examples.of_epoch(VALIDATION);
         let order = (0..examples.len()).collect();
-        Self::of(examples, blanks, limits, VALIDATION, order)
+        Self::of(examples, blanks, (limits, None), VALIDATION, order)
     }
 
     fn of(
-        examples: &Arc<Examples>,
+        examples: Arc<Examples>,
         blanks: Option<&Arc<Blanks>>,
-        limits: Batch,
+        (limits, growth): (Batch, Option<Growth>),
         epoch: u64,
         order: Vec<usize>,
     ) -> Self {
         let most = limits.max_sequences.unwrap_or(usize::MAX);
+        let max_tokens = |done: usize| match growth {
+            Some(Growth { warmup, epochs }) => {
+                let of_epoch = done as f64 / examples.tokens() as f64;
+                let of_run = (epoch as f64 + of_epoch) / epochs as f64;
+                warmup.max_tokens(of_run, limits.max_tokens)
+            }
+            None => limits.max_tokens,
+        };
         let (mut ends, mut tokens) = (vec![0], 0);
+        let (mut done, mut limit) = (0, max_tokens(0));
         for (at, &taken) in order.iter().enumerate() {
             let len = examples.text_len(taken % examples.len());
             let since = at - ends[ends.len() - 1];
-            if since > 0 && (since == most || tokens + len > limits.max_tokens) {
+            if since > 0 && (since == most || tokens + len > limit) {
                 ends.push(at);
-                tokens = 0;
+                done += tokens;
+                (tokens, limit) = (0, max_tokens(done));
             }
             tokens += len;
         }
@@ -496,7 +615,7 @@ impl TextPlan {
             ends.push(order.len());
         }
         Self {
-            examples: Arc::clone(examples),
+            examples,
             blanks: blanks.map(Arc::clone),
             epoch,
             order,
@@ -512,6 +631,11 @@ impl TextPlan {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// All texts of the epoch.
+    pub fn examples(&self) -> &Arc<Examples> {
+        &self.examples
     }
 
     /// The texts of a batch, where each is taken once.

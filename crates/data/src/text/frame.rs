@@ -8,10 +8,11 @@ type Special = (u32, u32);
 /// What a tokenizer puts around one text or two.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Frame {
-    before: Vec<Special>,
-    between: Vec<Special>,
-    after: Vec<Special>,
-    segments: [u32; 2],
+    pub before: Vec<Special>,
+    pub between: Vec<Special>,
+    pub after: Vec<Special>,
+    /// Of each text's own tokens.
+    pub segments: [u32; 2],
 }
 
 /// The tokens of a text alone.

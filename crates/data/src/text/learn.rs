@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cloze_spec::data::Csv;
-use cloze_spec::text::{ClassWeights, Columns, Documents, Folds, Objective, Problem, Tags, Texts};
+use cloze_spec::text::{
+    ClassWeights, Columns, Documents, Folds, Objective, Pair, Problem, Tags, Texts,
+};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::examples::{Asked, Blanks, Examples, Sets, Truth, Word, Words};
+use super::examples::{Asked, Blanks, Context, Examples, Pairing, Sets, Truth, Word, Words, pack};
 use super::fold;
 use super::mixture::Mixture;
 use super::store;
@@ -240,7 +242,7 @@ impl Ask<'_> {
     /// # Errors
     /// If the tokenizer has no token that stands for a hidden one.
     pub fn blanks(&self) -> Result<Option<Arc<Blanks>>, Error> {
-        let Objective::MaskedToken(settings) = self.objective else {
+        let Some(settings) = self.objective.blanks() else {
             return Ok(None);
         };
         let mask = self.tokenizer.mask().ok_or_else(|| {
@@ -249,9 +251,10 @@ impl Ask<'_> {
             )
         })?;
         Ok(Some(Arc::new(Blanks {
-            settings: settings.clone(),
+            settings,
             mask,
             vocab: self.tokenizer.vocabulary_len(),
+            replaced: matches!(self.objective, Objective::ReplacedToken(_)),
             seed: self.seed,
         })))
     }
@@ -341,6 +344,8 @@ fn ids(labels: &[String]) -> HashMap<&str, u32> {
 /// Records as files have them, not yet tokenised.
 enum Records {
     Plain(Vec<String>),
+    /// Lines of documents.
+    Documents(Vec<Vec<String>>, Pair),
     Labelled {
         texts: Vec<String>,
         second: Option<Vec<String>>,
@@ -381,8 +386,11 @@ enum Labels {
 
 impl Records {
     fn read(ask: &Ask<'_>, files: &[PathBuf]) -> Result<Self, Error> {
+        if let Some(pair) = ask.objective.pair() {
+            return Ok(Self::Documents(lines(ask.texts, files)?, pair));
+        }
         match ask.objective {
-            Objective::MaskedToken(_) => {
+            Objective::MaskedToken(_) | Objective::ReplacedToken(_) | Objective::Position(_) => {
                 let mut all = Vec::new();
                 plain(ask.texts, files, &mut |text| {
                     all.push(text);
@@ -559,6 +567,7 @@ impl Records {
     fn len(&self) -> usize {
         match self {
             Self::Plain(texts) | Self::Labelled { texts, .. } => texts.len(),
+            Self::Documents(documents, _) => documents.len(),
             Self::Sentences(sentences, _) => sentences.len(),
             Self::Questions(questions) => questions.len(),
         }
@@ -583,7 +592,7 @@ impl Records {
                 groups: Some(groups),
                 ..
             } => numbered(groups.iter().map(String::as_str)),
-            Self::Plain(_) | Self::Labelled { .. } | Self::Sentences(..) => {
+            Self::Plain(_) | Self::Documents(..) | Self::Labelled { .. } | Self::Sentences(..) => {
                 (0..self.len()).collect()
             }
         }
@@ -644,6 +653,7 @@ impl Records {
     fn part(&mut self, wanted: &[bool]) -> Self {
         match self {
             Self::Plain(texts) => Self::Plain(part(texts, wanted)),
+            Self::Documents(documents, pair) => Self::Documents(part(documents, wanted), *pair),
             Self::Labelled {
                 texts,
                 second,
@@ -680,7 +690,7 @@ impl Records {
                 let spans = sentences.iter().flat_map(|sentence| &sentence.spans);
                 found.extend(spans.map(|span| span.label.clone()));
             }
-            Self::Plain(_) | Self::Questions(_) => {}
+            Self::Plain(_) | Self::Documents(..) | Self::Questions(_) => {}
         }
         self.tags_of(&label::sorted(found))
     }
@@ -698,6 +708,7 @@ impl Records {
                 std::iter::once("O".to_owned()).chain(tags).collect()
             }
             Self::Plain(_)
+            | Self::Documents(..)
             | Self::Labelled { .. }
             | Self::Sentences(_, Tags::Words)
             | Self::Questions(_) => labels.to_vec(),
@@ -715,15 +726,8 @@ impl Records {
         let limit = |long| Limit { max_len, long };
         let whole = limit(Long::Truncate(Shorten::LongestFirst));
         match self {
-            Self::Plain(texts) => {
-                let encoded = encode(&texts, |text| ask.windows(text))?;
-                let mut examples = Examples::new(Truth::Tokens);
-                for (record, encodings) in encoded.iter().enumerate() {
-                    let own = encodings.iter().filter(|one| !one.body().is_empty());
-                    own.for_each(|encoding| examples.push(encoding, record));
-                }
-                Ok((examples, 0))
-            }
+            Self::Plain(texts) => Ok((of_texts(ask, &texts)?, 0)),
+            Self::Documents(documents, pair) => Ok((of_documents(ask, &documents, pair)?, 0)),
             Self::Labelled {
                 texts,
                 second,
@@ -867,11 +871,84 @@ fn format(texts: &Texts, file: &Path) -> Result<Format, Error> {
     })
 }
 
+/// Texts as examples, long ones in windows.
+fn of_texts(ask: &Ask<'_>, texts: &[String]) -> Result<Examples, Error> {
+    let encoded = encode(texts, |text| ask.windows(text))?;
+    let mut examples = Examples::new(match ask.objective {
+        Objective::Position(position) => Truth::Places(Context {
+            hidden_share: position.hidden_share,
+            seed: ask.seed,
+        }),
+        _ => Truth::Tokens,
+    });
+    for (record, encodings) in encoded.iter().enumerate() {
+        let own = encodings.iter().filter(|one| !one.body().is_empty());
+        own.for_each(|encoding| examples.push(encoding, record));
+    }
+    Ok(examples)
+}
+
+/// The lines of documents as examples, of which each epoch makes pairs.
+fn of_documents(ask: &Ask<'_>, documents: &[Vec<String>], pair: Pair) -> Result<Examples, Error> {
+    let frame = ask.tokenizer.frame(true)?.clone();
+    if ask.max_len < frame.len() + 2 {
+        return Err(Error::Text(format!(
+            "model.max_len: expected room for two tokens beside the {} special ones of a pair, found {}",
+            frame.len(),
+            ask.max_len
+        )));
+    }
+    let encoded = encode(documents, |lines| {
+        let lines = lines.iter();
+        lines.map(|line| ask.tokenizer.encode_whole(line)).collect()
+    })?;
+    let mut examples = Examples::new(Truth::Lines(Pairing {
+        settings: pair,
+        frame,
+        max_len: ask.max_len,
+        seed: ask.seed,
+    }));
+    for (record, lines) in encoded.iter().enumerate() {
+        for line in lines.iter().filter(|line| !line.first.is_empty()) {
+            let own = pack(line).skip(line.first.start).take(line.first.len());
+            examples.push_tokens(own, record);
+        }
+    }
+    let (first, last) = (examples.records.first(), examples.records.last());
+    if matches!(pair, Pair::NextSentence(_)) && first == last {
+        return Err(Error::Split(
+            "the second segments of pairs come from other documents: expected at least two, with empty lines between, in each part, found one".to_owned(),
+        ));
+    }
+    Ok(examples)
+}
+
+/// The lines of each document; of tables, those of each cell.
+fn lines(texts: &Texts, files: &[PathBuf]) -> Result<Vec<Vec<String>>, Error> {
+    let mut all = Vec::new();
+    documents(texts, files, &mut |lines| {
+        let lines = lines.iter().flat_map(|line| line.lines());
+        let lines = lines.filter(|line| !line.trim().is_empty());
+        all.push(lines.map(str::to_owned).collect());
+        Ok(())
+    })?;
+    Ok(all)
+}
+
 /// Tells `each` of the texts to hide tokens in, one after the other.
 pub(super) fn plain(
     texts: &Texts,
     files: &[PathBuf],
     each: &mut dyn FnMut(String) -> Result<(), Error>,
+) -> Result<(), Error> {
+    documents(texts, files, &mut |lines| each(lines.join(" ")))
+}
+
+/// Tells `each` of what makes one text: a line or cell, or lines up to an empty one.
+fn documents(
+    texts: &Texts,
+    files: &[PathBuf],
+    each: &mut dyn FnMut(Vec<String>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     for file in files {
         let column = &*texts.columns.text;
@@ -897,17 +974,15 @@ pub(super) fn plain(
                     is_blank,
                 ) {
                     (true, false) => paragraph.push(text),
-                    (true, true) if !paragraph.is_empty() => {
-                        each(std::mem::take(&mut paragraph).join(" "))?;
-                    }
-                    (false, false) => each(text)?,
+                    (true, true) if !paragraph.is_empty() => each(std::mem::take(&mut paragraph))?,
+                    (false, false) => each(vec![text])?,
                     (_, true) => {}
                 }
                 Ok(())
             },
         )?;
         if !paragraph.is_empty() {
-            each(paragraph.join(" "))?;
+            each(paragraph)?;
         }
     }
     Ok(())
@@ -1195,7 +1270,13 @@ fn counts(truth: &Truth, labels: usize) -> Option<Vec<u64>> {
             .places
             .iter()
             .for_each(|word| counts[word.label as usize] += 1),
-        Truth::Tokens | Truth::Sets(_) | Truth::Numbers(_) | Truth::Answers(_) => return None,
+        Truth::Tokens
+        | Truth::Lines(_)
+        | Truth::Pairs(_)
+        | Truth::Places(_)
+        | Truth::Sets(_)
+        | Truth::Numbers(_)
+        | Truth::Answers(_) => return None,
     }
     Some(counts)
 }

@@ -13,6 +13,7 @@ mod frame;
 mod label;
 pub mod learn;
 pub mod mixture;
+mod pair;
 mod prepare;
 mod report;
 pub mod store;

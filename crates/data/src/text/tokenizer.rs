@@ -427,7 +427,7 @@ impl Tokenizer {
             .find_map(|token| self.id(token))
     }
 
-    fn frame(&self, pair: bool) -> Result<&Frame, Error> {
+    pub(super) fn frame(&self, pair: bool) -> Result<&Frame, Error> {
         if pair {
             let refused =
                 |why: &String| Error::Text(format!("this tokenizer takes no pairs: {why}"));

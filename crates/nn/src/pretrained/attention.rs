@@ -95,13 +95,14 @@ impl Attention {
             && settings.window.is_none()
             && settings.log_scale.is_none();
         let mut dropout = || noise.dropout(pass.rates.attention);
-        if plain && usual {
+        if plain && usual && pass.keys.is_none() {
             return op::attention(qkv, pass.offsets, heads, false, dropout());
         }
         let sequences = pass.offsets.windows(2).map(|w| {
             let rows = w[0] as usize..w[1] as usize;
+            let keys = pass.keys.map(|keys| &keys[rows.clone()]);
             let one = qkv.clone().slice([rows, 0..3 * heads * width]);
-            self.sequence(settings, &one, pass.relative, dropout())
+            self.sequence(settings, &one, pass.relative, keys, dropout())
         });
         Tensor::cat(sequences.collect(), 0)
     }
@@ -113,6 +114,7 @@ impl Attention {
         settings: &encoder::Attention,
         qkv: &Tensor<2>,
         relative: Option<(&encoder::Relative, &Tensor<2>)>,
+        keys: Option<&[bool]>,
         dropout: Dropout,
     ) -> Tensor<2> {
         let device = qkv.device();
@@ -207,6 +209,9 @@ impl Attention {
         if let Some(window) = settings.window {
             scores = scores + beyond(window, len, &device);
         }
+        if let Some(keys) = keys {
+            scores = scores + unseen(keys, &device);
+        }
         let mut shares = activation::softmax(scores, 2);
         if dropout.prob > 0.0 {
             let flat = shares.reshape([heads * len, len]);
@@ -253,6 +258,15 @@ fn beyond(window: usize, len: usize, device: &Device) -> Tensor<3> {
         }
     });
     let hidden = TensorData::new(hidden.collect::<Vec<_>>(), [1, len, len]);
+    Tensor::from_data(hidden, device)
+}
+
+/// Minus infinity for keys that are not in sight, 0 for the others: `[1, 1, T]`.
+fn unseen(keys: &[bool], device: &Device) -> Tensor<3> {
+    let hidden = keys
+        .iter()
+        .map(|&seen| if seen { 0.0 } else { f32::NEG_INFINITY });
+    let hidden = TensorData::new(hidden.collect::<Vec<_>>(), [1, 1, keys.len()]);
     Tensor::from_data(hidden, device)
 }
 

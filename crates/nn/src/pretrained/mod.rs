@@ -6,6 +6,7 @@
 mod attention;
 mod engine;
 mod layer;
+mod scaffold;
 mod train;
 
 pub use engine::BurnEngine;
@@ -17,14 +18,16 @@ use burn::tensor::{Device, Tensor, activation};
 use cloze_runtime::Batch;
 use cloze_spec::encoder::{self, Activation, DropoutRates, NormKind, Order};
 use cloze_spec::inventory::encoder_parameters;
-use cloze_spec::text::Lora;
+use cloze_spec::text::{self, Lora};
 
 use crate::noise::Noise;
 use crate::op::{self, Dropout};
 use crate::pretrained::attention::Relative;
 use crate::pretrained::layer::Layer;
+use crate::pretrained::scaffold::Scaffold;
 use crate::weights::{Source, Values};
 
+pub use scaffold::Replaced;
 pub use train::LabelLoss;
 
 /// A pretrained text encoder with its head; parameters are named as in
@@ -36,6 +39,7 @@ pub struct Pretrained {
     relative: Option<Relative>,
     final_norm: Option<Norm>,
     head: Option<Head>,
+    scaffold: Scaffold,
     #[module(skip)]
     settings: Arc<cloze_spec::Encoder>,
 }
@@ -46,20 +50,23 @@ impl Pretrained {
     /// # Panics
     /// If `values` lack a parameter of the inventory or have one of another length.
     pub fn new(settings: Arc<cloze_spec::Encoder>, values: &Values, device: &Device) -> Self {
-        Self::with_lora(settings, None, values, device)
+        let scaffold = text::Scaffold::default();
+        Self::in_scaffold(settings, &scaffold, None, values, device)
     }
 
-    /// As [`Self::new`], with updates of low rank for those maps of which `values` have one.
+    /// As [`Self::new`], with what it needs to learn, and with updates of low rank for those maps of which `values` have one.
     ///
     /// # Panics
     /// As there.
-    pub fn with_lora(
+    pub fn in_scaffold(
         settings: Arc<cloze_spec::Encoder>,
+        scaffold: &text::Scaffold,
         lora: Option<&Lora>,
         values: &Values,
         device: &Device,
     ) -> Self {
         let mut parameters = encoder_parameters(&settings);
+        parameters.extend(scaffold.parameters(&settings));
         if let Some(lora) = lora {
             parameters.extend(lora.parameters(&parameters));
         }
@@ -85,7 +92,11 @@ impl Pretrained {
                 .as_ref()
                 .map(|relative| Relative::new(relative, &source)),
             final_norm: Norm::of(settings.final_norm.as_ref(), &source, "final_norm"),
-            head: settings.head.as_ref().map(|head| Head::new(head, &source)),
+            head: settings
+                .head
+                .as_ref()
+                .map(|head| Head::new(head, &source, "head")),
+            scaffold: Scaffold::new(scaffold, &settings, &source),
             settings,
         }
     }
@@ -119,18 +130,50 @@ impl Pretrained {
         let mut x = self.embed.forward(batch);
         x = op::dropout_add(x, None, noise.dropout(rates.hidden));
         see(&x);
+        let sight = Sight { rows, keys: None };
+        x = self.through(&self.stack(), x, &batch.offsets, sight, rates, noise, see);
+        self.normed(x)
+    }
+
+    /// The layers, first to last, with what each computes.
+    fn stack(&self) -> Vec<(&Layer, &encoder::Layer)> {
+        let layers = self.settings.layers.iter();
+        layers
+            .map(|settings| (&self.layer[settings.weights], settings))
+            .collect()
+    }
+
+    /// Through some layers, `see` shown each one's output.
+    ///
+    /// # Shapes
+    /// `[N, D]` → `[N, D]`, or `[M, D]` of `M` rows in sight.
+    fn through(
+        &self,
+        layers: &[(&Layer, &encoder::Layer)],
+        mut x: Tensor<2>,
+        offsets: &[u32],
+        sight: Sight<'_>,
+        rates: DropoutRates,
+        noise: &mut Noise,
+        mut see: impl FnMut(&Tensor<2>),
+    ) -> Tensor<2> {
         let relative = self.relative.as_ref().map(Relative::table);
-        let offsets: Arc<[u32]> = batch.offsets.as_slice().into();
-        for (index, settings) in self.settings.layers.iter().enumerate() {
+        let offsets: Arc<[u32]> = offsets.into();
+        for (index, (layer, settings)) in layers.iter().enumerate() {
             let pass = Pass {
                 offsets: &offsets,
                 relative: self.settings.relative.as_ref().zip(relative.as_ref()),
-                rows: rows.filter(|_| index + 1 == self.settings.layers.len()),
+                rows: sight.rows.filter(|_| index + 1 == layers.len()),
+                keys: sight.keys,
                 rates,
             };
-            x = self.layer[settings.weights].forward(settings, x, pass, noise);
+            x = layer.forward(settings, x, pass, noise);
             see(&x);
         }
+        x
+    }
+
+    fn normed(&self, x: Tensor<2>) -> Tensor<2> {
         match &self.final_norm {
             Some(norm) => norm.forward(x, None, Dropout::NONE),
             None => x,
@@ -150,6 +193,15 @@ impl Pretrained {
     }
 }
 
+/// Which tokens some layers are about.
+#[derive(Clone, Copy, Default)]
+struct Sight<'a> {
+    /// Those that are carried on once mixed for the last time; all if none.
+    rows: Option<&'a Arc<[u32]>>,
+    /// Whether each token is seen by those of its sequence, itself among them, `[N]`; all are if none.
+    keys: Option<&'a [bool]>,
+}
+
 /// What all layers of a pass are told.
 #[derive(Clone, Copy)]
 struct Pass<'a> {
@@ -157,6 +209,8 @@ struct Pass<'a> {
     relative: Option<(&'a encoder::Relative, &'a Tensor<2>)>,
     /// The tokens that are carried on once mixed; all if none.
     rows: Option<&'a Arc<[u32]>>,
+    /// Whether each token is seen, `[N]`; all are if none.
+    keys: Option<&'a [bool]>,
     rates: DropoutRates,
 }
 
@@ -205,7 +259,12 @@ impl Embed {
     /// # Shapes
     /// `N` tokens → `[N, D]`
     fn forward(&self, batch: &Batch) -> Tensor<2> {
-        let positions = self.position.as_ref().map(|table| {
+        self.vectors(batch, true, self.projection.as_ref())
+    }
+
+    /// The same with the projection of others, and without positions unless they are `placed`.
+    fn vectors(&self, batch: &Batch, placed: bool, projection: Option<&Linear>) -> Tensor<2> {
+        let positions = self.position.as_ref().filter(|_| placed).map(|table| {
             let places = (0..batch.len()).flat_map(|index| 0..batch.range(index).len());
             let places = places.map(|place| (self.offset + place) as u32).collect();
             (table.weight.val(), places)
@@ -220,7 +279,7 @@ impl Embed {
             };
             x = x + op::embed(table.weight.val(), &segments.into(), None);
         }
-        let project = |x| match &self.projection {
+        let project = |x| match projection {
             Some(map) => map.forward(x, Activation::Identity),
             None => x,
         };
@@ -369,21 +428,22 @@ struct Output {
 }
 
 impl Head {
-    fn new(settings: &encoder::Head, source: &Source<'_>) -> Self {
+    fn new(settings: &encoder::Head, source: &Source<'_>, name: &str) -> Self {
         let transform = settings.transform.as_ref();
+        let name = |part: &str| format!("{name}.{part}");
         Self {
-            transform: transform.map(|map| Linear::new(map.bias, source, "head.transform")),
+            transform: transform.map(|map| Linear::new(map.bias, source, &name("transform"))),
             norm: Norm::of(
                 transform.and_then(|map| map.norm.as_ref()),
                 source,
-                "head.norm",
+                &name("norm"),
             ),
             output: settings.output.map(|map| Output {
                 weight: (!map.tied)
-                    .then(|| Param::from_tensor(source.tensor("head.output.weight"))),
+                    .then(|| Param::from_tensor(source.tensor(&name("output.weight")))),
                 bias: map
                     .bias
-                    .then(|| Param::from_tensor(source.tensor("head.output.bias"))),
+                    .then(|| Param::from_tensor(source.tensor(&name("output.bias")))),
             }),
             activation: transform.map_or(Activation::Identity, |map| map.activation),
         }

@@ -4,7 +4,7 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Int, Tensor, TensorData, activation};
 use cloze_data::text::batch::{TextBatch, Wanted};
 use cloze_runtime::Batch;
-use cloze_spec::encoder::{DropoutRates, Pool};
+use cloze_spec::encoder::{Activation, DropoutRates, Pool};
 use cloze_spec::text;
 
 use super::Pretrained;
@@ -39,10 +39,23 @@ impl Pretrained {
     /// # Panics
     /// If the encoder has no head.
     pub fn outputs(&self, batch: &TextBatch, rates: DropoutRates, noise: &mut Noise) -> Tensor<2> {
-        let x = self.hidden(batch, rates, noise);
+        self.outputs_and_pairs(batch, rates, noise).0
+    }
+
+    /// The same, and scores of the segments of each sequence belonging together or not, `[B, 2]`, where `batch` asks for them.
+    ///
+    /// # Panics
+    /// As [`Self::outputs`], or if the encoder does not learn from pairs.
+    pub fn outputs_and_pairs(
+        &self,
+        batch: &TextBatch,
+        rates: DropoutRates,
+        noise: &mut Noise,
+    ) -> (Tensor<2>, Option<Tensor<2>>) {
+        let (x, pairs) = self.hidden(batch, false, rates, noise);
         let dropout = noise.dropout(rates.head);
         let head = self.head.as_ref().expect("the encoder has a head");
-        head.forward(x, &self.embed.token.weight, dropout)
+        (head.forward(x, &self.embed.token.weight, dropout), pairs)
     }
 
     /// The mean loss of what `batch` asks for, `[1]`.
@@ -58,6 +71,8 @@ impl Pretrained {
     ) -> Tensor<1> {
         match &batch.wanted {
             Wanted::Tokens(targets) => self.masked_loss(batch, targets, rates, noise),
+            Wanted::Replaced(targets) => self.replaced_loss(batch, targets, rates, noise),
+            Wanted::Places(places) => self.position_loss(batch, places, rates, noise),
             Wanted::Classes(classes) => label_loss(self.outputs(batch, rates, noise), classes, how),
             Wanted::Sets(sets) => {
                 let logits = self.outputs(batch, rates, noise);
@@ -81,9 +96,9 @@ impl Pretrained {
         }
     }
 
-    /// Vectors of the batch's rows, or of its sequences where it has none.
-    fn hidden(&self, batch: &TextBatch, rates: DropoutRates, noise: &mut Noise) -> Tensor<2> {
-        let tokens = Batch {
+    /// The tokens of a batch.
+    pub(super) fn tokens(&self, batch: &TextBatch) -> Batch {
+        Batch {
             tokens: batch.tokens.clone(),
             segments: if self.embed.segment.is_some() {
                 batch.segments.clone()
@@ -91,23 +106,53 @@ impl Pretrained {
                 Vec::new()
             },
             offsets: batch.offsets.clone(),
-        };
+        }
+    }
+
+    /// Vectors of the batch's rows, or of its sequences where it has none; and scores of pairs, where it asks for them. Through
+    /// the decoder, if there is one and it is to `decode`.
+    fn hidden(
+        &self,
+        batch: &TextBatch,
+        decode: bool,
+        rates: DropoutRates,
+        noise: &mut Noise,
+    ) -> (Tensor<2>, Option<Tensor<2>>) {
+        let tokens = self.tokens(batch);
         let pool = self.settings.head.as_ref().and_then(|head| head.pool);
-        let rows: Option<Arc<[u32]>> = match pool {
-            Some(Pool::First) => Some(tokens.offsets[..tokens.len()].into()),
-            Some(Pool::Mean) => None,
-            None => batch.rows.as_deref().map(Into::into),
+        let firsts = &tokens.offsets[..tokens.len()];
+        let rows: Option<Arc<[u32]>> = match (pool, &batch.pairs) {
+            (Some(Pool::First), _) => Some(firsts.into()),
+            (Some(Pool::Mean), _) => None,
+            (None, None) => batch.rows.as_deref().map(Into::into),
+            (None, Some(_)) => {
+                let rows = batch.rows.iter().flatten();
+                Some(rows.chain(firsts).copied().collect())
+            }
         };
-        let x = self.pass(&tokens, rows.as_ref(), rates, noise, |_| ());
+        let x = match (&rows, &batch.rows) {
+            (Some(rows), Some(hidden)) if decode && self.scaffold.decodes() => {
+                self.decoded(&tokens, hidden, rows, rates, noise)
+            }
+            _ => self.pass(&tokens, rows.as_ref(), rates, noise, |_| ()),
+        };
+        if batch.pairs.is_some() {
+            let [all, width] = x.dims();
+            let own = all - batch.len();
+            let head = self.scaffold.pair.as_ref().expect("it learns from pairs");
+            let firsts = x.clone().slice([own..all, 0..width]);
+            let pairs = head.forward(firsts, Activation::Tanh);
+            return (x.slice([0..own, 0..width]), Some(pairs));
+        }
         if pool != Some(Pool::Mean) {
-            return x;
+            return (x, None);
         }
         let width = x.dims()[1];
         let means = (0..tokens.len()).map(|index| {
             let rows = x.clone().slice([tokens.range(index), 0..width]);
             rows.mean_dim(0)
         });
-        Tensor::cat(means.collect(), 0)
+        (Tensor::cat(means.collect(), 0), None)
     }
 
     /// The output map's scores never lie in memory whole: there is one for each token of the vocabulary.
@@ -120,12 +165,24 @@ impl Pretrained {
     ) -> Tensor<1> {
         let head = self.head.as_ref().expect("the encoder has a head");
         let output = head.output.as_ref().expect("the head has an output map");
-        let hidden = head.transformed(self.hidden(batch, rates, noise));
+        let (x, pairs) = self.hidden(batch, true, rates, noise);
+        let hidden = head.transformed(x);
         let table = output.weight.as_ref().unwrap_or(&self.embed.token.weight);
         let table = table.val();
         let vocab = table.dims()[0];
         let bias = output.bias.as_ref().map(Param::val);
-        op::cross_entropy(hidden, table, bias, vocab, &targets.into())
+        let loss = op::cross_entropy(hidden, table, bias, vocab, &targets.into());
+        match (pairs, &batch.pairs) {
+            (Some(scores), Some(classes)) => {
+                let settings = text::LabelLoss::default();
+                let how = LabelLoss {
+                    settings: &settings,
+                    class_weights: None,
+                };
+                loss + label_loss(scores, classes, how)
+            }
+            _ => loss,
+        }
     }
 }
 

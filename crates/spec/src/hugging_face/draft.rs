@@ -43,6 +43,8 @@ pub struct Draft {
     config: Map<String, Value>,
     encoder: Encoder,
     dropout: DropoutRates,
+    /// Of heads of pre-training, which no engine computes.
+    further: Vec<Target>,
 }
 
 /// A tensor to be written, and the rows of a parameter that it is.
@@ -251,6 +253,112 @@ impl Draft {
             config,
             encoder,
             dropout,
+            further: Vec::new(),
+        }
+    }
+
+    /// The same with the head that tells whether two segments belong together, of `scaffold.pair`, beside that of masked
+    /// tokens.
+    ///
+    /// # Errors
+    /// If the family has no such class.
+    pub fn with_pair(mut self) -> Result<Self, Error> {
+        let (pooler, output) = match self.family {
+            Family::Bert => ("bert.pooler.dense", "cls.seq_relationship"),
+            Family::Albert => ("albert.pooler", "sop_classifier.classifier"),
+            _ => return Err(self.lacks("ForPreTraining", "bert, albert")),
+        };
+        let width = self.encoder.width;
+        self.add_further(pooler, "scaffold.pair.transform", [width, width]);
+        self.add_further(output, "scaffold.pair.output", [2, width]);
+        self.name_class("ForPreTraining");
+        Ok(self)
+    }
+
+    /// An encoder that fills blanks for this one to find: with `share` of its heads and feed-forward width.
+    ///
+    /// # Errors
+    /// If the family has no class for such encoders.
+    pub fn generator(&self, share: f64) -> Result<Self, Error> {
+        if self.family != Family::Electra {
+            return Err(self.lacks("ForPreTraining", "electra"));
+        }
+        let attention = &self.encoder.layers[0].attention;
+        let part = |of: usize| ((of as f64 * share).round() as usize).max(1);
+        let heads = part(attention.heads);
+        let mut config = self.config.clone();
+        for (key, value) in [
+            ("num_attention_heads", heads),
+            ("hidden_size", heads * attention.head_width),
+            ("intermediate_size", part(self.encoder.layers[0].ffn.width)),
+        ] {
+            config.insert(key.to_owned(), value.into());
+        }
+        let (vocab, faults) = (self.encoder.embed.vocab, RefCell::new(Faults::default()));
+        let draft = Self::build(self.family, config, vocab, Task::MaskedToken, &faults);
+        faults.into_inner().into_result("a generator")?;
+        Ok(draft)
+    }
+
+    /// The same, with a score of each token having been put there by a generator, of `scaffold.replaced`, in the place of the
+    /// head.
+    ///
+    /// # Errors
+    /// If the family has no such class.
+    pub fn discriminator(mut self) -> Result<Self, Error> {
+        if self.family != Family::Electra {
+            return Err(self.lacks("ForPreTraining", "electra"));
+        }
+        let width = self.encoder.width;
+        self.encoder.head = None;
+        for (part, ours, shape) in [
+            ("dense", "transform", [width, width]),
+            ("dense_prediction", "output", [1, width]),
+        ] {
+            self.add_further(
+                &format!("discriminator_predictions.{part}"),
+                &format!("scaffold.replaced.{ours}"),
+                shape,
+            );
+        }
+        self.name_class("ForPreTraining");
+        Ok(self)
+    }
+
+    fn class(&self) -> &'static str {
+        let model_type = self.config["model_type"].as_str().unwrap_or_default();
+        family::class(self.family, model_type)
+    }
+
+    fn name_class(&mut self, end: &str) {
+        let class = format!("{}{end}", self.class());
+        self.config
+            .insert("architectures".to_owned(), json!([class]));
+    }
+
+    fn lacks(&self, end: &str, families: &str) -> Error {
+        let mut faults = Faults::default();
+        faults.check(false, "architectures", || {
+            let class = self.class();
+            format!(
+                "expected one of the families that have such a class, {families}, found {class}{end}"
+            )
+        });
+        let place = "a new model".to_owned();
+        Error::Invalid { place, faults }
+    }
+
+    fn add_further(&mut self, module: &str, parameter: &str, [outputs, inputs]: [usize; 2]) {
+        for (end, shape) in [("weight", vec![outputs, inputs]), ("bias", vec![outputs])] {
+            self.further.push(Target {
+                tensor: format!("{module}.{end}"),
+                shape,
+                parameter: format!("{parameter}.{end}"),
+                rows: vec![Range {
+                    start: 0,
+                    end: outputs,
+                }],
+            });
         }
     }
 
@@ -272,15 +380,18 @@ impl Draft {
         let faults = RefCell::new(Faults::default());
         let keys = Keys::new(CONFIG, &self.config, &faults);
         let head = self.encoder.head.as_ref();
-        let has_class = head.is_some_and(|head| head.task != Task::Vector);
+        let has_class =
+            head.is_some_and(|head| head.task != Task::Vector) || !self.further.is_empty();
         let base = family::base(&keys, self.family);
         let prefix = Prefix::usual(self.family, has_class.then_some(base));
-        names::targets(
+        let mut targets = names::targets(
             self.family,
             family::inner_layers(&keys),
             &self.encoder,
             prefix,
-        )
+        );
+        targets.extend(self.further.iter().cloned());
+        targets
     }
 
     /// What training drops.

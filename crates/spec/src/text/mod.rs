@@ -3,6 +3,7 @@
 mod corpus;
 mod folds;
 mod objective;
+mod scaffold;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,9 +22,11 @@ use crate::{Error, Faults};
 pub use corpus::{Corpus, Mix, Temperature};
 pub use folds::Folds;
 pub use objective::{
-    ClassWeights, LabelLoss, MaskedToken, Objective, Problem, Sequence, Span, SpanLength, Tags,
-    Token, Unit, lower_is_better,
+    ClassWeights, Decoder, DecoderMix, LabelLoss, MaskedToken, MixShare, Objective, Pair, Position,
+    Problem, ReplacedToken, Segments, Sequence, Span, SpanLength, Tags, Token, Unit,
+    lower_is_better,
 };
+pub use scaffold::{Generator, Scaffold};
 
 /// A system over texts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -296,6 +299,9 @@ pub struct Train {
     pub objective: Objective,
     /// How many tokens make a batch.
     pub batch: Batch,
+    /// Smaller batches at first; absent: all alike.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_warmup: Option<BatchWarmup>,
     /// Batches whose gradients are summed for one step.
     #[serde(default = "one")]
     pub accumulate: usize,
@@ -313,6 +319,27 @@ pub struct Train {
     pub schedule: Schedule,
     /// When to look at the validation texts, and when to stop.
     pub validate: Validate,
+}
+
+/// The most tokens of a batch grow in a straight line from here to what the batch says.
+///
+/// # Source
+/// Brown et al., GPT-3, `NeurIPS` 2020, arXiv:2005.14165, appendix B.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BatchWarmup {
+    /// Most tokens of the first batch; no less than the longest text has.
+    pub from_tokens: usize,
+    /// Share of the run, in tokens, until batches have their full size.
+    pub share: f64,
+}
+
+impl BatchWarmup {
+    /// Most tokens of a batch once a `done` share of the run is over, of batches of at most `max_tokens`.
+    pub fn max_tokens(&self, done: f64, max_tokens: usize) -> usize {
+        let grown = (done / self.share).min(1.0) * (max_tokens - self.from_tokens) as f64;
+        self.from_tokens + grown as usize
+    }
 }
 
 fn one() -> usize {
@@ -377,13 +404,21 @@ impl Document for TextRecipe {
             let objective = first.map(|Stage::Train(train)| &train.objective);
             folds.check(&self.data, objective, &mut faults);
         }
-        let is_masked =
-            |Stage::Train(train): &Stage| matches!(train.objective, Objective::MaskedToken(_));
-        faults.check(
-            !self.data.stored || self.stage.iter().all(is_masked),
-            "data.stored",
-            || "expected an objective of masked tokens, found another; leave it out".to_owned(),
-        );
+        let objectives = || {
+            self.stage
+                .iter()
+                .map(|Stage::Train(train)| &train.objective)
+        };
+        let pairs = objectives().any(|objective| objective.pair().is_some());
+        let masks = objectives().all(|objective| matches!(objective, Objective::MaskedToken(_)));
+        faults.check(!self.data.stored || masks && !pairs, "data.stored", || {
+            "expected an objective of masked tokens without pairs, found another; leave it out"
+                .to_owned()
+        });
+        faults.check(!pairs || self.data.corpus.is_empty(), "data.corpus", || {
+            "expected an objective without pairs, found one with; name the files in data.files"
+                .to_owned()
+        });
         self.model.check(&mut faults);
         faults.check(self.stage.len() == 1, "stage", || {
             format!("expected one [[stage]], found {}", self.stage.len())
@@ -400,6 +435,32 @@ impl Document for TextRecipe {
             train
                 .objective
                 .check(&format!("{path}.objective"), &mut faults);
+            if let Some(warmup) = train.batch_warmup {
+                let from = warmup.from_tokens;
+                faults.check(
+                    (max_len..=max_tokens.max(max_len)).contains(&from),
+                    &format!("{path}.batch_warmup.from_tokens"),
+                    || {
+                        format!(
+                            "expected from model.max_len {max_len} to batch.max_tokens {max_tokens}, found {from}"
+                        )
+                    },
+                );
+                faults.check(
+                    warmup.share > 0.0 && warmup.share <= 1.0,
+                    &format!("{path}.batch_warmup.share"),
+                    || format!("expected a share above 0, up to 1, found {}", warmup.share),
+                );
+            }
+            let has_lines = self.data.documents == Documents::Paragraphs;
+            faults.check(
+                train.objective.pair().is_none() || has_lines,
+                "data.documents",
+                || {
+                    "expected \"paragraphs\", since pairs are made of lines that follow each other, found \"lines\""
+                        .to_owned()
+                },
+            );
             faults.extend(train.batch.faults(&format!("{path}.batch")));
             check_training(
                 &path,

@@ -11,6 +11,10 @@ pub use crate::encoder::Problem;
 pub enum Objective {
     /// Fill blanks from what stands on both sides.
     MaskedToken(MaskedToken),
+    /// Find the tokens that a smaller encoder, which fills blanks, has put in the place of others.
+    ReplacedToken(ReplacedToken),
+    /// Say of each token where it stands.
+    Position(Position),
     /// Labels, or a number, of a text or pair.
     Sequence(Sequence),
     /// A label of each word.
@@ -34,10 +38,60 @@ pub struct MaskedToken {
     /// What is hidden together.
     #[serde(default = "token")]
     pub unit: Unit,
+    /// Whether the two segments of a text belong together, learned beside the tokens; absent: texts have one segment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pair: Option<Pair>,
+    /// Layers between the encoder and its head, which are not written; absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decoder: Option<Decoder>,
 }
 
 fn token() -> Unit {
     Unit::Token
+}
+
+/// What is learned of two segments, each some lines of a document, that stand in one text.
+///
+/// A text is filled with lines up to `model.max_len`, and cut in two after one of them.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Pair {
+    /// Half of the second segments come from another document.
+    ///
+    /// # Source
+    /// Devlin et al., BERT, NAACL 2019, arXiv:1810.04805, §3.1 and its public code, `create_pretraining_data`.
+    /// # Departures
+    /// A line that fills a text alone is cut in two, where the code has nothing follow it; nothing of a pair is cut off.
+    NextSentence(Segments),
+    /// Half of the pairs have their segments swapped.
+    ///
+    /// # Source
+    /// Lan et al., ALBERT, ICLR 2020, arXiv:1909.11942, §3.1.
+    /// # Departures
+    /// As [`Self::NextSentence`].
+    SentenceOrder(Segments),
+}
+
+/// How long pairs are.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Segments {
+    /// Share of the texts that are shorter than they might be, by a length drawn at random.
+    #[serde(default = "tenth")]
+    pub short_prob: f64,
+}
+
+fn tenth() -> f64 {
+    0.1
+}
+
+impl Pair {
+    /// How long pairs are.
+    pub fn segments(&self) -> Segments {
+        match self {
+            Self::NextSentence(segments) | Self::SentenceOrder(segments) => *segments,
+        }
+    }
 }
 
 /// What is hidden together.
@@ -65,6 +119,77 @@ pub struct SpanLength {
     pub end_prob: f64,
     /// Most words of a run; longer ones are drawn again.
     pub max_words: usize,
+}
+
+/// Layers of the encoder's kind that stand between it and its head while it learns. Keys of tokens to predict come into sight
+/// layer by layer, in an order drawn at random for each text, and the head is given what either side makes of them.
+///
+/// # Source
+/// Liang and Liang, `BPDec`, 2024, arXiv:2401.15861.
+/// # Departures
+/// Where the text leaves it open: a token to predict does not see itself either until it is in sight, and layers of the encoder
+/// itself hide nothing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Decoder {
+    /// Share of a text's tokens to predict that is in sight in each layer, falling nowhere; as many layers as there are shares.
+    pub visible: Vec<f64>,
+    /// What the head is given.
+    pub mix: DecoderMix,
+}
+
+/// What the head is given of a token to predict.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum DecoderMix {
+    /// What the last layer makes of it, or the encoder, drawn for each token.
+    Token(MixShare),
+    /// The same, drawn for each text.
+    Sequence(MixShare),
+    /// The mean of both.
+    #[serde(deserialize_with = "crate::objective::no_settings")]
+    Mean,
+}
+
+/// How often the head is given what the decoder makes.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MixShare {
+    /// Chance of the decoder.
+    pub decoder: f64,
+}
+
+/// Tokens are hidden and named again by a generator, which is smaller and shares the embedding; the encoder then says of every
+/// token whether it is the one that stood there. What the generator puts is drawn by its probabilities; nothing is learned
+/// through the draw.
+///
+/// # Source
+/// Clark et al., ELECTRA, ICLR 2020, arXiv:2003.10555, §2 and §3.2.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReplacedToken {
+    /// Share of a sequence's tokens that the generator names; at least one is.
+    pub mask_prob: f64,
+    /// What stands in their place.
+    pub replace: Replace,
+    /// What is hidden together.
+    #[serde(default = "token")]
+    pub unit: Unit,
+    /// Heads and feed-forward width of the generator's layers, as a share of the encoder's; heads are as wide.
+    pub generator_share: f64,
+    /// What the encoder's loss counts beside the generator's.
+    pub weight: f32,
+}
+
+/// Texts are sets: no token has a position, each says which it had, and sees only some of the others.
+///
+/// # Source
+/// Zhai et al., Position Prediction as an Effective Pretraining Strategy, ICML 2022, arXiv:2207.07611, §3.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Position {
+    /// Share of a text's tokens that no token sees, drawn for each text; at least one is seen.
+    pub hidden_share: f64,
 }
 
 /// Labels, or a number, of a text or pair.
@@ -171,7 +296,12 @@ impl Objective {
     /// The metrics that validation may go by, the usual one first.
     pub fn metrics(&self) -> &'static [&'static str] {
         match self {
+            Self::MaskedToken(masked) if masked.pair.is_some() => {
+                &["perplexity", "accuracy", "pair-accuracy"]
+            }
             Self::MaskedToken(_) => &["perplexity", "accuracy"],
+            Self::ReplacedToken(_) => &["loss", "f1", "accuracy", "perplexity"],
+            Self::Position(_) => &["accuracy", "mean-distance"],
             Self::Sequence(sequence) => match sequence.problem {
                 Problem::SingleLabel => &["accuracy", "f1", "macro-f1", "mcc"],
                 Problem::MultiLabel => &["micro-f1", "macro-f1", "subset-accuracy"],
@@ -185,43 +315,75 @@ impl Objective {
         }
     }
 
+    /// What is learned of two segments beside their tokens.
+    pub fn pair(&self) -> Option<Pair> {
+        match self {
+            Self::MaskedToken(masked) => masked.pair,
+            Self::ReplacedToken(_)
+            | Self::Position(_)
+            | Self::Sequence(_)
+            | Self::Token(_)
+            | Self::Span(_) => None,
+        }
+    }
+
+    /// How tokens are hidden, where they are what is to be named.
+    pub fn blanks(&self) -> Option<MaskedToken> {
+        match self {
+            Self::MaskedToken(masked) => Some(masked.clone()),
+            Self::ReplacedToken(replaced) => Some(MaskedToken {
+                mask_prob: replaced.mask_prob,
+                replace: replaced.replace,
+                unit: replaced.unit,
+                pair: None,
+                decoder: None,
+            }),
+            Self::Position(_) | Self::Sequence(_) | Self::Token(_) | Self::Span(_) => None,
+        }
+    }
+
     /// How labels are judged, where there are labels.
     pub fn label_loss(&self) -> LabelLoss {
         match self {
             Self::Sequence(sequence) => sequence.loss,
             Self::Token(token) => token.loss,
-            Self::MaskedToken(_) | Self::Span(_) => LabelLoss::default(),
+            Self::MaskedToken(_) | Self::ReplacedToken(_) | Self::Position(_) | Self::Span(_) => {
+                LabelLoss::default()
+            }
         }
     }
 
     pub(super) fn check(&self, path: &str, faults: &mut Faults) {
+        if let Some(blanks) = self.blanks() {
+            blanks.check(path, faults);
+        }
         match self {
-            Self::MaskedToken(masked) => {
-                let share = masked.mask_prob;
+            Self::ReplacedToken(replaced) => {
+                let share = replaced.generator_share;
                 faults.check(
                     share > 0.0 && share <= 1.0,
-                    &format!("{path}.mask_prob"),
+                    &format!("{path}.generator_share"),
                     || format!("expected a share above 0, up to 1, found {share}"),
                 );
-                faults.extend(masked.replace.faults(&format!("{path}.replace")));
-                if let Unit::Span(span) = masked.unit {
-                    faults.check(
-                        span.end_prob > 0.0 && span.end_prob <= 1.0,
-                        &format!("{path}.unit.end_prob"),
-                        || {
-                            format!(
-                                "expected a chance above 0, up to 1, found {}",
-                                span.end_prob
-                            )
-                        },
-                    );
-                    faults.check_positive(&format!("{path}.unit.max_words"), span.max_words);
-                }
+                let weight = replaced.weight;
+                faults.check(
+                    weight > 0.0 && weight.is_finite(),
+                    &format!("{path}.weight"),
+                    || format!("expected a number above 0, found {weight}"),
+                );
+            }
+            Self::Position(position) => {
+                let share = position.hidden_share;
+                faults.check(
+                    (0.0..1.0).contains(&share),
+                    &format!("{path}.hidden_share"),
+                    || format!("expected a share from 0 up to, not including, 1, found {share}"),
+                );
             }
             Self::Span(span) => {
                 faults.check_positive(&format!("{path}.max_answer_len"), span.max_answer_len);
             }
-            Self::Sequence(_) | Self::Token(_) => {}
+            Self::MaskedToken(_) | Self::Sequence(_) | Self::Token(_) => {}
         }
         let loss = self.label_loss();
         faults.check(
@@ -242,7 +404,57 @@ impl Objective {
     }
 }
 
+impl MaskedToken {
+    fn check(&self, path: &str, faults: &mut Faults) {
+        let share = self.mask_prob;
+        faults.check(
+            share > 0.0 && share <= 1.0,
+            &format!("{path}.mask_prob"),
+            || format!("expected a share above 0, up to 1, found {share}"),
+        );
+        faults.extend(self.replace.faults(&format!("{path}.replace")));
+        if let Unit::Span(span) = self.unit {
+            let end = span.end_prob;
+            faults.check(
+                end > 0.0 && end <= 1.0,
+                &format!("{path}.unit.end_prob"),
+                || format!("expected a chance above 0, up to 1, found {end}"),
+            );
+            faults.check_positive(&format!("{path}.unit.max_words"), span.max_words);
+        }
+        if let Some(pair) = self.pair {
+            let share = pair.segments().short_prob;
+            faults.check(
+                (0.0..=1.0).contains(&share),
+                &format!("{path}.pair.short_prob"),
+                || format!("expected a share from 0 to 1, found {share}"),
+            );
+        }
+        if let Some(decoder) = &self.decoder {
+            let shares = &decoder.visible;
+            faults.check(
+                shares.is_sorted() && shares.iter().all(|share| (0.0..=1.0).contains(share)),
+                &format!("{path}.decoder.visible"),
+                || format!("expected shares from 0 to 1, falling nowhere, found {shares:?}"),
+            );
+            if let DecoderMix::Token(MixShare { decoder: share })
+            | DecoderMix::Sequence(MixShare { decoder: share }) = decoder.mix
+            {
+                faults.check(
+                    share > 0.0 && share < 1.0,
+                    &format!("{path}.decoder.mix.decoder"),
+                    || {
+                        format!(
+                            "expected a chance above 0 and below 1, so that the encoder itself learns to name tokens too, found {share}"
+                        )
+                    },
+                );
+            }
+        }
+    }
+}
+
 /// Whether less of a metric is better.
 pub fn lower_is_better(metric: &str) -> bool {
-    matches!(metric, "perplexity" | "mse")
+    matches!(metric, "perplexity" | "mse" | "loss" | "mean-distance")
 }

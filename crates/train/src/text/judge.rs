@@ -40,6 +40,15 @@ pub struct Aim<'a> {
 pub enum Predictions {
     /// How well the hidden tokens of each text are named.
     Blanks(Vec<Blank>),
+    /// How well a generator names hidden tokens, and how well its own are found.
+    Replaced {
+        /// What finding them counts beside naming tokens.
+        weight: f32,
+        /// Of each text.
+        texts: Vec<(Blank, Found)>,
+    },
+    /// How well the tokens of each text say where they stand.
+    Places(Vec<Place>),
     /// The class of each text, and its probability.
     Classes {
         /// The classes.
@@ -66,6 +75,8 @@ pub struct Blank {
     hits: u64,
     /// How many there are.
     count: u64,
+    /// Whether what was said of the text's segments is right; none of texts of one segment.
+    pair: Option<bool>,
 }
 
 impl Blank {
@@ -73,6 +84,57 @@ impl Blank {
     pub fn add(&mut self, nats: f64, is_right: bool) {
         self.nats += nats;
         self.hits += u64::from(is_right);
+        self.count += 1;
+    }
+
+    /// Says of the text's segments, of `class`, that they are of class `found`.
+    pub fn add_pair(&mut self, class: u32, found: usize) {
+        self.pair = Some(class as usize == found);
+    }
+}
+
+/// How well the tokens of a text are told from those of a generator.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Found {
+    /// How unlikely the truth was, all together.
+    nats: f64,
+    /// Tokens of the generator are what is to be found.
+    counts: Counts,
+    /// Tokens that are judged rightly.
+    hits: u64,
+    /// How many tokens there are.
+    count: u64,
+}
+
+impl Found {
+    fn add(&mut self, score: f64, is_replaced: bool) {
+        // −log σ(±score), without overflow.
+        let margin = if is_replaced { score } else { -score };
+        self.nats += (-margin.abs()).exp().ln_1p() + (-margin).max(0.0);
+        self.counts += Counts {
+            hits: u64::from(score > 0.0 && is_replaced),
+            predicted: u64::from(score > 0.0),
+            support: u64::from(is_replaced),
+        };
+        self.hits += u64::from((score > 0.0) == is_replaced);
+        self.count += 1;
+    }
+}
+
+/// How well the tokens of a text say where they stand.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Place {
+    hits: u64,
+    distance: u64,
+    count: u64,
+}
+
+impl Place {
+    /// Says of a token at `place` that it stands at `found`.
+    pub fn add(&mut self, place: u32, found: usize) {
+        let distance = (place as usize).abs_diff(found);
+        self.hits += u64::from(distance == 0);
+        self.distance += distance as u64;
         self.count += 1;
     }
 }
@@ -101,9 +163,24 @@ impl Predictions {
             (batch, floats(outputs))
         });
         match &examples.truth {
-            Truth::Tokens => {
-                let mut sums = vec![Blank::default(); examples.len()];
-                for (index, (batch, outputs)) in batches.enumerate() {
+            Truth::Tokens if aim.blanks.is_some_and(|blanks| blanks.replaced) => Self::Replaced {
+                weight: model.weight(),
+                texts: found(&plan, model),
+            },
+            Truth::Places(_) => Self::Places(placed(&plan, model)),
+            Truth::Tokens | Truth::Lines(_) | Truth::Pairs(_) => {
+                let mut sums = vec![Blank::default(); plan.examples().len()];
+                for index in 0..plan.len() {
+                    let batch = plan.build(index);
+                    let (outputs, pairs) =
+                        model.outputs_and_pairs(&batch, DropoutRates::NONE, &mut Noise::none());
+                    let outputs = floats(outputs);
+                    if let (Some(pairs), Some(classes)) = (pairs.map(floats), &batch.pairs) {
+                        let rows = pairs.values.chunks(pairs.width).zip(classes);
+                        for (&text, (row, &class)) in plan.texts(index).iter().zip(rows) {
+                            sums[text].add_pair(class, largest(row));
+                        }
+                    }
                     let Wanted::Tokens(targets) = &batch.wanted else {
                         unreachable!("tokens are what is hidden");
                     };
@@ -169,6 +246,55 @@ impl Predictions {
     }
 }
 
+/// How well a model's generator names the hidden tokens of each text, and how well the model finds what it put.
+fn found(plan: &TextPlan, model: &Pretrained) -> Vec<(Blank, Found)> {
+    let mut sums = vec![<(Blank, Found)>::default(); plan.examples().len()];
+    for index in 0..plan.len() {
+        let batch = plan.build(index);
+        let Wanted::Replaced(targets) = &batch.wanted else {
+            unreachable!("tokens are put in the place of others");
+        };
+        // The same draws whenever the same batch is judged.
+        let mut noise = Noise::new(index as u64);
+        let replaced = model.replaced(&batch, targets, DropoutRates::NONE, &mut noise);
+        let texts = plan.texts(index);
+        let vocab = replaced.probabilities.len() / targets.len().max(1);
+        let rows = replaced.probabilities.chunks(vocab.max(1)).zip(targets);
+        for (owner, (row, &target)) in owners(&batch).zip(rows) {
+            let share = row[target as usize].max(f32::MIN_POSITIVE);
+            let is_right = largest(row) == target as usize;
+            sums[texts[owner]].0.add(-f64::from(share).ln(), is_right);
+        }
+        let scores = floats(replaced.scores).values;
+        let mut tokens = scores.into_iter().zip(replaced.is_replaced);
+        for (&text, ends) in texts.iter().zip(batch.offsets.windows(2)) {
+            for (score, is_replaced) in tokens.by_ref().take((ends[1] - ends[0]) as usize) {
+                sums[text].1.add(f64::from(score), is_replaced);
+            }
+        }
+    }
+    sums
+}
+
+/// How well the tokens of each text say where they stand.
+fn placed(plan: &TextPlan, model: &Pretrained) -> Vec<Place> {
+    let mut sums = vec![Place::default(); plan.examples().len()];
+    for index in 0..plan.len() {
+        let batch = plan.build(index);
+        let Wanted::Places(places) = &batch.wanted else {
+            unreachable!("places are what is asked for");
+        };
+        let scores = floats(model.position_scores(&batch));
+        let mut rows = scores.values.chunks(scores.width).zip(places);
+        for (&text, ends) in plan.texts(index).iter().zip(batch.offsets.windows(2)) {
+            for (row, &place) in rows.by_ref().take((ends[1] - ends[0]) as usize) {
+                sums[text].add(place, largest(row));
+            }
+        }
+    }
+    sums
+}
+
 /// Which text of the batch each of its rows is of.
 pub(super) fn owners(batch: &TextBatch) -> impl Iterator<Item = usize> {
     let rows = batch.rows.iter().flatten();
@@ -191,6 +317,8 @@ pub struct Judged {
 #[derive(Debug, Clone)]
 enum Units {
     Blanks(Vec<Blank>),
+    Replaced(f32, Vec<(Blank, Found)>),
+    Places(Vec<Place>),
     Classes(usize, Vec<(u32, u32)>),
     Sets(usize, Vec<[Vec<usize>; 2]>),
     Numbers(Vec<f64>, Vec<f64>),
@@ -230,7 +358,13 @@ impl Judged {
             reliability: Vec::new(),
         };
         judged.units = match (&examples.truth, predictions) {
-            (Truth::Tokens, Predictions::Blanks(blanks)) => Units::Blanks(blanks),
+            (Truth::Tokens, Predictions::Replaced { weight, texts }) => {
+                Units::Replaced(weight, texts)
+            }
+            (Truth::Places(_), Predictions::Places(places)) => Units::Places(places),
+            (Truth::Tokens | Truth::Lines(_) | Truth::Pairs(_), Predictions::Blanks(blanks)) => {
+                Units::Blanks(blanks)
+            }
             (
                 Truth::Classes(truth),
                 Predictions::Classes {
@@ -353,6 +487,8 @@ impl Judged {
     pub fn len(&self) -> usize {
         match &self.units {
             Units::Blanks(blanks) => blanks.len(),
+            Units::Replaced(_, texts) => texts.len(),
+            Units::Places(places) => places.len(),
             Units::Classes(_, pairs) => pairs.len(),
             Units::Sets(_, pairs) => pairs.len(),
             Units::Numbers(numbers, _) => numbers.len(),
@@ -396,19 +532,11 @@ impl Judged {
     /// The metrics over the texts of a draw.
     fn of(&self, draw: &[usize]) -> Vec<(&'static str, f64)> {
         match &self.units {
-            Units::Blanks(blanks) => {
-                let mut sum = Blank::default();
-                for blank in draw.iter().map(|&at| blanks[at]) {
-                    sum.nats += blank.nats;
-                    sum.hits += blank.hits;
-                    sum.count += blank.count;
-                }
-                let count = sum.count.max(1) as f64;
-                vec![
-                    ("perplexity", (sum.nats / count).exp()),
-                    ("accuracy", sum.hits as f64 / count),
-                ]
+            Units::Blanks(blanks) => of_blanks(draw.iter().map(|&at| blanks[at])),
+            Units::Replaced(weight, texts) => {
+                of_replaced(*weight, draw.iter().map(|&at| texts[at]))
             }
+            Units::Places(places) => of_places(draw.iter().map(|&at| places[at])),
             Units::Classes(labels, pairs) => {
                 let mut confusion = Confusion::new(*labels);
                 for (class, found) in draw.iter().map(|&at| pairs[at]) {
@@ -490,6 +618,66 @@ impl Judged {
             }
         }
     }
+}
+
+fn of_blanks(blanks: impl Iterator<Item = Blank>) -> Vec<(&'static str, f64)> {
+    let mut sum = Blank::default();
+    let (mut pairs, mut right) = (0_u64, 0_u64);
+    for blank in blanks {
+        sum.nats += blank.nats;
+        sum.hits += blank.hits;
+        sum.count += blank.count;
+        pairs += u64::from(blank.pair.is_some());
+        right += u64::from(blank.pair == Some(true));
+    }
+    let count = sum.count.max(1) as f64;
+    let mut metrics = vec![
+        ("perplexity", (sum.nats / count).exp()),
+        ("accuracy", sum.hits as f64 / count),
+    ];
+    if pairs > 0 {
+        metrics.push(("pair-accuracy", right as f64 / pairs as f64));
+    }
+    metrics
+}
+
+/// `replaced` is the share of tokens that are another than stood there.
+fn of_replaced(
+    weight: f32,
+    texts: impl Iterator<Item = (Blank, Found)>,
+) -> Vec<(&'static str, f64)> {
+    let (mut named, mut sum) = (Blank::default(), Found::default());
+    for (blank, found) in texts {
+        named.nats += blank.nats;
+        named.count += blank.count;
+        sum.nats += found.nats;
+        sum.counts += found.counts;
+        sum.hits += found.hits;
+        sum.count += found.count;
+    }
+    let nats = named.nats / named.count.max(1) as f64;
+    let count = sum.count.max(1) as f64;
+    vec![
+        ("loss", nats + f64::from(weight) * sum.nats / count),
+        ("f1", sum.counts.prf().f1),
+        ("accuracy", sum.hits as f64 / count),
+        ("perplexity", nats.exp()),
+        ("replaced", sum.counts.support as f64 / count),
+    ]
+}
+
+fn of_places(places: impl Iterator<Item = Place>) -> Vec<(&'static str, f64)> {
+    let mut sum = Place::default();
+    for place in places {
+        sum.hits += place.hits;
+        sum.distance += place.distance;
+        sum.count += place.count;
+    }
+    let count = sum.count.max(1) as f64;
+    vec![
+        ("accuracy", sum.hits as f64 / count),
+        ("mean-distance", sum.distance as f64 / count),
+    ]
 }
 
 /// Rows of outputs in memory.

@@ -15,7 +15,7 @@ use burn::tensor::{Device, Tensor};
 use cloze_data::prefetch::Prefetch;
 use cloze_data::text::Tokenizer;
 use cloze_data::text::batch::TextBatch;
-use cloze_data::text::examples::TextPlan;
+use cloze_data::text::examples::{Growth, TextPlan};
 use cloze_data::text::learn::{Ask, TextData};
 use cloze_data::text::store;
 use cloze_nn::Noise;
@@ -28,7 +28,7 @@ use cloze_spec::folder::{self, write_atomically, write_text};
 use cloze_spec::hugging_face::{self, Draft};
 use cloze_spec::inventory::{Parameter, encoder_parameters};
 use cloze_spec::recipe::Document;
-use cloze_spec::text::{Objective, lower_is_better};
+use cloze_spec::text::{Generator, Objective, Scaffold, lower_is_better};
 
 use crate::fit::{Event, Fit, Job, Outcome, Plan};
 use crate::safetensors::{self, Tensors};
@@ -46,8 +46,16 @@ pub struct Preparation {
     tokenizer: Tokenizer,
     tokenizer_files: Vec<PathBuf>,
     draft: Draft,
+    scaffold: Scaffold,
+    /// What puts tokens in the place of others, as a folder of its own.
+    generator: Option<Draft>,
     base: Option<Checkpoint>,
 }
+
+/// Parameters that the encoder in a folder does without, for judging it as it was judged when it learned.
+const SCAFFOLD: &str = "scaffold.safetensors";
+/// The folder of a generator, within that of the encoder.
+const GENERATOR: &str = "generator";
 
 impl Preparation {
     /// Opens the encoder to begin with, in the folder `base` if the recipe names one, and reads the texts. Tokens that are not to
@@ -95,6 +103,7 @@ impl Preparation {
         if let Some(tags) = data.tags() {
             recipe.settle(tags);
         }
+        let objective = &recipe.train().objective;
         let draft = if let Some(base) = &base {
             Draft::of(&base.folder, &base.encoder, task)?
         } else {
@@ -107,6 +116,26 @@ impl Preparation {
             }
             Draft::new(config, tokenizer.vocabulary_len(), task)?
         };
+        let (draft, generator) = match objective {
+            Objective::MaskedToken(masked) if masked.pair.is_some() => (draft.with_pair()?, None),
+            Objective::ReplacedToken(replaced) => {
+                let generator = draft.generator(replaced.generator_share)?;
+                (draft.discriminator()?, Some(generator))
+            }
+            Objective::Position(_) => {
+                check_without_positions(draft.encoder())?;
+                (draft, None)
+            }
+            Objective::MaskedToken(_)
+            | Objective::Sequence(_)
+            | Objective::Token(_)
+            | Objective::Span(_) => (draft, None),
+        };
+        let scaffold = Scaffold::of(
+            objective,
+            recipe.model.max_len.min(longest),
+            generator.as_ref().map(|draft| draft.encoder().clone()),
+        );
         let (found, fits) = (recipe.model.max_len, draft.encoder().max_len);
         if base.is_none() && found > fits {
             let message = format!(
@@ -124,6 +153,8 @@ impl Preparation {
             tokenizer,
             tokenizer_files: files,
             draft,
+            scaffold,
+            generator,
             base,
         })
     }
@@ -152,6 +183,11 @@ impl Preparation {
         encoder_parameters(self.draft.encoder())
     }
 
+    /// Of what stands around the encoder.
+    fn further(&self) -> Vec<Parameter> {
+        self.scaffold.parameters(self.draft.encoder())
+    }
+
     /// The parameters of updates of low rank.
     fn updates(&self) -> Vec<Parameter> {
         let lora = self.recipe.model.lora.as_ref();
@@ -162,7 +198,8 @@ impl Preparation {
     fn values(&self) -> Result<Values, Error> {
         let parameters = self.parameters();
         let model = &self.recipe.model;
-        let mut values = weights::fresh(&parameters, model.init_std, self.recipe.seed);
+        let all = [parameters.clone(), self.further()].concat();
+        let mut values = weights::fresh(&all, model.init_std, self.recipe.seed);
         // Updates begin as nothing: `b` is 0.
         let updates = self.updates();
         let fresh = weights::fresh(&updates, model.init_std, self.recipe.seed);
@@ -173,6 +210,7 @@ impl Preparation {
             (name, of)
         }));
         let Some(base) = &self.base else {
+            self.take_positions(&mut values);
             return Ok(values);
         };
         let old = encoder_parameters(&base.encoder);
@@ -183,7 +221,18 @@ impl Preparation {
                 base.read(&parameter, values)?;
             }
         }
+        self.take_positions(&mut values);
         Ok(values)
+    }
+
+    /// Where tokens are to say where they stand, the table of positions is 0 and stays so: the encoder that is written computes
+    /// what it did when it learned, until it learns positions.
+    fn take_positions(&self, values: &mut Values) {
+        if self.scaffold.positions.is_some()
+            && let Some(table) = values.get_mut("embed.position.weight")
+        {
+            table.fill(0.0);
+        }
     }
 
     /// Whether a part of the base's head means the same in the new one.
@@ -207,7 +256,8 @@ impl Preparation {
 /// What the head is for.
 fn task(objective: &Objective, labels: &[String]) -> Task {
     match objective {
-        Objective::MaskedToken(_) => Task::MaskedToken,
+        Objective::MaskedToken(_) | Objective::ReplacedToken(_) => Task::MaskedToken,
+        Objective::Position(_) => Task::Vector,
         Objective::Sequence(sequence) => Task::Sequence(encoder::Sequence {
             labels: labels.to_vec(),
             problem: sequence.problem,
@@ -217,6 +267,25 @@ fn task(objective: &Objective, labels: &[String]) -> Task {
         },
         Objective::Span(_) => Task::Span,
     }
+}
+
+/// Refuses an encoder that knows where tokens stand without a table of positions.
+fn check_without_positions(encoder: &encoder::Encoder) -> Result<(), Error> {
+    let knows = encoder.embed.positions.is_none()
+        || encoder.relative.is_some()
+        || encoder.layers.iter().any(|layer| {
+            layer.attention.position != encoder::Position::None
+                || layer.attention.window.is_some()
+                || layer.convolution.is_some()
+        });
+    if !knows {
+        return Ok(());
+    }
+    let message = "model: expected an encoder whose positions are a table, such as bert or roberta, so that tokens can be without, \
+                   found one with others"
+        .to_owned();
+    let place = "recipe".to_owned();
+    Err(cloze_spec::Error::Recipe { place, message }.into())
 }
 
 /// A training run on texts.
@@ -253,11 +322,16 @@ impl TextRun<'_> {
     /// Which texts an epoch takes, in which order.
     fn epoch(&self, epoch: u64) -> TextPlan {
         let Preparation { recipe, data, .. } = self.preparation;
+        let train = recipe.train();
         TextPlan::shuffled(
             &data.train,
             data.blanks.as_ref(),
             data.mixture.as_ref(),
-            recipe.train().batch,
+            train.batch,
+            train.batch_warmup.map(|warmup| Growth {
+                warmup,
+                epochs: train.epochs,
+            }),
             (recipe.seed, epoch),
         )
     }
@@ -268,8 +342,23 @@ impl TextRun<'_> {
     /// If the run has not validated yet, or the folder is damaged.
     pub fn best(&self) -> Result<Pretrained, Error> {
         let best = Checkpoint::open(self.out)?;
-        let values = trained::values(&best, self.preparation.parameters())?;
-        Ok(self.model(&values, &self.device))
+        let Preparation {
+            scaffold, draft, ..
+        } = self.preparation;
+        let scaffold = scaffold.judged();
+        let mut values = trained::values(&best, self.preparation.parameters())?;
+        values.extend(trained::further(
+            self.out,
+            &scaffold.parameters(draft.encoder()),
+        )?);
+        let encoder = Arc::new(draft.encoder().clone());
+        Ok(Pretrained::in_scaffold(
+            encoder,
+            &scaffold,
+            None,
+            &values,
+            &self.device,
+        ))
     }
 }
 
@@ -294,6 +383,7 @@ impl Job for TextRun<'_> {
 
     fn parameters(&self) -> Vec<Parameter> {
         let mut parameters = self.preparation.parameters();
+        parameters.extend(self.preparation.further());
         parameters.extend(self.preparation.updates());
         parameters
     }
@@ -306,8 +396,12 @@ impl Job for TextRun<'_> {
         let encoder = Arc::new(self.preparation.encoder().clone());
         let model = &self.preparation.recipe.model;
         let lora = model.lora.as_ref();
-        Pretrained::with_lora(encoder, lora, values, device).freeze(|name| {
-            let stays = lora.is_some() && !name.contains(".lora.") && !name.starts_with("head.");
+        let scaffold = &self.preparation.scaffold;
+        Pretrained::in_scaffold(encoder, scaffold, lora, values, device).freeze(|name| {
+            let is_new = [".lora.", "head.", "scaffold."]
+                .iter()
+                .any(|part| name.contains(part));
+            let stays = lora.is_some() && !is_new;
             stays || model.freeze.iter().any(|start| name.starts_with(&**start))
         })
     }
@@ -328,8 +422,12 @@ impl Job for TextRun<'_> {
         decay.powi(below as i32)
     }
 
-    fn first_len(&self) -> usize {
-        self.epoch(0).len()
+    fn first_lens(&self) -> Vec<usize> {
+        let train = self.preparation.recipe.train();
+        let growing = train.batch_warmup.map_or(0.0, |warmup| warmup.share);
+        let growing = (growing * train.epochs as f64).ceil() as u64;
+        let epochs = 0..train.epochs.min(growing + 1);
+        epochs.map(|epoch| self.epoch(epoch).len()).collect()
     }
 
     fn batches(&self, epoch: u64, start: usize) -> Prefetch<TextBatch> {
@@ -372,23 +470,29 @@ impl Job for TextRun<'_> {
             recipe,
             tokenizer_files,
             draft,
+            generator,
             ..
         } = self.preparation;
         let io = |path: &Path| {
             let path = path.to_owned();
             move |source| cloze_spec::Error::Io { path, source }
         };
-        std::fs::create_dir_all(self.out).map_err(io(self.out))?;
-        for file in tokenizer_files {
-            let bytes = std::fs::read(file).map_err(io(file))?;
-            let name = file.file_name().expect("a file has a name");
-            write_atomically(&self.out.join(name), |out| {
-                std::io::Write::write_all(out, &bytes)
-            })?;
+        let inner = self.out.join(GENERATOR);
+        let folders =
+            std::iter::once((self.out, draft)).chain(generator.as_ref().map(|of| (&*inner, of)));
+        for (out, draft) in folders {
+            std::fs::create_dir_all(out).map_err(io(out))?;
+            for file in tokenizer_files {
+                let bytes = std::fs::read(file).map_err(io(file))?;
+                let name = file.file_name().expect("a file has a name");
+                write_atomically(&out.join(name), |out| {
+                    std::io::Write::write_all(out, &bytes)
+                })?;
+            }
+            let config = serde_json::to_string_pretty(draft.config());
+            let config = config.expect("an object of JSON can be written");
+            write_text(&out.join(folder::CONFIG), &config)?;
         }
-        let config = serde_json::to_string_pretty(draft.config());
-        let config = config.expect("an object of JSON can be written");
-        write_text(&self.out.join(folder::CONFIG), &config)?;
         write_text(&self.out.join(folder::RECIPE), &recipe.to_toml())?;
         Ok(())
     }
@@ -398,22 +502,40 @@ impl Job for TextRun<'_> {
         if let Some(lora) = &self.preparation.recipe.model.lora {
             merge(&mut values, lora.scale(), &self.preparation.updates());
         }
-        let inventory = checkpoint::tensors(&self.preparation.parameters(), &values);
-        let tensors: Tensors = self
-            .preparation
-            .draft
-            .tensors()
-            .into_iter()
-            .map(|target| {
-                let (shape, of) = &inventory[&target.parameter];
-                let row: usize = shape.iter().skip(1).product();
-                let rows = target.rows.iter();
-                let values = rows.flat_map(|rows| &of[rows.start * row..rows.end * row]);
-                (target.tensor, (target.shape, values.copied().collect()))
-            })
-            .collect();
+        let Preparation {
+            draft,
+            scaffold,
+            generator,
+            ..
+        } = self.preparation;
+        let judged = scaffold.judged().parameters(draft.encoder());
+        if !judged.is_empty() {
+            let tensors = checkpoint::tensors(&judged, &values);
+            safetensors::write(&self.out.join(SCAFFOLD), &tensors)?;
+        }
+        let all = [self.preparation.parameters(), self.preparation.further()].concat();
+        let inventory = checkpoint::tensors(&all, &values);
+        if let Some(draft) = generator {
+            let tensors = tensors(draft, &inventory, Generator::source);
+            safetensors::write(&self.out.join(GENERATOR).join(folder::WEIGHTS), &tensors)?;
+        }
+        let tensors = tensors(draft, &inventory, str::to_owned);
         safetensors::write(&self.out.join(folder::WEIGHTS), &tensors)
     }
+}
+
+/// The tensors of a folder, of the parameters that `source` names.
+fn tensors(draft: &Draft, inventory: &Tensors, source: impl Fn(&str) -> String) -> Tensors {
+    let targets = draft.tensors().into_iter();
+    targets
+        .map(|target| {
+            let (shape, of) = &inventory[&source(&target.parameter)];
+            let row: usize = shape.iter().skip(1).product();
+            let rows = target.rows.iter();
+            let values = rows.flat_map(|rows| &of[rows.start * row..rows.end * row]);
+            (target.tensor, (target.shape, values.copied().collect()))
+        })
+        .collect()
 }
 
 /// Puts updates of low rank into the weights that they are of.

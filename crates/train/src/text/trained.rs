@@ -12,10 +12,11 @@ use cloze_runtime::model::Checkpoint;
 use cloze_spec::TextRecipe;
 use cloze_spec::encoder::Task;
 use cloze_spec::inventory::{Parameter, encoder_parameters};
-use cloze_spec::text::Texts;
+use cloze_spec::text::{Objective, Scaffold, Texts};
 
 use super::judge::Aim;
-use crate::Error;
+use super::{GENERATOR, SCAFFOLD};
+use crate::{Error, checkpoint};
 
 /// An encoder of texts in the folder that training left, to be judged.
 pub struct Trained {
@@ -44,10 +45,18 @@ impl Trained {
             Some(Task::Token { labels }) => labels.clone(),
             Some(Task::MaskedToken | Task::Span | Task::Vector) | None => Vec::new(),
         };
-        let values = values(&checkpoint, encoder_parameters(&encoder))?;
+        let mut values = values(&checkpoint, encoder_parameters(&encoder))?;
+        let max_len = recipe.model.max_len.min(encoder.max_len);
+        let objective = &recipe.train().objective;
+        let generator = match objective {
+            Objective::ReplacedToken(_) => Some(Checkpoint::open(&folder.join(GENERATOR))?.encoder),
+            _ => None,
+        };
+        let scaffold = Scaffold::of(objective, max_len, generator).judged();
+        values.extend(further(folder, &scaffold.parameters(&encoder))?);
         let mut trained = Self {
-            max_len: recipe.model.max_len.min(encoder.max_len),
-            model: Pretrained::new(Arc::new(encoder), &values, device),
+            max_len,
+            model: Pretrained::in_scaffold(Arc::new(encoder), &scaffold, None, &values, device),
             blanks: None,
             folder: folder.to_owned(),
             tokenizer_files: checkpoint.folder.tokenizer.clone(),
@@ -107,4 +116,12 @@ pub(super) fn values(checkpoint: &Checkpoint, parameters: Vec<Parameter>) -> Res
         values.insert(parameter.name, of);
     }
     Ok(values)
+}
+
+/// The values of `parameters` that a folder has beside its encoder.
+pub(super) fn further(folder: &Path, parameters: &[Parameter]) -> Result<Values, Error> {
+    if parameters.is_empty() {
+        return Ok(Values::new());
+    }
+    checkpoint::read_values(&folder.join(SCAFFOLD), parameters)
 }

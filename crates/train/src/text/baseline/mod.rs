@@ -14,7 +14,7 @@ use cloze_data::text::batch::Wanted;
 use cloze_data::text::examples::{Examples, TextPlan, Truth};
 use cloze_spec::text::Tags;
 
-use super::judge::{Aim, Blank, Predictions, owners};
+use super::judge::{Aim, Blank, Place, Predictions, owners};
 use crate::Error;
 
 pub(super) use lexicon::entities;
@@ -48,6 +48,8 @@ enum Learned {
     Nothing,
     /// How often each token stands in the training part, one added so that none is impossible.
     Tokens(Vec<u64>),
+    /// Where each token stands most often, and where all do.
+    Places(BTreeMap<u32, u32>, u32),
 }
 
 impl Baselines {
@@ -58,7 +60,22 @@ impl Baselines {
     pub fn fit(aim: Aim<'_>, train: &Examples) -> Result<Self, Error> {
         let texts = &train.originals;
         Ok(Self(match &train.truth {
-            Truth::Tokens => {
+            // What is to be found is of the model's own making.
+            Truth::Tokens if aim.blanks.is_some_and(|blanks| blanks.replaced) => Vec::new(),
+            Truth::Places(_) => {
+                let places: Vec<(u32, u32)> = train.own_places().collect();
+                let all: Vec<u32> = places.iter().map(|&(_, place)| place).collect();
+                let mut by_token: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+                for (token, place) in places {
+                    by_token.entry(token).or_default().push(place);
+                }
+                let usual = by_token.into_iter().map(|(token, places)| {
+                    (token, most_frequent(&places).expect("it stood somewhere"))
+                });
+                let anywhere = most_frequent(&all).unwrap_or(0);
+                vec![("usual place", Learned::Places(usual.collect(), anywhere))]
+            }
+            Truth::Tokens | Truth::Lines(_) | Truth::Pairs(_) => {
                 let vocab = aim.blanks.map_or(0, |blanks| blanks.vocab);
                 let mut counts = vec![1; vocab];
                 train.own_tokens().for_each(|id| counts[id as usize] += 1);
@@ -192,12 +209,28 @@ impl Learned {
                 Predictions::Answers(found.collect())
             }
             Self::Nothing => Predictions::Answers(vec![String::new(); questions.len()]),
+            Self::Places(usual, anywhere) => {
+                let plan = TextPlan::in_order(examples, aim.blanks, aim.train.batch);
+                let mut sums = vec![Place::default(); examples.len()];
+                for index in 0..plan.len() {
+                    let batch = plan.build(index);
+                    let ends = batch.offsets.windows(2);
+                    for (&text, ends) in plan.texts(index).iter().zip(ends) {
+                        let own = &batch.tokens[ends[0] as usize..ends[1] as usize];
+                        for (place, token) in (0..).zip(own) {
+                            let found = usual.get(token).unwrap_or(anywhere);
+                            sums[text].add(place, *found as usize);
+                        }
+                    }
+                }
+                Predictions::Places(sums)
+            }
             Self::Tokens(counts) => {
                 let total = counts.iter().sum::<u64>() as f64;
                 let most = counts.iter().max();
                 let first = counts.iter().position(|count| Some(count) == most);
-                let mut sums = vec![Blank::default(); examples.len()];
                 let plan = TextPlan::in_order(examples, aim.blanks, aim.train.batch);
+                let mut sums = vec![Blank::default(); plan.examples().len()];
                 for index in 0..plan.len() {
                     let batch = plan.build(index);
                     let Wanted::Tokens(targets) = &batch.wanted else {
@@ -208,6 +241,11 @@ impl Learned {
                         let nats = -(count / total).ln();
                         let is_right = first == Some(target as usize);
                         sums[plan.texts(index)[owner]].add(nats, is_right);
+                    }
+                    // That all segments belong together.
+                    let classes = batch.pairs.iter().flatten();
+                    for (&text, &class) in plan.texts(index).iter().zip(classes) {
+                        sums[text].add_pair(class, 0);
                     }
                 }
                 Predictions::Blanks(sums)

@@ -1,0 +1,137 @@
+use std::sync::Arc;
+
+use crate::encoder::Encoder;
+use crate::inventory::{Parameter, encoder_parameters};
+
+use super::{Decoder, Objective};
+
+/// What an encoder learns with and then does without: parameters beside its own, named `scaffold.…`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Scaffold {
+    /// A pooler and two scores that say whether the segments of a pair belong together.
+    pub pair: bool,
+    /// Layers between the encoder and its head.
+    pub decoder: Option<Decoder>,
+    /// Scores of so many positions.
+    pub positions: Option<usize>,
+    /// What puts tokens in the place of others, and scores that say of which.
+    pub generator: Option<Generator>,
+}
+
+/// An encoder that puts tokens in the place of others.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Generator {
+    /// Its layers and head; the embedding up to the projection is the other encoder's.
+    pub encoder: Arc<Encoder>,
+    /// What finding its tokens counts beside its own loss.
+    pub weight: f32,
+}
+
+impl Scaffold {
+    /// What `objective` needs, for texts of at most `max_len` tokens; `generator` is the encoder that puts tokens.
+    pub fn of(objective: &Objective, max_len: usize, generator: Option<Encoder>) -> Self {
+        let mut scaffold = Self::default();
+        match objective {
+            Objective::MaskedToken(masked) => {
+                scaffold.pair = masked.pair.is_some();
+                scaffold.decoder.clone_from(&masked.decoder);
+            }
+            Objective::ReplacedToken(replaced) => {
+                scaffold.generator = generator.map(|encoder| Generator {
+                    encoder: Arc::new(encoder),
+                    weight: replaced.weight,
+                });
+            }
+            Objective::Position(_) => scaffold.positions = Some(max_len),
+            Objective::Sequence(_) | Objective::Token(_) | Objective::Span(_) => {}
+        }
+        scaffold
+    }
+
+    /// What of it judging needs too.
+    #[must_use]
+    pub fn judged(&self) -> Self {
+        Self {
+            decoder: None,
+            ..self.clone()
+        }
+    }
+
+    /// Its parameters around `encoder`.
+    pub fn parameters(&self, encoder: &Encoder) -> Vec<Parameter> {
+        let width = encoder.width;
+        let mut parameters = Vec::new();
+        if self.pair {
+            parameters.extend(map("pair.transform", width, width));
+            parameters.extend(map("pair.output", 2, width));
+        }
+        if let Some(decoder) = &self.decoder {
+            let tower = tower(encoder, decoder.visible.len());
+            let layers = encoder_parameters(&tower).into_iter();
+            parameters.extend(layers.filter_map(|parameter| {
+                let rest = parameter.name.strip_prefix("layer.")?;
+                Some(named(&format!("decoder.{rest}"), parameter.shape))
+            }));
+        }
+        if let Some(positions) = self.positions {
+            for part in ["gain", "bias"] {
+                parameters.push(named(&format!("position.norm.{part}"), vec![width]));
+            }
+            parameters.extend(map("position.output", positions, width));
+        }
+        if let Some(generator) = &self.generator {
+            let own = encoder_parameters(&generator.encoder).into_iter();
+            parameters.extend(own.filter_map(|parameter| {
+                let name = Generator::parameter(&parameter.name)?;
+                Some(named(&name, parameter.shape))
+            }));
+            parameters.extend(map("replaced.transform", width, width));
+            parameters.extend(map("replaced.output", 1, width));
+        }
+        parameters
+    }
+}
+
+impl Generator {
+    /// Where a parameter of the generator's encoder is, without what all parts of a scaffold begin with; none if it is the other
+    /// encoder's.
+    fn parameter(name: &str) -> Option<String> {
+        match name.strip_prefix("embed.") {
+            Some(part) if part.starts_with("projection.") => Some(format!("generator.{part}")),
+            Some(_) => None,
+            None => Some(format!("generator.{name}")),
+        }
+    }
+
+    /// The parameter, of both encoders and the scaffold, that is `name` of the generator's encoder.
+    pub fn source(name: &str) -> String {
+        Self::parameter(name).map_or_else(|| name.to_owned(), |own| format!("scaffold.{own}"))
+    }
+}
+
+/// So many layers of the kind of the last of `encoder`, each with weights of its own.
+fn tower(encoder: &Encoder, layers: usize) -> Encoder {
+    let last = encoder.layers.last().expect("an encoder has a layer");
+    let layers = (0..layers).map(|weights| {
+        let mut layer = last.clone();
+        layer.weights = weights;
+        layer
+    });
+    Encoder {
+        layers: layers.collect(),
+        ..encoder.clone()
+    }
+}
+
+fn named(name: &str, shape: Vec<usize>) -> Parameter {
+    Parameter {
+        name: format!("scaffold.{name}"),
+        shape,
+    }
+}
+
+/// A linear map with a bias.
+fn map(name: &str, outputs: usize, inputs: usize) -> [Parameter; 2] {
+    [("weight", vec![outputs, inputs]), ("bias", vec![outputs])]
+        .map(|(part, shape)| named(&format!("{name}.{part}"), shape))
+}

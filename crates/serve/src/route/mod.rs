@@ -309,7 +309,7 @@ impl Request<'_> {
             headers.insert(HeaderName::from_static(name), HeaderValue::from(value));
         }
         let kind = HeaderName::from_static("x-compute-type");
-        headers.insert(kind, HeaderValue::from_static("cpu"));
+        headers.insert(kind, HeaderValue::from_static(self.model.runs_on()));
         response
     }
 }

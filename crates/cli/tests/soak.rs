@@ -319,7 +319,10 @@ fn client(battle: &Battle, number: usize) {
             (None, _) => {}
         }
         let before = battle.restarts.load(Ordering::SeqCst);
-        let Some(mut open) = stream.take().or_else(|| battle.connect()) else {
+        // One that was kept from before a restart leads to a server that is no more.
+        let kept = stream.take().filter(|&(_, since)| since == before);
+        let kept = kept.map(|(stream, _)| stream);
+        let Some(mut open) = kept.or_else(|| battle.connect()) else {
             thread::sleep(Duration::from_millis(5));
             continue;
         };
@@ -346,11 +349,11 @@ fn client(battle: &Battle, number: usize) {
                     battle.fault(format!("a wrong answer to {asked:?}: {found:?}"));
                 }
                 battle.answered.fetch_add(1, Ordering::Relaxed);
-                stream = Some(open);
+                stream = Some((open, before));
             }
             Ok(Some((429, _))) => {
                 battle.refused.fetch_add(1, Ordering::Relaxed);
-                stream = Some(open);
+                stream = Some((open, before));
             }
             Ok(Some((status, body))) => {
                 let body = String::from_utf8_lossy(&body);

@@ -18,7 +18,7 @@ pub enum Fault {
     /// The request is not one, or asks for what the model does not do.
     #[error("{0}")]
     Validation(String),
-    /// The body is not read: too long, too slow, or of another type.
+    /// The body or the query is not read: too long, too slow, or of another type.
     #[error("{message}")]
     Unread {
         /// What HTTP has for that.

@@ -24,12 +24,14 @@ parser.add_argument("--onnx", help="the same as one ONNX file, for ONNX Runtime 
 parser.add_argument("--peer-python", default=sys.executable)
 parser.add_argument("--infinity", help="the program infinity_emb")
 parser.add_argument("--infinity-engine", default="torch")
+parser.add_argument("--infinity-folder", help="its model, if another than --model; optimum wants model.onnx there")
 parser.add_argument("--threads", type=int, default=2)
 parser.add_argument("--rounds", type=int, default=3)
-parser.add_argument("--seconds", type=float, default=8)
+parser.add_argument("--seconds", type=float, default=8, help="of each; should be several times the longest latency")
 parser.add_argument("--connections", type=int, nargs="+", default=[1, 8, 64, 256])
 parser.add_argument("--mixes", nargs="+", default=["short", "mixed", "long"])
-parser.add_argument("--ways", action="store_true", help="Cloze by a socket file and with its cache, too")
+parser.add_argument("--no-rate", action="store_true", help="only as fast as answers come")
+parser.add_argument("--ways", action="store_true", help="Cloze by a socket file, with its cache and with int8 weights, too")
 args = parser.parse_args()
 
 WORDS = """time year people way day man thing woman life child world school state family student group country problem hand
@@ -60,11 +62,13 @@ def bodies(mix: str, path: Path) -> None:
 
 
 class Server:
-    def __init__(self, name: str, port: int, path: str, command: list[str], env: dict[str, str] | None = None):
+    def __init__(
+        self, name: str, port: int, path: str, command: list[str], env: dict[str, str] | None = None, cwd: str | None = None
+    ):
         self.name, self.at, self.path = name, f"127.0.0.1:{port}", path
         self.log = tempfile.NamedTemporaryFile(prefix=f"{name}-", suffix=".log")
         self.process = subprocess.Popen(
-            command, stdout=self.log, stderr=self.log, start_new_session=True, env={**os.environ, **(env or {})}
+            command, stdout=self.log, stderr=self.log, start_new_session=True, env={**os.environ, **(env or {})}, cwd=cwd
         )
         for _ in range(1200):
             assert self.process.poll() is None, Path(self.log.name).read_text()
@@ -143,10 +147,12 @@ try:
         command += ["--tokenizer", f"{args.model}/tokenizer.json", "--threads", str(args.threads)]
         servers.append(Server("ONNX Runtime, FastAPI", 3912, "/v1/embeddings", command))
     if args.infinity:
-        command = [args.infinity, "v2", "--model-id", args.model, "--engine", args.infinity_engine, "--device", "cpu"]
+        # By a path of one name: with optimum it finds a local file only by that.
+        command = [args.infinity, "v2", "--model-id", ".", "--engine", args.infinity_engine, "--device", "cpu"]
         command += ["--served-model-name", "minilm", "--port", "3913", "--host", "127.0.0.1", "--log-level", "warning"]
         env = {**threads, "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "INFINITY_ANONYMOUS_USAGE_STATS": "0"}
-        servers.append(Server(f"infinity, {args.infinity_engine}", 3913, "/embeddings", command, env))
+        cwd = args.infinity_folder or args.model
+        servers.append(Server(f"infinity, {args.infinity_engine}", 3913, "/embeddings", command, env, cwd))
 
     print("| texts | connections | server | requests/s | p50 ms | p99 ms | p99.9 ms | CPU ms a request (times Cloze's) | Cloze is so many times as fast |")
     print("|---|--:|---|--:|--:|--:|--:|--:|--:|")
@@ -166,7 +172,7 @@ try:
                 if name != "Cloze":
                     best[mix] = max(best.get(mix, 0), m["requests_per_second"])
 
-    if best:
+    if best and not args.no_rate:
         print("\nAt the same rate, 64 connections, 0.8 of what the faster of the others does at most:\n")
         print("| texts | rate | server | requests/s | p50 ms | p99 ms | p99.9 ms | CPU ms | |")
         print("|---|--:|---|--:|--:|--:|--:|--:|--:|")
@@ -183,6 +189,7 @@ try:
 
     if args.ways:
         ways = [("cache of 64 MiB", 3914, ["--port", "3914", "--cache-bytes", str(64 << 20)], None)]
+        ways.append(("int8 weights", 3916, ["--port", "3916", "--weights", "int8"], None))
         ways.append(("socket file", 3915, ["--unix-socket", str(socket)], str(socket)))
         print("\nCloze otherwise, 64 connections, mixed:\n")
         print("| | | way | requests/s | p50 ms | p99 ms | p99.9 ms | CPU ms | |\n|---|--:|---|--:|--:|--:|--:|--:|--:|")

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use cloze_runtime::cpu::Options;
+use cloze_runtime::model::Start;
+use cloze_train::Place;
 
 /// Bidirectional encoders over any sequence: learn by filling blanks, evaluate, recommend.
 #[derive(Debug, Parser)]
@@ -121,15 +123,15 @@ pub enum Device {
 }
 
 impl Device {
-    pub fn place(self) -> cloze_train::Place {
+    pub fn place(self) -> Place {
         match self {
-            Self::Cpu => cloze_train::Place::Cpu,
+            Self::Cpu => Place::Cpu,
             #[cfg(feature = "cuda")]
-            Self::Cuda => cloze_train::Place::Cuda,
+            Self::Cuda => Place::Cuda,
             #[cfg(feature = "metal")]
-            Self::Metal => cloze_train::Place::Metal,
+            Self::Metal => Place::Metal,
             #[cfg(feature = "vulkan")]
-            Self::Vulkan => cloze_train::Place::Vulkan,
+            Self::Vulkan => Place::Vulkan,
         }
     }
 }
@@ -147,7 +149,7 @@ pub struct Compute {
 
 impl Compute {
     /// Sets the number of threads for the whole process, and says where to compute.
-    pub fn place(&self) -> anyhow::Result<cloze_train::Place> {
+    pub fn place(&self) -> anyhow::Result<Place> {
         set_threads(self.threads)?;
         Ok(self.device.place())
     }
@@ -773,10 +775,75 @@ pub struct Serve {
     /// Log JSON
     #[arg(long, env = "CLOZE_JSON_OUTPUT")]
     pub json_output: bool,
+    /// What runs the models
+    #[arg(long, value_enum, default_value = "cpu", help_heading = "Engine")]
+    pub device: ServeDevice,
     #[command(flatten)]
     pub engine: CpuEngine,
     #[command(flatten)]
     pub by_name: ByName,
+}
+
+/// What runs the models of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ServeDevice {
+    /// The CPU, by fused kernels without a framework
+    Cpu,
+    /// The CPU, by Burn
+    BurnCpu,
+    /// An NVIDIA GPU, by Burn (in builds with the feature `cuda`)
+    #[cfg(feature = "cuda")]
+    Cuda,
+    /// An Apple GPU, by Burn (in builds with the feature `metal`)
+    #[cfg(feature = "metal")]
+    Metal,
+    /// A GPU through Vulkan, by Burn (in builds with the feature `vulkan`)
+    #[cfg(feature = "vulkan")]
+    Vulkan,
+}
+
+impl ServeDevice {
+    /// Where recommenders compute, which Burn always runs.
+    pub fn place(self) -> Place {
+        match self {
+            Self::Cpu | Self::BurnCpu => Place::Cpu,
+            #[cfg(feature = "cuda")]
+            Self::Cuda => Place::Cuda,
+            #[cfg(feature = "metal")]
+            Self::Metal => Place::Metal,
+            #[cfg(feature = "vulkan")]
+            Self::Vulkan => Place::Vulkan,
+        }
+    }
+
+    /// The engine of text encoders, if another than the CPU engine.
+    fn engine(self) -> Option<Start> {
+        match self {
+            Self::Cpu => None,
+            Self::BurnCpu => Some(|checkpoint| Place::Cpu.engine(checkpoint)),
+            #[cfg(feature = "cuda")]
+            Self::Cuda => Some(|checkpoint| Place::Cuda.engine(checkpoint)),
+            #[cfg(feature = "metal")]
+            Self::Metal => Some(|checkpoint| Place::Metal.engine(checkpoint)),
+            #[cfg(feature = "vulkan")]
+            Self::Vulkan => Some(|checkpoint| Place::Vulkan.engine(checkpoint)),
+        }
+    }
+}
+
+impl Serve {
+    /// Starts the threads of the whole process, and says how encoders run.
+    pub fn options(&self) -> anyhow::Result<Options> {
+        let other = self.device.engine();
+        anyhow::ensure!(
+            other.is_none() || self.engine.weights == WeightType::F32,
+            "--weights: expected f32, in which Burn computes; leave it or --device out"
+        );
+        Ok(Options {
+            other,
+            ..self.engine.options()?
+        })
+    }
 }
 
 /// How encoders run.

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::Context;
 use cloze_data::records::{Input, length};
 use cloze_data::text::Encoding;
-use cloze_runtime::cpu::{CpuEngine, Isa};
+use cloze_runtime::cpu::Isa;
 use cloze_runtime::model::{self, TextEncoder};
 use cloze_runtime::{Batch, Engine, Rows, peak};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -61,7 +61,7 @@ pub fn run(args: &Bench) -> anyhow::Result<()> {
         .then(|| TextEncoder::open(&args.model, options));
     let text = text.transpose()?;
     let bare;
-    let engine = if let Some(text) = &text {
+    let engine: &dyn Engine = if let Some(text) = &text {
         text.engine()
     } else {
         bare = model::open(&args.model, options)?.1;
@@ -140,7 +140,7 @@ pub fn run(args: &Bench) -> anyhow::Result<()> {
 }
 
 /// Runs a case, whole, until the time is over; the first time is not counted.
-fn measure(engine: &CpuEngine, case: &Case, seconds: f64) -> anyhow::Result<Measured> {
+fn measure(engine: &dyn Engine, case: &Case, seconds: f64) -> anyhow::Result<Measured> {
     let lengths = |batch: &Batch| {
         (0..batch.len())
             .map(|index| batch.range(index).len())
@@ -218,7 +218,7 @@ impl Measured {
 }
 
 /// The cases of random tokens, none longer than the model takes.
-fn random(engine: &CpuEngine) -> Vec<Case> {
+fn random(engine: &dyn Engine) -> Vec<Case> {
     let encoder = engine.encoder();
     let mut random = Random(SEED);
     let mixed: Vec<usize> = (0..64)

@@ -11,8 +11,8 @@ use cloze_train::{Place, Recommender};
 struct Served(Recommender);
 
 /// Opens a model folder for a server.
-pub fn open(folder: &Path) -> anyhow::Result<Box<dyn Recommend>> {
-    let recommender = Recommender::open(folder, &Place::Cpu.device())?;
+pub fn open(folder: &Path, place: Place) -> anyhow::Result<Box<dyn Recommend>> {
+    let recommender = Recommender::open(folder, &place.device())?;
     Ok(Box::new(Served(recommender)))
 }
 

@@ -8,6 +8,7 @@ use anyhow::Context;
 use cloze_runtime::cpu::Options;
 use cloze_serve::{Admin, Key, Keys, Limits, Listener, Model, Server, Settings, StartError, Tls};
 use cloze_spec::hugging_face::Folder;
+use cloze_train::Place;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
@@ -29,7 +30,8 @@ pub fn run(args: &Serve) -> anyhow::Result<()> {
     let keys = Keys::default();
     read_keys(args, &keys)?;
     let limits = limits(args);
-    let options = args.engine.options()?;
+    let options = args.options()?;
+    let place = args.device.place();
     let models: Vec<Model> = args
         .models
         .iter()
@@ -37,7 +39,7 @@ pub fn run(args: &Serve) -> anyhow::Result<()> {
             let (name, folder) = named(model);
             let folder = hub::folder(folder, &args.by_name)?;
             tracing::info!(model = name, "loading");
-            open(name.to_owned(), &folder, options, limits)
+            open(name.to_owned(), &folder, options, place, limits)
         })
         .collect::<anyhow::Result<_>>()?;
     let tls = tls_files(args)?
@@ -56,7 +58,7 @@ pub fn run(args: &Serve) -> anyhow::Result<()> {
         tls: tls.as_ref().map(|(tls, _)| tls.clone()),
         metrics: Some(Arc::new(move || printer.render())),
         traces: collect,
-        admin: admin(args, options, limits)?,
+        admin: admin(args, options, place, limits)?,
         connections: args.max_connections,
         patience: Duration::from_secs(10),
         drain: Duration::from_secs(args.drain),
@@ -112,11 +114,17 @@ fn named(model: &str) -> (&str, &Path) {
 }
 
 /// A model of texts, or one of items that `cloze train` wrote.
-fn open(name: String, folder: &Path, options: Options, limits: Limits) -> anyhow::Result<Model> {
+fn open(
+    name: String,
+    folder: &Path,
+    options: Options,
+    place: Place,
+    limits: Limits,
+) -> anyhow::Result<Model> {
     Ok(if Folder::is_at(folder) {
         Model::open(name, folder, options, limits)?
     } else {
-        Model::recommender(name, recommender::open(folder)?, limits)?
+        Model::recommender(name, recommender::open(folder, place)?, limits)?
     })
 }
 
@@ -134,7 +142,12 @@ fn limits(args: &Serve) -> Limits {
     }
 }
 
-fn admin(args: &Serve, options: Options, limits: Limits) -> anyhow::Result<Option<Admin>> {
+fn admin(
+    args: &Serve,
+    options: Options,
+    place: Place,
+    limits: Limits,
+) -> anyhow::Result<Option<Admin>> {
     let Some(token) = &args.admin_token else {
         return Ok(None);
     };
@@ -154,7 +167,7 @@ fn admin(args: &Serve, options: Options, limits: Limits) -> anyhow::Result<Optio
         token: token.clone(),
         models_dir,
         open: Box::new(move |name, folder| {
-            open(name, folder, options, limits).map_err(|error| format!("{error:#}"))
+            open(name, folder, options, place, limits).map_err(|error| format!("{error:#}"))
         }),
         available_bytes: Box::new(available_bytes),
     }))

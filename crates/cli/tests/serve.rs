@@ -108,6 +108,77 @@ fn a_server_answers_with_a_key_and_ends_when_it_is_told_to() {
     );
 }
 
+/// Whether answers say the same; numbers may differ by what two orders of the same sums make of them.
+fn alike(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Array(one), Value::Array(other)) => {
+            one.len() == other.len() && one.iter().zip(other).all(|(a, b)| alike(a, b))
+        }
+        (Value::Object(one), Value::Object(other)) => {
+            let same = |(key, a): (&String, &Value)| other.get(key).is_some_and(|b| alike(a, b));
+            one.len() == other.len() && one.iter().all(same)
+        }
+        (Value::Number(one), Value::Number(other)) => {
+            (one.as_f64().unwrap() - other.as_f64().unwrap()).abs() < 1e-4
+        }
+        _ => one == other,
+    }
+}
+
+#[test]
+fn burn_answers_what_the_cpu_engine_does() {
+    let tests = concat!(env!("CARGO_MANIFEST_DIR"), "/../runtime/tests");
+    let start = |device: &str| {
+        let mut command = serve();
+        command.args(["--port", "0", "--device", device]);
+        command.args(
+            [
+                "golden/sentence-v6",
+                "golden/cross-encoder",
+                "pipelines/masks",
+                "pipelines/labels",
+                "pipelines/tokens",
+                "pipelines/answers",
+            ]
+            .map(|folder| format!("{tests}/{folder}")),
+        );
+        Server::start(&mut command)
+    };
+    let (cpu, burn) = (start("cpu"), start("burn-cpu"));
+    for (path, body) in [
+        ("/embed", json!({"inputs": ["the cat", "a dog sat on it"]})),
+        ("/embed_all", json!({"inputs": "the cat sat"})),
+        (
+            "/rerank",
+            json!({"query": "the cat", "texts": ["sat", "a dog", "it"]}),
+        ),
+        ("/v1/fill", json!({"inputs": "the [MASK] sat on it"})),
+        (
+            "/v1/entities",
+            json!({"inputs": "Ada Lovelace lived in London."}),
+        ),
+        (
+            "/v1/answer",
+            json!({"inputs": {"question": "Who?", "context": "It was Ada."}}),
+        ),
+    ] {
+        let [one, other] = [(&cpu, "cpu"), (&burn, "burn")].map(|((_, address, _), by)| {
+            let answer = ask(address, &format!("POST {path}"), "", &body.to_string());
+            assert!(
+                answer.contains(&format!("x-compute-type: {by}")),
+                "{answer}"
+            );
+            json_of(&answer)
+        });
+        assert!(alike(&one, &other), "{path}: {one} and {other}");
+    }
+    let mut command = serve();
+    command.args([MODEL, "--device", "burn-cpu", "--weights", "int8"]);
+    let output = command.output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("--weights: expected f32"), "{told}");
+}
+
 const ITEMS: [&str; 6] = ["85123A", "22423", "47566", "84879", "21212", "22720"];
 
 /// A folder with a small model of a shop where each item is followed by the next of [`ITEMS`].

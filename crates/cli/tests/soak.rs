@@ -2,7 +2,9 @@
 //!
 //! Every answer is compared with what the library says; a request that was not refused is answered, by one model. The short form
 //! runs with the other tests; the long one with
-//! `CLOZE_SOAK_SECONDS=1800 cargo test --release -p cloze --test soak -- --ignored --nocapture`.
+//! `CLOZE_SOAK_SECONDS=1800 cargo test --release -p cloze --test soak -- --ignored --nocapture`. There, clients of tiny models ask
+//! again as soon as they are answered. With `CLOZE_SOAK_MODEL` naming a sentence-transformers folder, what a server can do of it
+//! is measured when it has started, and half as much again is asked from then on, whether answers come or not.
 
 #![cfg(target_os = "linux")]
 #![expect(
@@ -23,15 +25,105 @@ use std::time::{Duration, Instant};
 use cloze_runtime::cpu::Options;
 use cloze_runtime::model::TextEncoder;
 
-const MODELS: [&str; 2] = ["sentence-v6", "sentence"];
-const CLIENTS: usize = 24;
 /// What a server may grow by from a third of its life to its end: in a minute a leak of a request's kilobyte shows; in three
 /// seconds, which a busy machine spends on warming up, only a gross one.
 const MINUTE_GROWTH_KIB: usize = 24 << 10;
 const SECONDS_GROWTH_KIB: usize = 128 << 10;
 
-fn models_dir() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../runtime/tests/golden")
+/// How much is asked where that is measured, of what a server can do.
+const LOAD: f64 = 1.5;
+
+/// What is served, and how it is tried.
+struct Form {
+    length: Duration,
+    /// Of one server.
+    life: Duration,
+    growth_kib: usize,
+    models_dir: PathBuf,
+    models: [&'static str; 2],
+    texts: Vec<String>,
+    clients: usize,
+    threads: usize,
+    waiting_tokens: usize,
+    swap_every: Duration,
+    /// Clients that ask without a pause while it is measured what they get, and how long that takes; if none, all always do.
+    measure: Option<(usize, Duration)>,
+}
+
+impl Form {
+    /// Tiny models, and clients that never pause.
+    fn tiny(length: Duration, life: Duration, growth_kib: usize) -> Self {
+        let text = |n: usize| {
+            let word = ["dog", "query", "passage"][n % 3];
+            format!("the {word} cat {}", "sat ".repeat(n / 3))
+        };
+        Self {
+            length,
+            life,
+            growth_kib,
+            models_dir: Path::new(env!("CARGO_MANIFEST_DIR")).join("../runtime/tests/golden"),
+            models: ["sentence-v6", "sentence"],
+            texts: (0..40).map(text).collect(),
+            clients: 24,
+            threads: 1,
+            waiting_tokens: 300,
+            swap_every: Duration::from_millis(70),
+            measure: None,
+        }
+    }
+
+    /// The model of a folder and one that pools otherwise, both below `models_dir`, which is filled; asked for more than they
+    /// can do.
+    fn real(length: Duration, model: &Path, models_dir: &Path) -> Self {
+        let models = ["as-it-is", "of-first-tokens"];
+        for name in models {
+            copy(model, &models_dir.join(name));
+        }
+        let pooling = models_dir.join(models[1]).join("1_Pooling/config.json");
+        let settings = std::fs::read(&pooling).unwrap();
+        let mut settings: serde_json::Value = serde_json::from_slice(&settings).unwrap();
+        settings["pooling_mode_mean_tokens"] = false.into();
+        settings["pooling_mode_cls_token"] = true.into();
+        std::fs::write(&pooling, settings.to_string()).unwrap();
+        let words = "time year people way day man thing woman life child world school state family group country problem hand";
+        let words: Vec<_> = words.split(' ').collect();
+        let mut chance = Chance(7);
+        let mut text = |n: usize| {
+            let count = match n % 10 {
+                0 => 80 + chance.below(150),
+                _ => 3 + chance.below(38),
+            };
+            let words: Vec<_> = (0..count)
+                .map(|_| words[chance.below(words.len())])
+                .collect();
+            words.join(" ")
+        };
+        Self {
+            life: Duration::from_secs(150),
+            models_dir: models_dir.to_owned(),
+            models,
+            texts: (0..200).map(&mut text).collect(),
+            clients: 128,
+            threads: 2,
+            waiting_tokens: 4096,
+            swap_every: Duration::from_secs(10),
+            measure: Some((16, Duration::from_secs(15))),
+            ..Self::tiny(length, length, MINUTE_GROWTH_KIB)
+        }
+    }
+}
+
+/// Copies a folder with the folders in it.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
 }
 
 /// Numbers without a pattern that matters here (Knuth's MMIX).
@@ -54,24 +146,20 @@ struct Process {
 }
 
 impl Process {
-    fn start(folder: &Path) -> Self {
-        let models = models_dir();
+    fn start(folder: &Path, form: &Form) -> Self {
         let child = Command::new(env!("CARGO_BIN_EXE_cloze"))
-            .args([
-                "serve",
-                "--port",
-                "0",
-                "--threads",
-                "1",
-                "--log",
-                "warn,cloze=info",
-            ])
-            .args(["--max-waiting-tokens", "300", "--cache-bytes", "20000"])
+            .args(["serve", "--port", "0", "--log", "warn,cloze=info"])
+            .args(["--threads", &form.threads.to_string()])
+            .args(["--max-waiting-tokens", &form.waiting_tokens.to_string()])
+            .args(["--cache-bytes", "20000"])
             .args(["--admin-token", "operator", "--api-key-file"])
             .arg(folder.join("keys"))
             .arg("--models-dir")
-            .arg(&models)
-            .arg(format!("tiny={}", models.join(MODELS[0]).display()))
+            .arg(&form.models_dir)
+            .arg(format!(
+                "tiny={}",
+                form.models_dir.join(form.models[0]).display()
+            ))
             .stderr(Stdio::piped())
             .spawn();
         let mut child = child.unwrap();
@@ -89,16 +177,20 @@ impl Process {
         Self { child, address }
     }
 
-    /// Memory in KiB, and open files.
+    /// Memory in KiB and open files, the least of some moments: a swap has two models for one.
     fn size(&self) -> (usize, usize) {
         let home = PathBuf::from(format!("/proc/{}", self.child.id()));
-        let status = std::fs::read_to_string(home.join("status")).unwrap();
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("VmRSS:"))
-            .unwrap();
-        let memory = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-        (memory, std::fs::read_dir(home.join("fd")).unwrap().count())
+        let moments = (0..20).map(|_| {
+            thread::sleep(Duration::from_millis(25));
+            let status = std::fs::read_to_string(home.join("status")).unwrap();
+            let mut lines = status.lines();
+            let line = lines.find(|line| line.starts_with("VmRSS:")).unwrap();
+            let memory: usize = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+            (memory, std::fs::read_dir(home.join("fd")).unwrap().count())
+        });
+        moments
+            .reduce(|(kib, files), (k, f)| (kib.min(k), files.min(f)))
+            .unwrap()
     }
 
     fn signal(&self, name: &str) {
@@ -121,14 +213,32 @@ impl Drop for Process {
     }
 }
 
+/// Requests at their moments, whatever becomes of them.
+struct Pace {
+    start: Instant,
+    every: Duration,
+    taken: AtomicUsize,
+}
+
+impl Pace {
+    /// Waits for the next moment that nobody has taken.
+    fn wait(&self) {
+        let number = self.taken.fetch_add(1, Ordering::Relaxed);
+        let moment = self.start + self.every.mul_f64(number as f64);
+        thread::sleep(moment.saturating_duration_since(Instant::now()));
+    }
+}
+
 struct Battle {
     address: RwLock<String>,
     /// Counts up before a server is told to end and after the next one has started: odd in between.
     restarts: AtomicUsize,
     is_over: AtomicBool,
-    texts: Vec<String>,
+    form: Form,
+    pace: RwLock<Option<Arc<Pace>>>,
     /// What each model says of each text.
     known: [Vec<Vec<f32>>; 2],
+    sent: AtomicUsize,
     answered: AtomicUsize,
     refused: AtomicUsize,
     cut: AtomicUsize,
@@ -197,18 +307,32 @@ fn answer(stream: &mut TcpStream) -> Result<Option<(u16, Vec<u8>)>, String> {
 fn client(battle: &Battle, number: usize) {
     let mut chance = Chance(number as u64);
     let mut stream = None;
+    let texts = &battle.form.texts;
     while battle.goes_on() {
+        let pace = battle.pace.read().unwrap().clone();
+        match (pace, battle.form.measure) {
+            (Some(pace), _) => pace.wait(),
+            (None, Some((clients, _))) if number >= clients => {
+                thread::sleep(Duration::from_millis(20));
+                continue;
+            }
+            (None, _) => {}
+        }
         let before = battle.restarts.load(Ordering::SeqCst);
-        let Some(mut open) = stream.take().or_else(|| battle.connect()) else {
+        // One that was kept from before a restart leads to a server that is no more.
+        let kept = stream.take().filter(|&(_, since)| since == before);
+        let kept = kept.map(|(stream, _)| stream);
+        let Some(mut open) = kept.or_else(|| battle.connect()) else {
             thread::sleep(Duration::from_millis(5));
             continue;
         };
         let asked: Vec<usize> = (0..=chance.below(5))
-            .map(|_| chance.below(battle.texts.len()))
+            .map(|_| chance.below(texts.len()))
             .collect();
-        let texts: Vec<_> = asked.iter().map(|&text| &battle.texts[text]).collect();
+        let texts: Vec<_> = asked.iter().map(|&text| &texts[text]).collect();
         let body = serde_json::json!({"inputs": texts}).to_string();
         let sent = open.write_all(request("POST", "/embed", "steady", &body).as_bytes());
+        battle.sent.fetch_add(1, Ordering::Relaxed);
         let found = if sent.is_ok() {
             answer(&mut open)
         } else {
@@ -225,11 +349,11 @@ fn client(battle: &Battle, number: usize) {
                     battle.fault(format!("a wrong answer to {asked:?}: {found:?}"));
                 }
                 battle.answered.fetch_add(1, Ordering::Relaxed);
-                stream = Some(open);
+                stream = Some((open, before));
             }
             Ok(Some((429, _))) => {
                 battle.refused.fetch_add(1, Ordering::Relaxed);
-                stream = Some(open);
+                stream = Some((open, before));
             }
             Ok(Some((status, body))) => {
                 let body = String::from_utf8_lossy(&body);
@@ -314,7 +438,7 @@ fn swapper(battle: &Battle) {
         round += 1;
         let before = battle.restarts.load(Ordering::SeqCst);
         if let Some(mut stream) = battle.connect() {
-            let body = format!("{{\"folder\": {:?}}}", MODELS[round % 2]);
+            let body = format!("{{\"folder\": {:?}}}", battle.form.models[round % 2]);
             let sent = stream
                 .write_all(request("PUT", "/admin/models/tiny", "operator", &body).as_bytes());
             match if sent.is_ok() {
@@ -333,69 +457,79 @@ fn swapper(battle: &Battle) {
                 }
             }
         }
-        thread::sleep(Duration::from_millis(70));
+        thread::sleep(battle.form.swap_every);
     }
 }
 
-fn soak(length: Duration, life: Duration, growth_kib: usize) {
+fn soak(form: Form) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("keys"), "steady\n").unwrap();
-    let texts: Vec<String> = (0..40)
-        .map(|n| {
-            format!(
-                "the {} cat {}",
-                ["dog", "query", "passage"][n % 3],
-                "sat ".repeat(n / 3)
-            )
-        })
-        .collect();
-    let known = MODELS.map(|name| {
-        let model = TextEncoder::open(&models_dir().join(name), Options::default()).unwrap();
+    let known = form.models.map(|name| {
+        let model = TextEncoder::open(&form.models_dir.join(name), Options::default()).unwrap();
         let one = |text: &String| model.embed(&[&model.encode(text, None).unwrap()]).unwrap();
-        texts.iter().map(one).collect()
+        form.texts.iter().map(one).collect()
     });
-    let process = Process::start(folder.path());
-    let battle = Arc::new(Battle {
+    let process = Process::start(folder.path(), &form);
+    let battle = Battle {
         address: process.address.clone().into(),
         restarts: AtomicUsize::new(0),
         is_over: AtomicBool::new(false),
-        texts,
+        form,
+        pace: RwLock::default(),
         known,
+        sent: AtomicUsize::new(0),
         answered: AtomicUsize::new(0),
         refused: AtomicUsize::new(0),
         cut: AtomicUsize::new(0),
         swaps: AtomicUsize::new(0),
         faults: Mutex::default(),
-    });
+    };
     let process = Mutex::new(process);
     let start = Instant::now();
+    let count = |count: &AtomicUsize| count.load(Ordering::Relaxed);
     thread::scope(|scope| {
-        let battle = &*battle;
-        for number in 0..CLIENTS {
+        let battle = &battle;
+        let form = &battle.form;
+        for number in 0..form.clients {
             scope.spawn(move || client(battle, number));
         }
         scope.spawn(|| vandal(battle));
         scope.spawn(|| locksmith(battle, folder.path(), &process));
         scope.spawn(|| swapper(battle));
-        while start.elapsed() < length && battle.goes_on() {
-            let warm = life / 3;
-            thread::sleep(warm);
+        while start.elapsed() < form.length && battle.goes_on() {
+            let born = Instant::now();
+            let rest = |share: f64| form.life.mul_f64(share).saturating_sub(born.elapsed());
+            if let Some((_, time)) = form.measure {
+                thread::sleep(Duration::from_secs(2));
+                let (before, from) = (count(&battle.answered), Instant::now());
+                thread::sleep(time);
+                let most = (count(&battle.answered) - before) as f64 / from.elapsed().as_secs_f64();
+                eprint!("{most:.1} requests/s answered at most; ");
+                *battle.pace.write().unwrap() = Some(Arc::new(Pace {
+                    start: Instant::now(),
+                    every: Duration::from_secs_f64(1.0 / (LOAD * most.max(1.0))),
+                    taken: AtomicUsize::new(0),
+                }));
+            }
+            let (asked, from) = (count(&battle.sent), Instant::now());
+            thread::sleep(rest(1.0 / 3.0));
             let (before, _) = process.lock().unwrap().size();
-            thread::sleep(life.checked_sub(warm).unwrap());
+            thread::sleep(rest(1.0));
+            let offered = (count(&battle.sent) - asked) as f64 / from.elapsed().as_secs_f64();
             let (after, files) = process.lock().unwrap().size();
             eprintln!(
-                "{:5} s: {} answered, {} refused, {} cut, {} swaps, {before} -> {after} KiB, {files} files",
+                "{offered:.1} requests/s asked; {:5} s: {} answered, {} refused, {} cut, {} swaps, {before} -> {after} KiB, {files} files",
                 start.elapsed().as_secs(),
-                battle.answered.load(Ordering::Relaxed),
-                battle.refused.load(Ordering::Relaxed),
-                battle.cut.load(Ordering::Relaxed),
-                battle.swaps.load(Ordering::Relaxed),
+                count(&battle.answered),
+                count(&battle.refused),
+                count(&battle.cut),
+                count(&battle.swaps),
             );
-            if after > before + growth_kib {
+            if after > before + form.growth_kib {
                 battle.fault(format!("memory went from {before} to {after} KiB"));
             }
             // Connections, and some that were hung up on and not yet let go.
-            if files > 4 * CLIENTS {
+            if files > 4 * form.clients {
                 battle.fault(format!("{files} files are open"));
             }
             battle.restarts.fetch_add(1, Ordering::SeqCst);
@@ -406,7 +540,8 @@ fn soak(length: Duration, life: Duration, growth_kib: usize) {
             if !status.success() {
                 battle.fault(format!("it ended with {status}"));
             }
-            *process = Process::start(folder.path());
+            *process = Process::start(folder.path(), form);
+            *battle.pace.write().unwrap() = None;
             battle.address.write().unwrap().clone_from(&process.address);
             battle.restarts.fetch_add(1, Ordering::SeqCst);
         }
@@ -419,7 +554,6 @@ fn soak(length: Duration, life: Duration, growth_kib: usize) {
         faults.len(),
         &faults[..faults.len().min(5)]
     );
-    let count = |count: &AtomicUsize| count.load(Ordering::Relaxed);
     assert!(count(&battle.answered) > 100, "some are answered");
     assert!(
         count(&battle.refused) > 100,
@@ -430,11 +564,11 @@ fn soak(length: Duration, life: Duration, growth_kib: usize) {
 
 #[test]
 fn a_server_under_fire_answers_right_or_refuses() {
-    soak(
+    soak(Form::tiny(
         Duration::from_secs(6),
         Duration::from_secs(3),
         SECONDS_GROWTH_KIB,
-    );
+    ));
 }
 
 #[test]
@@ -442,9 +576,10 @@ fn a_server_under_fire_answers_right_or_refuses() {
 fn a_server_under_fire_for_long_stays_as_it_was() {
     let seconds = std::env::var("CLOZE_SOAK_SECONDS");
     let seconds = seconds.map_or(1800, |seconds| seconds.parse().unwrap());
-    soak(
-        Duration::from_secs(seconds),
-        Duration::from_mins(1),
-        MINUTE_GROWTH_KIB,
-    );
+    let length = Duration::from_secs(seconds);
+    let models_dir = tempfile::tempdir().unwrap();
+    soak(match std::env::var_os("CLOZE_SOAK_MODEL") {
+        Some(model) => Form::real(length, Path::new(&model), models_dir.path()),
+        None => Form::tiny(length, Duration::from_mins(1), MINUTE_GROWTH_KIB),
+    });
 }

@@ -17,6 +17,9 @@ pub trait Engine: Send + Sync {
     /// What it runs.
     fn encoder(&self) -> &Encoder;
 
+    /// Bytes of the weights as they lie in memory, a table that stays in its file included.
+    fn weight_bytes(&self) -> usize;
+
     /// The last layer's vectors of `rows`, after the final norm, into `output`, which is overwritten.
     ///
     /// # Shapes

@@ -17,6 +17,9 @@ use crate::cpu::{CpuEngine, Options, Parameters, activation_of};
 use crate::weights::{Table, Weights};
 use crate::{Batch, Engine, Error, Rows};
 
+/// Starts an engine of what a checkpoint holds.
+pub type Start = fn(&Checkpoint) -> Result<Arc<dyn Engine>, Error>;
+
 /// A folder's encoder and the values of its parameters, for any engine.
 pub struct Checkpoint {
     /// What the folder's files say.
@@ -115,7 +118,7 @@ pub fn open(path: &Path, options: Options) -> Result<(Folder, CpuEngine), Error>
 #[derive(Clone)]
 pub struct TextModel {
     tokenizer: Tokenizer,
-    engine: Arc<CpuEngine>,
+    engine: Arc<dyn Engine>,
     max_len: usize,
     isa: Isa,
 }
@@ -124,19 +127,25 @@ impl TextModel {
     /// Puts a folder's encoder behind its tokenizer, and tells what the folder says.
     ///
     /// # Errors
-    /// As [`CpuEngine::new`], and if there is no tokenizer.
+    /// As [`CpuEngine::new`] or the other engine that `options` name, and if there is no tokenizer.
     pub fn new(checkpoint: Checkpoint, options: Options) -> Result<(Folder, Self), Error> {
         let folder = &checkpoint.folder;
         let home = folder.tokenizer.first().and_then(|file| file.parent());
         let tokenizer = Tokenizer::open(home.unwrap_or(&folder.path))?;
-        let (folder, engine) = checkpoint.into_engine(options)?;
+        let (folder, engine): (_, Arc<dyn Engine>) = if let Some(start) = options.other {
+            let engine = start(&checkpoint)?;
+            (checkpoint.folder, engine)
+        } else {
+            let (folder, engine) = checkpoint.into_engine(options)?;
+            (folder, Arc::new(engine))
+        };
         let limits = [folder.tokenizer_max_len, tokenizer.max_len()];
         let longest = engine.encoder().max_len;
         let model = Self {
             max_len: limits.into_iter().flatten().fold(longest, usize::min),
             isa: options.isa.unwrap_or_else(Isa::detect),
             tokenizer,
-            engine: Arc::new(engine),
+            engine,
         };
         Ok((folder, model))
     }
@@ -147,8 +156,8 @@ impl TextModel {
     }
 
     /// What runs.
-    pub fn engine(&self) -> &CpuEngine {
-        &self.engine
+    pub fn engine(&self) -> &dyn Engine {
+        &*self.engine
     }
 
     /// Longest input in tokens, special ones included.
@@ -265,8 +274,8 @@ impl TextEncoder {
     }
 
     /// What runs.
-    pub fn engine(&self) -> &CpuEngine {
-        &self.model.engine
+    pub fn engine(&self) -> &dyn Engine {
+        &*self.model.engine
     }
 
     /// What follows the encoder.

@@ -8,9 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use cloze_data::text::{Agreement, Answers, Input, Long, Shorten};
+use cloze_runtime::Rows;
 use cloze_runtime::cpu::Options;
 use cloze_runtime::predict::{Answerer, Classifier, FillMask, Predict, Predictor, TokenClassifier};
-use cloze_runtime::{Engine, Rows};
 use cloze_spec::encoder::Activation;
 use cloze_spec::hugging_face::ScoreActivation;
 use proptest::prelude::*;

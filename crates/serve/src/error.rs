@@ -18,6 +18,14 @@ pub enum Fault {
     /// The request is not one, or asks for what the model does not do.
     #[error("{0}")]
     Validation(String),
+    /// The body or the query is not read: too long, too slow, or of another type.
+    #[error("{message}")]
+    Unread {
+        /// What HTTP has for that.
+        status: StatusCode,
+        /// What was expected.
+        message: String,
+    },
     /// A text cannot be turned into tokens.
     #[error("tokenizer: {0}")]
     Tokenizer(String),
@@ -74,6 +82,7 @@ impl Fault {
         match self {
             Self::Empty(_) => (StatusCode::BAD_REQUEST, "Empty"),
             Self::Validation(_) => (StatusCode::UNPROCESSABLE_ENTITY, "Validation"),
+            Self::Unread { status, .. } => (*status, "Validation"),
             Self::Tokenizer(_) => (StatusCode::UNPROCESSABLE_ENTITY, "Tokenizer"),
             Self::Backend(_) | Self::Lost(Lost::Refused(_)) => {
                 (StatusCode::FAILED_DEPENDENCY, "Backend")

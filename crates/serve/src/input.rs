@@ -83,22 +83,12 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Response;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
-        let kind = request.headers().get(header::CONTENT_TYPE);
-        let is_json = kind
-            .and_then(|kind| kind.to_str().ok())
-            .and_then(|kind| kind.split(';').next())
-            .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"));
-        // A page of another site may send other types without asking first.
-        if !is_json {
-            let expected = "expected the header `content-type: application/json`";
-            return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, expected).into_response());
-        }
         let is_v1 = request.uri().path().starts_with("/v1/");
-        let bytes = Bytes::from_request(request, state)
-            .await
-            .map_err(IntoResponse::into_response)?;
-        serde_json::from_slice(&bytes).map(Self).map_err(|error| {
-            let fault = Fault::Validation(format!("body: {error}"));
+        let parsed = read(request, state).await.and_then(|bytes| {
+            serde_json::from_slice(&bytes)
+                .map_err(|error| Fault::Validation(format!("body: {error}")))
+        });
+        parsed.map(Self).map_err(|fault| {
             if is_v1 {
                 OpenAiFault::from(fault).into_response()
             } else {
@@ -106,6 +96,27 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
             }
         })
     }
+}
+
+/// The bytes of a body that says it is JSON.
+async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Fault> {
+    let kind = request.headers().get(header::CONTENT_TYPE);
+    let is_json = kind
+        .and_then(|kind| kind.to_str().ok())
+        .and_then(|kind| kind.split(';').next())
+        .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"));
+    // A page of another site may send other types without asking first.
+    if !is_json {
+        return Err(Fault::Unread {
+            status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            message: "expected the header `content-type: application/json`".to_owned(),
+        });
+    }
+    let bytes = Bytes::from_request(request, state).await;
+    bytes.map_err(|rejection| Fault::Unread {
+        status: rejection.status(),
+        message: format!("body: {}", rejection.body_text()),
+    })
 }
 
 /// For fields that are on unless a request says otherwise.

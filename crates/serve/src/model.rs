@@ -64,6 +64,7 @@ pub struct Model {
     tokenizers: Semaphore,
     cache: Option<Cache>,
     dtype: &'static str,
+    runs_on: &'static str,
 }
 
 impl Model {
@@ -83,7 +84,12 @@ impl Model {
             Storage::Bf16 => "bfloat16",
             Storage::Int8 => "int8",
         };
-        Self::new(name, Task::open(path, options)?, dtype, limits)
+        let runs_on = if options.other.is_none() {
+            "cpu"
+        } else {
+            "burn"
+        };
+        Self::new(name, Task::open(path, options)?, dtype, runs_on, limits)
     }
 
     /// A model that recommends items.
@@ -95,13 +101,14 @@ impl Model {
         model: Box<dyn Recommend>,
         limits: Limits,
     ) -> Result<Self, StartError> {
-        Self::new(name, Task::Recommend(model), "float32", limits)
+        Self::new(name, Task::Recommend(model), "float32", "burn", limits)
     }
 
     fn new(
         name: String,
         task: Task,
         dtype: &'static str,
+        runs_on: &'static str,
         limits: Limits,
     ) -> Result<Self, StartError> {
         let task = Arc::new(task);
@@ -125,6 +132,7 @@ impl Model {
             tokenizers: Semaphore::new(limits.tokenizers.max(1)),
             cache: Cache::new(limits.cache_bytes),
             dtype,
+            runs_on,
         })
     }
 
@@ -136,6 +144,11 @@ impl Model {
     /// How its weights are kept.
     pub fn dtype(&self) -> &'static str {
         self.dtype
+    }
+
+    /// What runs it: `cpu`, the CPU engine, or `burn`.
+    pub fn runs_on(&self) -> &'static str {
+        self.runs_on
     }
 
     /// What it does.

@@ -1,10 +1,10 @@
 use std::path::Path;
 
 use cloze_data::text::{Encoding, Input, Long, Shorten, Tokenizer};
+use cloze_runtime::Error;
 use cloze_runtime::cpu::Options;
 use cloze_runtime::model::{Checkpoint, TextEncoder};
 use cloze_runtime::predict::{Answerer, Classifier, FillMask, Predict, Predictor, TokenClassifier};
-use cloze_runtime::{Engine, Error};
 use cloze_spec::encoder;
 
 use crate::queue::Wanted;

@@ -451,8 +451,9 @@ async fn faults_say_what_was_expected() {
         (&*"x".repeat(20_000), "application/json", 413),
         ("", "application/json", 422),
     ] {
-        let found = send(&server, raw(body, kind)).await.status();
-        assert_eq!(found.as_u16(), status, "{body:.40}");
+        let found = send(&server, raw(body, kind)).await;
+        assert_eq!(found.status().as_u16(), status, "{body:.40}");
+        assert_eq!(found.headers()[header::CONTENT_TYPE], "application/json");
     }
     let request = Request::post("/embed")
         .header(header::CONTENT_TYPE, "application/json")

@@ -1,4 +1,9 @@
+use std::sync::Arc;
+
 use burn::tensor::Device;
+use cloze_nn::pretrained::BurnEngine;
+use cloze_runtime::model::Checkpoint;
+use cloze_runtime::{Engine, Error};
 
 /// Where tensors live: the CPU, or what the build has a GPU backend for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -18,6 +23,15 @@ pub enum Place {
 }
 
 impl Place {
+    /// An engine there for the encoder of a folder.
+    ///
+    /// # Errors
+    /// If its weights cannot be read.
+    pub fn engine(self, checkpoint: &Checkpoint) -> Result<Arc<dyn Engine>, Error> {
+        let engine = BurnEngine::open(checkpoint, &self.device())?;
+        Ok(Arc::new(engine))
+    }
+
     /// Burn's name for it.
     pub fn device(self) -> Device {
         match self {

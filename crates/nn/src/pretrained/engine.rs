@@ -1,8 +1,11 @@
 use std::sync::Arc;
 
+use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
+use cloze_runtime::model::Checkpoint;
 use cloze_runtime::{Batch, Engine, Error, Rows, check};
 use cloze_spec::Encoder;
+use cloze_spec::inventory::encoder_parameters;
 
 use super::Pretrained;
 use crate::op;
@@ -17,6 +20,20 @@ pub struct BurnEngine {
 }
 
 impl BurnEngine {
+    /// The encoder of a folder.
+    ///
+    /// # Errors
+    /// If its weights cannot be read.
+    pub fn open(checkpoint: &Checkpoint, device: &Device) -> Result<Self, Error> {
+        let mut values = Values::new();
+        for parameter in encoder_parameters(&checkpoint.encoder) {
+            let mut of = vec![0.0; parameter.shape.iter().product()];
+            checkpoint.read(&parameter, &mut of)?;
+            values.insert(parameter.name, of);
+        }
+        Ok(Self::new(checkpoint.encoder.clone(), &values, device))
+    }
+
     /// Puts an engine together from the parameters of [`cloze_spec::inventory::encoder_parameters`].
     ///
     /// # Panics
@@ -34,6 +51,10 @@ impl BurnEngine {
 impl Engine for BurnEngine {
     fn encoder(&self) -> &Encoder {
         &self.encoder
+    }
+
+    fn weight_bytes(&self) -> usize {
+        self.model.num_params() * size_of::<f32>()
     }
 
     fn run(&self, batch: &Batch, rows: Rows<'_>, output: &mut Vec<f32>) -> Result<(), Error> {

@@ -17,6 +17,7 @@ use cloze_spec::Encoder;
 
 use crate::cpu::arena::Arena;
 use crate::cpu::plan::Plan;
+use crate::model::Start;
 use crate::{Batch, Engine, Error, Rows, check};
 
 pub use cloze_kernels::Isa;
@@ -33,6 +34,8 @@ pub struct Options {
     pub storage: Storage,
     /// Instruction set; the machine's best if none.
     pub isa: Option<Isa>,
+    /// Starts another engine for the encoder of a text model, such as one on a GPU; this one if none.
+    pub other: Option<Start>,
 }
 
 /// Runs pretrained encoders on the CPU.
@@ -75,11 +78,6 @@ impl CpuEngine {
             pool,
             arenas: Mutex::default(),
         })
-    }
-
-    /// Bytes of the weights as they lie in memory, a table that stays in its file included.
-    pub fn weight_bytes(&self) -> usize {
-        self.plan.bytes()
     }
 
     /// Runs `work` on the engine's threads.
@@ -178,6 +176,10 @@ pub fn thread_pool(threads: Option<usize>) -> rayon::ThreadPoolBuilder {
 impl Engine for CpuEngine {
     fn encoder(&self) -> &Encoder {
         &self.encoder
+    }
+
+    fn weight_bytes(&self) -> usize {
+        self.plan.bytes()
     }
 
     fn run(&self, batch: &Batch, rows: Rows<'_>, output: &mut Vec<f32>) -> Result<(), Error> {

@@ -5,10 +5,10 @@ use cloze_spec::encoder::{Activation, Problem, Sequence};
 use cloze_spec::hugging_face::ScoreActivation;
 
 use super::Predict;
+use crate::Error;
 use crate::cpu::activation_of;
 use crate::engine::sequence_vectors;
 use crate::model::TextModel;
-use crate::{Engine, Error};
 
 /// Labels texts, or pairs of them; with one label it scores them, as cross-encoders do.
 pub struct Classifier {

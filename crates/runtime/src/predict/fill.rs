@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::{Predict, one_text, places};
 use crate::model::TextModel;
-use crate::{Engine, Error, Rows};
+use crate::{Error, Rows};
 
 /// Logits that are held at the same time.
 const LOGITS: usize = 1 << 22;

@@ -3,7 +3,7 @@ use cloze_kernels::op::encode::score::softmax;
 
 use super::{Predict, one_text, places};
 use crate::model::TextModel;
-use crate::{Engine, Error, Rows};
+use crate::{Error, Rows};
 
 /// Labels the tokens of texts, and the stretches that tokens of one label make.
 pub struct TokenClassifier {

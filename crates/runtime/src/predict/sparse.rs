@@ -1,7 +1,7 @@
 use cloze_data::text::Encoding;
 
 use super::{FillMask, Predict};
-use crate::{Engine, Error, Rows};
+use crate::{Error, Rows};
 
 /// Logits that are held at the same time.
 const LOGITS: usize = 1 << 22;

@@ -208,6 +208,7 @@ fn config(bytes: &[u8], folder: &Path) -> bool {
 }
 
 const OPTIONS: Options = Options {
+    other: None,
     threads: None,
     storage: cloze_runtime::cpu::Storage::F32,
     isa: Some(Isa::Scalar),

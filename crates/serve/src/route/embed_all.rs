@@ -1,6 +1,5 @@
 use axum::http::HeaderMap;
 use axum::response::Response;
-use cloze_runtime::Engine;
 use serde::Deserialize;
 use utoipa::ToSchema;
 

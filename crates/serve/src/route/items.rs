@@ -1,14 +1,15 @@
 use std::cmp::Reverse;
 
 use axum::extract::Query;
+use axum::extract::rejection::QueryRejection;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{State, check_top, start};
-use crate::Model;
 use crate::error::{OpenAiErrorBody, OpenAiFault};
+use crate::{Fault, Model};
 
 /// What is looked for.
 #[derive(Deserialize, IntoParams)]
@@ -58,8 +59,12 @@ struct KnownItem {
 pub async fn items(
     state: State,
     headers: HeaderMap,
-    Query(query): Query<ItemsQuery>,
+    query: Result<Query<ItemsQuery>, QueryRejection>,
 ) -> Result<Response, OpenAiFault> {
+    let Query(query) = query.map_err(|rejection| Fault::Unread {
+        status: rejection.status(),
+        message: rejection.body_text(),
+    })?;
     let able = |model: &Model| model.items().is_ok();
     let model = state.able(query.model.as_deref(), able)?;
     model.items()?;

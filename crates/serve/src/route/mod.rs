@@ -32,8 +32,8 @@ use axum::routing::post;
 use cloze_data::text::Encoding;
 use cloze_runtime::model::TextEncoder;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 use utoipa::openapi::OpenApi;
+use utoipa::{PartialSchema, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -127,6 +127,10 @@ pub fn router() -> (axum::Router<Live>, axum::Router<Live>, OpenApi) {
     description.merge(others);
     let open = open.merge(page::router());
     "Cloze".clone_into(&mut description.info.title);
+    // What stands in one of several of several is not found by itself.
+    let components = description.components.get_or_insert_default();
+    let found = <answer::AnswerFound as PartialSchema>::schema();
+    components.schemas.insert("AnswerFound".to_owned(), found);
     (asked, open, description)
 }
 
@@ -305,7 +309,7 @@ impl Request<'_> {
             headers.insert(HeaderName::from_static(name), HeaderValue::from(value));
         }
         let kind = HeaderName::from_static("x-compute-type");
-        headers.insert(kind, HeaderValue::from_static("cpu"));
+        headers.insert(kind, HeaderValue::from_static(self.model.runs_on()));
         response
     }
 }
@@ -370,5 +374,16 @@ mod tests {
             assert!(paths.contains_key(path), "{path}");
         }
         assert_eq!(paths.len(), 22);
+    }
+
+    #[test]
+    fn what_the_description_refers_to_is_there() {
+        let (_, _, description) = router();
+        let text = description.to_json().unwrap();
+        let schemas = &description.components.unwrap().schemas;
+        for part in text.split("#/components/schemas/").skip(1) {
+            let (name, _) = part.split_once('"').unwrap();
+            assert!(schemas.contains_key(name), "{name}");
+        }
     }
 }

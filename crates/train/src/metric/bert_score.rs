@@ -9,9 +9,9 @@
 use std::collections::{BTreeSet, HashMap};
 
 use cloze_data::text::{Encoding, Long, Shorten};
+use cloze_runtime::Batch;
 use cloze_runtime::cpu::Options;
 use cloze_runtime::model::{Checkpoint, TextModel};
-use cloze_runtime::{Batch, Engine};
 use rayon::prelude::*;
 
 use super::counts::{Prf, ratio};

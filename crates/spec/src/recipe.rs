@@ -97,7 +97,7 @@ pub trait Document: serde::de::DeserializeOwned + Serialize {
     /// Parses `source`, puts it over its `base` if it names one, puts `overrides` over both, and checks the result.
     ///
     /// Tables merge key by key, save that a table with another `kind` replaces the old one whole; stages merge by
-    /// position; everything else is replaced. `base` turns the name of a base recipe into its source; a base may have one too.
+    /// position; `model.base` takes the place of `model.config` and its tokenizer; everything else is replaced. `base` turns the name of a base recipe into its source; a base may have one too.
     ///
     /// An override is `path.to.key=value` with a TOML value (quotes around a word may be left out). A path that starts
     /// with no key of a recipe is looked up in the first stage: `optim.lr=1e-3` is `stage.0.optim.lr=1e-3`.
@@ -198,9 +198,19 @@ impl Draft {
         }
         let mut merged = Value::Table(toml::Table::new());
         for table in tables.into_iter().rev() {
+            let model = table.get("model");
+            if model.is_some_and(|model| model.get("base").is_some()) {
+                forget_new_model(&mut merged);
+            }
             merge(&mut merged, Value::Table(table));
         }
         for text in overrides {
+            if text
+                .split_once('=')
+                .is_some_and(|(path, _)| path.trim() == "model.base")
+            {
+                forget_new_model(&mut merged);
+            }
             set(&mut merged, text)?;
         }
         Ok(Self { merged, sources })
@@ -211,6 +221,14 @@ impl Draft {
             .map_err(|error| explain(&error, &self.sources, overrides))?;
         recipe.validate(&source.name)?;
         Ok(recipe)
+    }
+}
+
+/// Takes away what a recipe says of a new encoder, for one that begins with a pretrained one.
+fn forget_new_model(merged: &mut Value) {
+    if let Some(model) = merged.get_mut("model").and_then(Value::as_table_mut) {
+        model.remove("config");
+        model.remove("tokenizer");
     }
 }
 

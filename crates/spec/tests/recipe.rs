@@ -124,6 +124,20 @@ fn a_base_has_a_base_that_is_not_itself() {
 }
 
 #[test]
+fn a_pretrained_encoder_takes_the_place_of_a_new_one() {
+    let source = base("bert").expect("shipped");
+    let over = ["model.base=\"encoder\"".to_owned()];
+    let Any::Text(recipe) = Any::parse(&source, base, &over).unwrap() else {
+        panic!("a recipe over texts");
+    };
+    assert!(recipe.model.config.is_empty());
+    assert_eq!(recipe.model.base.as_deref(), Some("encoder"));
+    let both = ["model.base=\"encoder\"", "model.config.hidden_size=8"].map(str::to_owned);
+    let message = Any::parse(&source, base, &both).unwrap_err().to_string();
+    assert!(message.contains("found both"), "{message}");
+}
+
+#[test]
 fn a_base_that_does_not_exist_is_told() {
     let message = parse("base = \"bert5rec\"", &[]).unwrap_err();
     assert!(

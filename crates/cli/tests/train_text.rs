@@ -270,6 +270,96 @@ fn entities_in_sentences() {
 }
 
 #[test]
+fn labels_of_words_that_are_chosen_together() {
+    let folder = base();
+    // Every second city has its river's name behind it, so that there is something inside of an entity.
+    let words = fs::read_to_string(folder.join("words.conll")).unwrap();
+    let words = words.replace("Oslo B-LOC", "Oslo B-LOC\nAnna I-LOC");
+    fs::write(folder.join("long.conll"), words).unwrap();
+    for (kind, out) in [("constrained", "legal"), ("crf", "chain")] {
+        let decode = format!("objective.decode.kind={kind}");
+        let settings = [
+            &*decode,
+            "optim.lr=2e-3",
+            "batch.max_tokens=512",
+            "epochs=15",
+        ];
+        ok(train("bert/tag", "long.conll", out, &settings));
+        assert_at_least(&metrics(&folder.join(out)), "f1", 0.95);
+        // What follows what stands in a file of its own: others find their tensors alone.
+        assert!(tensors(out).keys().all(|name| !name.contains("transition")));
+        let bytes = fs::read(folder.join(out).join("transitions.safetensors")).unwrap();
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let steps = file.tensor("transitions").unwrap();
+        assert_eq!(steps.shape(), [6, 6]);
+        let learned = steps.data().iter().any(|byte| *byte != 0);
+        assert_eq!(learned, kind == "crf");
+        let all = judged(&[out]);
+        assert_eq!(all["models"][0]["metrics"], metrics(&folder.join(out)));
+        let found = ok(cloze(
+            folder,
+            &[
+                "predict",
+                out,
+                "--input-text",
+                "Hugo saw the dull river in Oslo Anna",
+            ],
+        ));
+        assert!(
+            found.contains("Oslo Anna") && found.contains("Hugo"),
+            "{found}"
+        );
+    }
+    let short = [
+        "objective.decode.kind=crf",
+        "batch.max_tokens=512",
+        "epochs=2",
+    ];
+    ok(train("bert/tag", "long.conll", "chain-whole", &short));
+    let mut parts = vec![
+        "train",
+        "bert/tag",
+        "--model",
+        "encoder",
+        "--data",
+        "long.conll",
+    ];
+    parts.extend(["-o", "chain-parts", "--max-steps", "5"]);
+    parts.extend(short.iter().flat_map(|setting| ["--set", *setting]));
+    ok(cloze(folder, &parts));
+    ok(cloze(folder, &["train", "--resume", "chain-parts"]));
+    for file in ["model.safetensors", "transitions.safetensors"] {
+        let [whole, parts] =
+            ["chain-whole", "chain-parts"].map(|name| folder.join(name).join(file));
+        assert!(
+            fs::read(whole).unwrap() == fs::read(parts).unwrap(),
+            "{file}"
+        );
+    }
+
+    let weighed = [
+        "objective.decode.kind=crf",
+        "objective.loss.focal_gamma=1.0",
+    ];
+    let text = error(&train("bert/tag", "long.conll", "nowhere", &weighed), 1);
+    assert!(text.contains("judges whole sequences"), "{text}");
+    fs::write(
+        folder.join("legal/transitions.safetensors"),
+        &bytes_of_nothing(),
+    )
+    .unwrap();
+    let arguments = ["predict", "legal", "--input-text", "Anna"];
+    let text = error(&cloze(folder, &arguments), 1);
+    assert!(text.contains("of shape [6, 6]"), "{text}");
+}
+
+/// A file of tensors without any.
+fn bytes_of_nothing() -> Vec<u8> {
+    let none: [(&str, safetensors::tensor::TensorView<'_>); 0] = [];
+    safetensors::serialize(none, None).unwrap()
+}
+
+#[test]
 fn answers_to_questions() {
     assert_at_least(
         &tuned("bert/answer", "questions.json", "answer"),

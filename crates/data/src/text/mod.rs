@@ -5,6 +5,7 @@
 
 mod answer;
 pub mod batch;
+mod chain;
 mod encoding;
 pub mod examples;
 mod folder;
@@ -18,6 +19,7 @@ pub mod train;
 mod window;
 
 pub use answer::{Answer, Answers, answers};
+pub use chain::Chain;
 pub use encoding::{Encoding, Part};
 pub use label::{Agreement, Entity};
 pub use report::Report;

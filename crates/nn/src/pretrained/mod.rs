@@ -4,6 +4,7 @@
 //! The CPU engine of `cloze-runtime` computes the same without a framework, and must agree.
 
 mod attention;
+mod chain;
 mod engine;
 mod layer;
 mod train;
@@ -16,7 +17,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, activation};
 use cloze_runtime::Batch;
 use cloze_spec::encoder::{self, Activation, DropoutRates, NormKind, Order};
-use cloze_spec::inventory::encoder_parameters;
+use cloze_spec::inventory::{Parameter, encoder_parameters};
 use cloze_spec::text::Lora;
 
 use crate::noise::Noise;
@@ -49,7 +50,8 @@ impl Pretrained {
         Self::with_lora(settings, None, values, device)
     }
 
-    /// As [`Self::new`], with updates of low rank for those maps of which `values` have one.
+    /// As [`Self::new`], with updates of low rank for those maps of which `values` have one, and scores between labels if they
+    /// have [`TRANSITIONS`].
     ///
     /// # Panics
     /// As there.
@@ -62,6 +64,9 @@ impl Pretrained {
         let mut parameters = encoder_parameters(&settings);
         if let Some(lora) = lora {
             parameters.extend(lora.parameters(&parameters));
+        }
+        if values.contains_key(TRANSITIONS) {
+            parameters.push(transitions(&settings));
         }
         let source = Source {
             values,
@@ -147,6 +152,26 @@ impl Pretrained {
     pub fn head(&self, x: Tensor<2>) -> Tensor<2> {
         let head = self.head.as_ref().expect("the encoder has a head");
         head.forward(x, &self.embed.token.weight, Dropout::NONE)
+    }
+}
+
+/// Name of the scores of each label after each other, where sequences of labels are judged as wholes: see
+/// [`Chain`](cloze_data::text::Chain).
+pub const TRANSITIONS: &str = "head.transition.weight";
+
+/// The parameter [`TRANSITIONS`] of an encoder whose head labels tokens.
+///
+/// # Panics
+/// If its head has no outputs.
+pub fn transitions(settings: &cloze_spec::Encoder) -> Parameter {
+    let output = settings.head.as_ref().and_then(|head| head.output);
+    let side = output
+        .expect("a head with labels has an output map")
+        .outputs
+        + 1;
+    Parameter {
+        name: TRANSITIONS.to_owned(),
+        shape: vec![side, side],
     }
 }
 
@@ -357,6 +382,7 @@ struct Head {
     transform: Option<Linear>,
     norm: Option<Norm>,
     output: Option<Output>,
+    transition: Option<Table>,
     #[module(skip)]
     activation: Activation,
 }
@@ -385,6 +411,10 @@ impl Head {
                     .bias
                     .then(|| Param::from_tensor(source.tensor("head.output.bias"))),
             }),
+            transition: source
+                .values
+                .contains_key(TRANSITIONS)
+                .then(|| Table::new(source, "head.transition")),
             activation: transform.map_or(Activation::Identity, |map| map.activation),
         }
     }

@@ -25,7 +25,7 @@ mod sparse;
 use std::path::Path;
 
 use cloze_data::records::length;
-use cloze_data::text::{Encoding, Input, Long};
+use cloze_data::text::{Chain, Encoding, Input, Long};
 use cloze_spec::encoder::Task;
 
 use crate::Error;
@@ -62,6 +62,7 @@ impl Predictor {
         if head.task == Task::Vector {
             return Err(no_prediction(&checkpoint));
         }
+        let transitions = checkpoint.transitions()?;
         let (folder, model) = TextModel::new(checkpoint, options)?;
         Ok(match head.task {
             Task::Vector => unreachable!("refused above"),
@@ -70,7 +71,10 @@ impl Predictor {
                 let activation = folder.score_activation;
                 Self::Classifier(Classifier::new(model, sequence, activation))
             }
-            Task::Token { labels } => Self::TokenClassifier(TokenClassifier::new(model, labels)),
+            Task::Token { labels } => {
+                let chain = transitions.map(|learned| Chain::new(&labels, Some(&learned)));
+                Self::TokenClassifier(TokenClassifier::new(model, labels, chain))
+            }
             Task::Span => Self::Answerer(Answerer::new(model)),
         })
     }

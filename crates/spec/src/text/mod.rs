@@ -17,8 +17,8 @@ use crate::stage::{Validate, check_training};
 use crate::{Error, Faults};
 
 pub use objective::{
-    ClassWeights, LabelLoss, MaskedToken, Objective, Problem, Sequence, Span, SpanLength, Token,
-    Unit, lower_is_better,
+    ClassWeights, Crf, Decode, LabelLoss, MaskedToken, Objective, Problem, Sequence, Span,
+    SpanLength, Token, Unit, lower_is_better,
 };
 
 /// A system over texts.

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use burn::tensor::Tensor;
 use cloze_data::text::batch::{TextBatch, Wanted};
 use cloze_data::text::examples::{Asked, Blanks, Examples, TextPlan, Truth};
-use cloze_data::text::{Answers, answers};
+use cloze_data::text::{Answers, Chain, answers};
 use cloze_nn::Noise;
 use cloze_nn::pretrained::Pretrained;
 use cloze_spec::encoder::DropoutRates;
-use cloze_spec::text::{Objective, Train};
+use cloze_spec::text::{Decode, Objective, Train};
 
 use super::baseline::entities;
 use crate::Error;
@@ -139,17 +139,33 @@ impl Predictions {
                 // A word that no token stands for is outside of every entity.
                 let mut tags: Vec<Vec<u32>> =
                     words.labels.iter().map(|of| vec![0; of.len()]).collect();
-                let mut found = batches.flat_map(|(_, outputs)| {
+                let places = (0..examples.len())
+                    .flat_map(|text| words.of(text).iter().map(move |word| (text, word)));
+                let places = places.map(|(text, word)| (examples.record(text), word.word as usize));
+                let rows = batches.flat_map(|(_, outputs)| {
                     let rows = outputs.values.chunks(outputs.width);
-                    rows.map(largest).collect::<Vec<_>>()
+                    rows.map(<[f32]>::to_vec).collect::<Vec<_>>()
                 });
-                for text in 0..examples.len() {
-                    for word in words.of(text) {
-                        let label = found.next().expect("a label a word");
-                        tags[examples.record(text)][word.word as usize] = label as u32;
+                let Some(chain) = chain_of(aim, model) else {
+                    for ((record, word), row) in places.zip(rows) {
+                        tags[record][word] = largest(&row) as u32;
                     }
+                    return Self::Tags(tags);
+                };
+                let mut outside = vec![f32::MIN; aim.labels.len()];
+                outside[0] = 0.0;
+                let mut all: Vec<Vec<Vec<f32>>> = tags
+                    .iter()
+                    .map(|tags| vec![outside.clone(); tags.len()])
+                    .collect();
+                for ((record, word), row) in places.zip(rows) {
+                    all[record][word] = row;
                 }
-                Self::Tags(tags)
+                let best = |rows: &Vec<Vec<f32>>| {
+                    let rows: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
+                    chain.best(&rows)
+                };
+                Self::Tags(all.iter().map(best).collect())
             }
             Truth::Answers(asked) => {
                 let logits = batches.flat_map(|(batch, outputs)| {
@@ -164,6 +180,16 @@ impl Predictions {
                 let logits: Vec<Vec<f32>> = logits.collect();
                 Self::Answers(answering(examples, asked, &logits, span.max_answer_len))
             }
+        }
+    }
+}
+
+/// How the labels of words follow each other, where they are chosen together.
+fn chain_of(aim: Aim<'_>, model: &Pretrained) -> Option<Chain> {
+    match aim.train.objective.decode() {
+        Decode::Greedy => None,
+        Decode::Constrained | Decode::Crf(_) => {
+            Some(Chain::new(aim.labels, model.transitions().as_deref()))
         }
     }
 }

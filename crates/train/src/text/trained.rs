@@ -5,7 +5,7 @@ use burn::tensor::Device;
 use cloze_data::text::Tokenizer;
 use cloze_data::text::examples::{Blanks, Examples};
 use cloze_data::text::learn::{Ask, Part};
-use cloze_nn::pretrained::Pretrained;
+use cloze_nn::pretrained::{Pretrained, TRANSITIONS};
 use cloze_nn::weights::Values;
 use cloze_runtime::model::Checkpoint;
 use cloze_spec::TextRecipe;
@@ -89,7 +89,7 @@ impl Trained {
     }
 }
 
-/// The values of `parameters`, as a folder has them.
+/// The values of `parameters`, as a folder has them, and how labels follow each other if it says so.
 pub(super) fn values(checkpoint: &Checkpoint, parameters: Vec<Parameter>) -> Result<Values, Error> {
     let mut values = Values::new();
     for parameter in parameters {
@@ -97,5 +97,7 @@ pub(super) fn values(checkpoint: &Checkpoint, parameters: Vec<Parameter>) -> Res
         checkpoint.read(&parameter, &mut of)?;
         values.insert(parameter.name, of);
     }
+    let transitions = checkpoint.transitions()?;
+    values.extend(transitions.map(|of| (TRANSITIONS.to_owned(), of)));
     Ok(values)
 }

@@ -40,6 +40,42 @@ pub const BUILT_IN: &[(&str, &str)] = &[
         "bert4rec/online-retail",
         include_str!("../recipes/bert4rec/sizes/online-retail.toml"),
     ),
+    (
+        "personality",
+        include_str!("../recipes/personality/recipe.toml"),
+    ),
+    (
+        "personality/encoder",
+        include_str!("../recipes/personality/sizes/encoder.toml"),
+    ),
+    (
+        "personality/forest",
+        include_str!("../recipes/personality/sizes/forest.toml"),
+    ),
+    (
+        "personality/svm",
+        include_str!("../recipes/personality/sizes/svm.toml"),
+    ),
+    (
+        "prompt-injection",
+        include_str!("../recipes/prompt-injection/recipe.toml"),
+    ),
+    (
+        "prompt-injection/bayes",
+        include_str!("../recipes/prompt-injection/sizes/bayes.toml"),
+    ),
+    (
+        "prompt-injection/forest",
+        include_str!("../recipes/prompt-injection/sizes/forest.toml"),
+    ),
+    (
+        "prompt-injection/svm",
+        include_str!("../recipes/prompt-injection/sizes/svm.toml"),
+    ),
+    (
+        "prompt-injection/terms",
+        include_str!("../recipes/prompt-injection/sizes/terms.toml"),
+    ),
     ("sasrec", include_str!("../recipes/sasrec/recipe.toml")),
     (
         "sasrec/ml-1m",

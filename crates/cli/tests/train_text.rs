@@ -380,6 +380,87 @@ fn answers_to_questions() {
     assert!(out.contains("Dakar"), "{out}");
 }
 
+#[test]
+fn classifiers_on_features_of_an_encoder_that_stays_as_it_is() {
+    let folder = base();
+    fs::write(
+        folder.join("moods.dic"),
+        "%\n1 good\n2 bad\n%\nlovely 1\nbright 1\nsplen* 1\nkind 1\nawful 2\ndull 2\nbroken 2\nrude 2\n",
+    )
+    .unwrap();
+    let lexicon = "features=[{ kind = \"lexicon\", file = \"moods.dic\" }]";
+    let layers = "features=[{ kind = \"encoder\", pool = \"max\", layer = 1 }, { kind = \"encoder\", pool = \"first\" }]";
+    let linear = "classifier={ kind = \"linear-svm\", c = 1.0 }";
+    for (recipe, settings, out, least) in [
+        ("prompt-injection", &[][..], "logistic", 0.95),
+        ("prompt-injection/terms", &[], "terms", 0.95),
+        ("prompt-injection/svm", &[], "bumps", 0.95),
+        ("prompt-injection/forest", &[], "forest", 0.8),
+        ("prompt-injection/bayes", &[lexicon], "lexicon", 1.0),
+        ("personality", &[layers, linear], "layers", 0.8),
+    ] {
+        ok(train(recipe, "labels.tsv", out, settings));
+        assert_at_least(&metrics(&folder.join(out)), "accuracy", least);
+        let all = judged(&[out]);
+        assert_eq!(
+            all["models"][0]["metrics"],
+            metrics(&folder.join(out)),
+            "{out}"
+        );
+        let predict = ["predict", out, "--top", "1", "--input-text"];
+        let told = ok(cloze(
+            folder,
+            &[&predict[..], &["Hugo saw the rude market in Lima"]].concat(),
+        ));
+        assert!(told.contains("bad"), "{out}: {told}");
+    }
+    // The encoder is as it was; what was fitted is fitted again to the same bytes.
+    assert!(tensors("logistic") == tensors("encoder"));
+    let features = folder.join("logistic/features.json");
+    let fitted = fs::read(&features).unwrap();
+    fs::remove_file(&features).unwrap();
+    ok(cloze(folder, &["train", "--resume", "logistic"]));
+    assert!(fs::read(&features).unwrap() == fitted);
+    let all = judged(&["logistic", "--with", "forest", "--no-baselines"]);
+    assert_eq!(names(&all), ["logistic", "forest"]);
+
+    let damaged = String::from_utf8(fitted)
+        .unwrap()
+        .replacen("\"outputs\":1", "\"outputs\":2", 1);
+    fs::write(folder.join("terms/features.json"), damaged).unwrap();
+    let text = error(
+        &cloze(folder, &["predict", "terms", "--input-text", "a"]),
+        1,
+    );
+    assert!(text.contains("train the folder again"), "{text}");
+    for (setting, expected) in [
+        (
+            "features=[{ kind = \"encoder\", pool = \"mean\", layer = 9 }]",
+            "layer: expected at most 2",
+        ),
+        (
+            "classifier={ kind = \"logistic\", c = 0.0 }",
+            "classifier.c: expected a number above 0",
+        ),
+        (
+            "objective.problem=regression",
+            "expected { kind = \"sequence\"",
+        ),
+        ("metric=rouge", "expected one of accuracy"),
+        (
+            "features=[{ kind = \"lexicon\", file = \"words.conll\" }]",
+            "expected a line of %",
+        ),
+    ] {
+        let text = error(
+            &train("prompt-injection", "labels.tsv", "nowhere", &[setting]),
+            1,
+        );
+        assert!(text.contains(expected), "{setting}: {text}");
+        fs::remove_dir_all(folder.join("nowhere")).ok();
+    }
+}
+
 /// What `cloze eval` says.
 fn judged(arguments: &[&str]) -> Value {
     let out = ok(cloze(base(), &[&["eval"], arguments, &["--json"]].concat()));

@@ -1,15 +1,22 @@
 use std::path::Path;
+use std::sync::Arc;
 
+use anyhow::ensure;
+use cloze_data::text::examples::Examples;
 use cloze_data::text::learn::TextData;
+use cloze_runtime::cpu::Options;
+use cloze_runtime::predict::FeatureClassifier;
 use cloze_spec::TextRecipe;
 use cloze_spec::folder::{METRICS, write_text};
 use cloze_spec::recipe::Document;
+use cloze_spec::text::Stage;
 use cloze_train::Place;
 use cloze_train::report::State;
 use cloze_train::report::scores::Scores;
 use cloze_train::run::Outcome;
 use cloze_train::text::baseline::Baselines;
-use cloze_train::text::judge::{Judged, Predictions};
+use cloze_train::text::features::FeatureRun;
+use cloze_train::text::judge::{Aim, Judged, Predictions};
 use cloze_train::text::{Preparation, TextRun};
 use serde_json::Map;
 
@@ -25,8 +32,11 @@ pub fn run(args: &Train, mut recipe: TextRecipe, out: &Path, place: Place) -> an
     let base = base
         .map(|base| hub::folder(base, &args.by_name))
         .transpose()?;
+    if let Stage::Fit(_) = &recipe.stage[0] {
+        return fit(args, recipe, base.as_deref(), out);
+    }
     let preparation = Preparation::new(recipe, base.as_deref())?;
-    describe(&preparation);
+    describe(&preparation.data, &preparation.recipe);
     let run = TextRun {
         preparation: &preparation,
         out,
@@ -37,8 +47,8 @@ pub fn run(args: &Train, mut recipe: TextRecipe, out: &Path, place: Place) -> an
     let recipe = &preparation.recipe;
     let about = About {
         title: recipe.paper.as_ref().map(|paper| &*paper.title),
-        metric: &recipe.train().validate.metric,
-        data: facts(&preparation),
+        metric: recipe.metric(),
+        data: facts(&preparation.data),
         recipe: recipe.to_toml(),
     };
     let (outcome, mut dashboard) = watch(out, about, &mut |observe| Ok(run.train(observe)?))?;
@@ -47,7 +57,41 @@ pub fn run(args: &Train, mut recipe: TextRecipe, out: &Path, place: Place) -> an
         return Ok(());
     }
     let best = run.best()?;
-    let (data, aim) = (&preparation.data, preparation.aim());
+    let aim = preparation.aim();
+    let scores = judge(out, recipe, &preparation.data, aim, &mut |examples| {
+        Ok(Predictions::of(aim, &best, examples))
+    })?;
+    println!("report  {}", out.join(REPORT).display());
+    dashboard.score(scores);
+    dashboard.finish(State::Finished, Vec::new())
+}
+
+/// Fits a classifier to features of texts, and judges it.
+fn fit(args: &Train, recipe: TextRecipe, base: Option<&Path>, out: &Path) -> anyhow::Result<()> {
+    ensure!(
+        args.compute.device.place() == Place::Cpu && args.max_steps.is_none(),
+        "--device, --max-steps: features are made on the CPU, and a classifier is fitted at once; leave them out"
+    );
+    let run = FeatureRun::new(recipe, base, Options::default())?;
+    describe(&run.data, &run.recipe);
+    run.fit(out, &mut |_| {})?;
+    // What is judged is what was written.
+    let fitted = FeatureClassifier::open(out, Options::default())?;
+    let tokens = run.recipe.batch().max_tokens;
+    judge(out, &run.recipe, &run.data, run.aim(), &mut |examples| {
+        Ok(Predictions::of_features(&fitted, examples, tokens)?)
+    })?;
+    Ok(())
+}
+
+/// Judges what was learned, and the baselines beside it, by all parts that are not learned from; writes the metrics.
+fn judge(
+    out: &Path,
+    recipe: &TextRecipe,
+    data: &TextData,
+    aim: Aim<'_>,
+    predict: &mut dyn FnMut(&Arc<Examples>) -> anyhow::Result<Predictions>,
+) -> anyhow::Result<Scores> {
     let baselines = Baselines::fit(aim, &data.train)?;
     let mut parts = vec![("validation", &data.validation)];
     parts.extend(data.test.as_ref().map(|test| ("test", test)));
@@ -55,7 +99,7 @@ pub fn run(args: &Train, mut recipe: TextRecipe, out: &Path, place: Place) -> an
     let mut of_baselines = Map::new();
     let mut scores = Scores::default();
     for (part, examples) in parts {
-        let own = (eval::title(out), Predictions::of(aim, &best, examples));
+        let own = (eval::title(out), predict(examples)?);
         let others = baselines.predict(aim, examples).into_iter();
         let all = std::iter::once(own)
             .chain(others.map(|(name, found)| (name.to_owned(), found)))
@@ -70,9 +114,7 @@ pub fn run(args: &Train, mut recipe: TextRecipe, out: &Path, place: Place) -> an
     json.insert("baselines".to_owned(), of_baselines.into());
     write_text(&out.join(METRICS), &serde_json::to_string_pretty(&json)?)?;
     println!("model   {}", out.display());
-    println!("report  {}", out.join(REPORT).display());
-    dashboard.score(scores);
-    dashboard.finish(State::Finished, Vec::new())
+    Ok(scores)
 }
 
 /// Puts the data options over the recipe's data.
@@ -91,18 +133,18 @@ fn apply(args: &Data, recipe: &mut TextRecipe) -> anyhow::Result<()> {
 const UNBALANCED: u64 = 10;
 
 /// Says what is to be learned from.
-fn describe(preparation: &Preparation) {
-    let facts: Vec<String> = facts(preparation)
+fn describe(data: &TextData, recipe: &TextRecipe) {
+    let facts: Vec<String> = facts(data)
         .iter()
         .map(|(name, value)| format!("{value} {name}"))
         .collect();
     eprintln!("{}", facts.join(", "));
-    warn_of_balance(&preparation.data);
-    let cut = preparation.data.cut;
+    warn_of_balance(data);
+    let cut = data.cut;
     if cut > 0 {
         eprintln!(
             "{cut} training texts are longer than model.max_len, {} tokens, and are cut",
-            preparation.recipe.model.max_len
+            recipe.model.max_len
         );
     }
 }
@@ -119,8 +161,7 @@ fn warn_of_balance(data: &TextData) {
     }
 }
 
-fn facts(preparation: &Preparation) -> Vec<(&'static str, String)> {
-    let data = &preparation.data;
+fn facts(data: &TextData) -> Vec<(&'static str, String)> {
     let mut facts = vec![
         ("training texts", data.train.len()),
         ("training tokens", data.train.tokens()),

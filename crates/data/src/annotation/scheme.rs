@@ -172,9 +172,10 @@ impl Scheme {
         };
         let goes_on = open.is_some() && open.map(label) == tag.map(label);
         match (self, tag) {
-            (Self::Bioes, Some(('I' | 'E', _))) | (Self::Iob2, Some(('I', _))) => goes_on,
+            (Self::Bioes, Some(('I' | 'E', _)))
+            | (Self::Iob2, Some(('I', _)))
+            | (Self::Iob1, Some(('B', _))) => goes_on,
             (Self::Bioes, _) => open.is_none(),
-            (Self::Iob1, Some(('B', _))) => goes_on,
             (Self::Iob1 | Self::Iob2, _) => true,
         }
     }

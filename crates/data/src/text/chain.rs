@@ -138,9 +138,9 @@ impl Chain {
                 .zip(after)
                 .for_each(|(sum, rest)| *sum += rest);
             let whole = log_sum(before.iter().copied());
-            before
-                .iter_mut()
-                .for_each(|sum| *sum = (*sum - whole).exp());
+            for sum in before {
+                *sum = (*sum - whole).exp();
+            }
         }
         before
     }

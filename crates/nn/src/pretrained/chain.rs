@@ -11,7 +11,7 @@ use burn::tensor::{Tensor, TensorData};
 /// # Departures
 /// The mean is over words, not sentences, so that the rates of other losses fit.
 pub(super) fn loss(
-    logits: Tensor<2>,
+    logits: &Tensor<2>,
     steps: Tensor<2>,
     lengths: &[usize],
     classes: &[u32],
@@ -67,8 +67,8 @@ pub(super) fn loss(
     for at in 1..order.first().map_or(0, |(length, _)| *length) {
         let (count, scores) = words(at);
         if count < going {
-            ended.push(sums.clone().slice([count..going]));
-            sums = sums.slice([0..count]);
+            ended.push(sums.clone().narrow(0, count, going - count));
+            sums = sums.narrow(0, 0, count);
             going = count;
         }
         let paths = sums.unsqueeze_dim::<3>(2) + inner.clone(); // [B, C, C], from by to

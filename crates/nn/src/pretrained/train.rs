@@ -72,7 +72,7 @@ impl Pretrained {
                     Some(steps) => {
                         let rows = batch.rows.as_deref().expect("words are labelled");
                         let lengths: Vec<usize> = rows_of_texts(&batch.offsets, rows).collect();
-                        chain::loss(logits, steps.weight.val(), &lengths, classes)
+                        chain::loss(&logits, steps.weight.val(), &lengths, classes)
                     }
                     None => label_loss(logits, classes, how),
                 }

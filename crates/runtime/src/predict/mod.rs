@@ -18,6 +18,7 @@
 
 mod answer;
 mod classify;
+pub mod features;
 mod fill;
 mod label;
 mod sparse;
@@ -33,7 +34,9 @@ use crate::cpu::Options;
 use crate::model::{Checkpoint, TextModel};
 
 pub use answer::Answerer;
+use classify::ranked;
 pub use classify::{Classifier, Label};
+pub use features::FeatureClassifier;
 pub use fill::{Fill, FillMask, Filled};
 pub use label::TokenClassifier;
 
@@ -43,6 +46,8 @@ pub enum Predictor {
     FillMask(FillMask),
     /// Labels of texts or pairs.
     Classifier(Classifier),
+    /// The same, by a classifier on their features.
+    Features(FeatureClassifier),
     /// Labels of tokens, and of the stretches that they make.
     TokenClassifier(TokenClassifier),
     /// Answers to questions, as stretches of a context.
@@ -55,6 +60,9 @@ impl Predictor {
     /// # Errors
     /// As [`Checkpoint::open`] and [`TextModel::new`], and if there is no head that predicts.
     pub fn open(path: &Path, options: Options) -> Result<Self, Error> {
+        if FeatureClassifier::is_at(path) {
+            return FeatureClassifier::open(path, options).map(Self::Features);
+        }
         let checkpoint = Checkpoint::open(path)?;
         let Some(head) = checkpoint.encoder.head.clone() else {
             return Err(no_prediction(&checkpoint));

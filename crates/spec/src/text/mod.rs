@@ -1,5 +1,6 @@
 //! Recipes over texts: what a text encoder learns from, what it is made of, and what it learns.
 
+mod features;
 mod objective;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,9 @@ use crate::schedule::Schedule;
 use crate::stage::{Validate, check_training};
 use crate::{Error, Faults};
 
+pub use features::{
+    Classifier, Cost, Feature, Fit, Forest, Grams, Pooled, Pooling, Rbf, TermUnit, WordList,
+};
 pub use objective::{
     ClassWeights, Crf, Decode, LabelLoss, MaskedToken, Objective, Problem, Sequence, Span,
     SpanLength, Token, Unit, lower_is_better,
@@ -268,6 +272,8 @@ fn init_std() -> f32 {
 pub enum Stage {
     /// Learn from texts.
     Train(Box<Train>),
+    /// Leave the encoder as it is, and fit a classifier to features of texts.
+    Fit(Box<Fit>),
 }
 
 /// Settings of training on texts.
@@ -306,10 +312,45 @@ fn alike() -> f64 {
 }
 
 impl TextRecipe {
-    /// The stage that trains.
+    /// The stage that trains the encoder.
+    ///
+    /// # Panics
+    /// If the encoder stays as it is.
     pub fn train(&self) -> &Train {
-        let Stage::Train(train) = &self.stage[0];
+        let Stage::Train(train) = &self.stage[0] else {
+            panic!("the encoder of this recipe is not trained");
+        };
         train
+    }
+
+    /// What is to be predicted.
+    pub fn objective(&self) -> &Objective {
+        self.stage[0].objective()
+    }
+
+    /// How many tokens make a batch.
+    pub fn batch(&self) -> Batch {
+        match &self.stage[0] {
+            Stage::Train(train) => train.batch,
+            Stage::Fit(fit) => fit.batch,
+        }
+    }
+
+    /// The metric that decides.
+    pub fn metric(&self) -> &str {
+        match &self.stage[0] {
+            Stage::Train(train) => &train.validate.metric,
+            Stage::Fit(fit) => &fit.metric,
+        }
+    }
+}
+
+impl Stage {
+    fn objective(&self) -> &Objective {
+        match self {
+            Self::Train(train) => &train.objective,
+            Self::Fit(fit) => &fit.objective,
+        }
     }
 }
 
@@ -330,9 +371,9 @@ impl Document for TextRecipe {
         }
         if let Some(count) = self.data.per_class {
             faults.check_positive("data.per_class", count);
-            let has_classes = self.stage.iter().all(|Stage::Train(train)| {
+            let has_classes = self.stage.iter().all(|stage| {
                 matches!(
-                    &train.objective,
+                    stage.objective(),
                     Objective::Sequence(sequence) if sequence.problem == Problem::SingleLabel
                 )
             });
@@ -346,17 +387,31 @@ impl Document for TextRecipe {
             format!("expected one [[stage]], found {}", self.stage.len())
         });
         for (index, stage) in self.stage.iter().enumerate() {
-            let Stage::Train(train) = stage;
             let path = format!("stage.{index}");
-            let (max_len, max_tokens) = (self.model.max_len, train.batch.max_tokens);
+            let (max_len, max_tokens) = (self.model.max_len, self.batch().max_tokens);
             faults.check(
                 max_tokens >= max_len,
                 &format!("{path}.batch.max_tokens"),
                 || format!("expected at least model.max_len {max_len}, found {max_tokens}"),
             );
-            train
-                .objective
+            stage
+                .objective()
                 .check(&format!("{path}.objective"), &mut faults);
+            let key = match stage {
+                Stage::Train(_) => "validate.metric",
+                Stage::Fit(_) => "metric",
+            };
+            let (metric, known) = (self.metric(), stage.objective().metrics());
+            faults.check(known.contains(&metric), &format!("{path}.{key}"), || {
+                format!("expected one of {}, found {metric:?}", known.join(", "))
+            });
+            let train = match stage {
+                Stage::Train(train) => train,
+                Stage::Fit(fit) => {
+                    fit.check(&path, &mut faults);
+                    continue;
+                }
+            };
             faults.extend(train.batch.faults(&format!("{path}.batch")));
             check_training(
                 &path,
@@ -375,12 +430,6 @@ impl Document for TextRecipe {
             faults.check_positive(
                 &format!("{path}.validate.every_epochs"),
                 train.validate.every_epochs as usize,
-            );
-            let (metric, known) = (&train.validate.metric, train.objective.metrics());
-            faults.check(
-                known.contains(&&**metric),
-                &format!("{path}.validate.metric"),
-                || format!("expected one of {}, found {metric:?}", known.join(", ")),
             );
         }
         faults.into_result(place)

@@ -181,10 +181,6 @@ fn is_even(value: &ClassWeights) -> bool {
     *value == ClassWeights::Even
 }
 
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "the signature that serde calls"
-)]
 fn is_greedy(value: &Decode) -> bool {
     *value == Decode::Greedy
 }

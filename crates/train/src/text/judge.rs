@@ -9,8 +9,9 @@ use cloze_data::text::examples::{Asked, Blanks, Examples, TextPlan, Truth};
 use cloze_data::text::{Answers, Chain, answers};
 use cloze_nn::Noise;
 use cloze_nn::pretrained::Pretrained;
+use cloze_spec::batch::Batch;
 use cloze_spec::encoder::DropoutRates;
-use cloze_spec::text::{Decode, Objective, Train};
+use cloze_spec::text::{Decode, Objective};
 
 use super::baseline::entities;
 use crate::Error;
@@ -26,8 +27,10 @@ use crate::metric::regression::{mean_squared_error, pearson, spearman};
 /// What a model is trained for.
 #[derive(Debug, Clone, Copy)]
 pub struct Aim<'a> {
-    /// What is to be predicted, and in which batches.
-    pub train: &'a Train,
+    /// What is to be predicted.
+    pub objective: &'a Objective,
+    /// How many tokens make a batch.
+    pub batch: Batch,
     /// Names of the labels, in the order of the head's outputs.
     pub labels: &'a [String],
     /// How tokens are hidden, where they are what is to be predicted.
@@ -93,7 +96,7 @@ impl Predictions {
 
     /// What `model` says of `examples`.
     pub fn of(aim: Aim<'_>, model: &Pretrained, examples: &Arc<Examples>) -> Self {
-        let plan = TextPlan::in_order(examples, aim.blanks, aim.train.batch);
+        let plan = TextPlan::in_order(examples, aim.blanks, aim.batch);
         let batches = (0..plan.len()).map(|index| {
             let batch = plan.build(index);
             let outputs = model.outputs(&batch, DropoutRates::NONE, &mut Noise::none());
@@ -174,7 +177,7 @@ impl Predictions {
                         .map(|w| outputs.values[2 * w[0] as usize..2 * w[1] as usize].to_vec())
                         .collect::<Vec<_>>()
                 });
-                let Objective::Span(span) = &aim.train.objective else {
+                let Objective::Span(span) = aim.objective else {
                     unreachable!("questions are read for answers");
                 };
                 let logits: Vec<Vec<f32>> = logits.collect();
@@ -186,7 +189,7 @@ impl Predictions {
 
 /// How the labels of words follow each other, where they are chosen together.
 fn chain_of(aim: Aim<'_>, model: &Pretrained) -> Option<Chain> {
-    match aim.train.objective.decode() {
+    match aim.objective.decode() {
         Decode::Greedy => None,
         Decode::Constrained | Decode::Crf(_) => {
             Some(Chain::new(aim.labels, model.transitions().as_deref()))

@@ -4,6 +4,7 @@
 //! opens; [`judge::Judged`] says how good it is, and [`baseline::Baselines`] what it has to beat.
 
 pub mod baseline;
+pub mod features;
 pub mod judge;
 mod trained;
 
@@ -132,7 +133,8 @@ impl Preparation {
     /// What is to be learned.
     pub fn aim(&self) -> Aim<'_> {
         Aim {
-            train: self.recipe.train(),
+            objective: self.recipe.objective(),
+            batch: self.recipe.batch(),
             labels: &self.data.labels,
             blanks: self.data.blanks.as_ref(),
         }

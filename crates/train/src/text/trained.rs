@@ -7,13 +7,15 @@ use cloze_data::text::examples::{Blanks, Examples};
 use cloze_data::text::learn::{Ask, Part};
 use cloze_nn::pretrained::{Pretrained, TRANSITIONS};
 use cloze_nn::weights::Values;
+use cloze_runtime::cpu::Options;
 use cloze_runtime::model::Checkpoint;
+use cloze_runtime::predict::{FeatureClassifier, Predict};
 use cloze_spec::TextRecipe;
 use cloze_spec::encoder::Task;
 use cloze_spec::inventory::{Parameter, encoder_parameters};
-use cloze_spec::text::Texts;
+use cloze_spec::text::{Stage, Texts};
 
-use super::judge::Aim;
+use super::judge::{Aim, Predictions};
 use crate::Error;
 
 /// An encoder of texts in the folder that training left, to be judged.
@@ -23,8 +25,13 @@ pub struct Trained {
     max_len: usize,
     labels: Vec<String>,
     blanks: Option<Arc<Blanks>>,
-    /// The encoder.
-    pub model: Pretrained,
+    model: Model,
+}
+
+/// What predicts.
+enum Model {
+    Encoder(Box<Pretrained>),
+    Features(Box<FeatureClassifier>),
 }
 
 impl Trained {
@@ -33,6 +40,17 @@ impl Trained {
     /// # Errors
     /// If something is missing from the folder, or does not fit the rest.
     pub fn open(folder: &Path, recipe: TextRecipe, device: &Device) -> Result<Self, Error> {
+        if let Stage::Fit(_) = &recipe.stage[0] {
+            let model = FeatureClassifier::open(folder, Options::default())?;
+            return Ok(Self {
+                max_len: recipe.model.max_len.min(model.model().max_len()),
+                tokenizer: model.model().tokenizer().clone(),
+                labels: model.labels().to_vec(),
+                model: Model::Features(Box::new(model)),
+                blanks: None,
+                recipe,
+            });
+        }
         let checkpoint = Checkpoint::open(folder)?;
         let tokenizer = Tokenizer::open(folder)?;
         let encoder = checkpoint.encoder.clone();
@@ -44,7 +62,11 @@ impl Trained {
         let values = values(&checkpoint, encoder_parameters(&encoder))?;
         let mut trained = Self {
             max_len: recipe.model.max_len.min(encoder.max_len),
-            model: Pretrained::new(Arc::new(encoder), &values, device),
+            model: Model::Encoder(Box::new(Pretrained::new(
+                Arc::new(encoder),
+                &values,
+                device,
+            ))),
             blanks: None,
             recipe,
             tokenizer,
@@ -64,9 +86,23 @@ impl Trained {
     /// What it was trained for.
     pub fn aim(&self) -> Aim<'_> {
         Aim {
-            train: self.recipe.train(),
+            objective: self.recipe.objective(),
+            batch: self.recipe.batch(),
             labels: &self.labels,
             blanks: self.blanks.as_ref(),
+        }
+    }
+
+    /// What it says of `examples`.
+    ///
+    /// # Errors
+    /// If an encoder has no room for a text.
+    pub fn predictions(&self, examples: &Arc<Examples>) -> Result<Predictions, Error> {
+        match &self.model {
+            Model::Encoder(model) => Ok(Predictions::of(self.aim(), model, examples)),
+            Model::Features(model) => {
+                Predictions::of_features(model, examples, self.recipe.batch().max_tokens)
+            }
         }
     }
 
@@ -81,7 +117,7 @@ impl Trained {
     fn ask<'a>(&'a self, texts: &'a Texts, seed: u64) -> Ask<'a> {
         Ask {
             texts,
-            objective: &self.recipe.train().objective,
+            objective: self.recipe.objective(),
             tokenizer: &self.tokenizer,
             max_len: self.max_len,
             seed,

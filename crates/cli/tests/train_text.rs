@@ -554,6 +554,96 @@ fn labels_of_words_are_judged_word_by_word() {
 }
 
 #[test]
+fn labels_of_words_that_are_chosen_together() {
+    let folder = base();
+    // Every second city has its river's name behind it, so that there is something inside of an entity.
+    let words = fs::read_to_string(folder.join("words.conll")).unwrap();
+    let words = words.replace("Oslo B-LOC", "Oslo B-LOC\nAnna I-LOC");
+    fs::write(folder.join("long.conll"), words).unwrap();
+    for (kind, out) in [("constrained", "legal"), ("crf", "chain")] {
+        let decode = format!("objective.decode.kind={kind}");
+        let settings = [
+            &*decode,
+            "optim.lr=2e-3",
+            "batch.max_tokens=512",
+            "epochs=15",
+        ];
+        ok(train("bert/tag", "long.conll", out, &settings));
+        assert_at_least(&metrics(&folder.join(out)), "f1", 0.95);
+        // What follows what stands in a file of its own: others find their tensors alone.
+        assert!(tensors(out).keys().all(|name| !name.contains("transition")));
+        let bytes = fs::read(folder.join(out).join("transitions.safetensors")).unwrap();
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let steps = file.tensor("transitions").unwrap();
+        assert_eq!(steps.shape(), [6, 6]);
+        let learned = steps.data().iter().any(|byte| *byte != 0);
+        assert_eq!(learned, kind == "crf");
+        let all = judged(&[out]);
+        assert_eq!(all["models"][0]["metrics"], metrics(&folder.join(out)));
+        let found = ok(cloze(
+            folder,
+            &[
+                "predict",
+                out,
+                "--input-text",
+                "Hugo saw the dull river in Oslo Anna",
+            ],
+        ));
+        assert!(
+            found.contains("Oslo Anna") && found.contains("Hugo"),
+            "{found}"
+        );
+    }
+    let short = [
+        "objective.decode.kind=crf",
+        "batch.max_tokens=512",
+        "epochs=2",
+    ];
+    ok(train("bert/tag", "long.conll", "chain-whole", &short));
+    let mut parts = vec![
+        "train",
+        "bert/tag",
+        "--model",
+        "encoder",
+        "--data",
+        "long.conll",
+    ];
+    parts.extend(["-o", "chain-parts", "--max-steps", "5"]);
+    parts.extend(short.iter().flat_map(|setting| ["--set", *setting]));
+    ok(cloze(folder, &parts));
+    ok(cloze(folder, &["train", "--resume", "chain-parts"]));
+    for file in ["model.safetensors", "transitions.safetensors"] {
+        let [whole, parts] =
+            ["chain-whole", "chain-parts"].map(|name| folder.join(name).join(file));
+        assert!(
+            fs::read(whole).unwrap() == fs::read(parts).unwrap(),
+            "{file}"
+        );
+    }
+
+    let weighed = [
+        "objective.decode.kind=crf",
+        "objective.loss.focal_gamma=1.0",
+    ];
+    let text = error(&train("bert/tag", "long.conll", "nowhere", &weighed), 1);
+    assert!(text.contains("judges whole sequences"), "{text}");
+    fs::write(
+        folder.join("legal/transitions.safetensors"),
+        &bytes_of_nothing(),
+    )
+    .unwrap();
+    let arguments = ["predict", "legal", "--input-text", "Anna"];
+    let text = error(&cloze(folder, &arguments), 1);
+    assert!(text.contains("of shape [6, 6]"), "{text}");
+}
+
+/// A file of tensors without any.
+fn bytes_of_nothing() -> Vec<u8> {
+    let none: [(&str, safetensors::tensor::TensorView<'_>); 0] = [];
+    safetensors::serialize(none, None).unwrap()
+}
+
+#[test]
 fn answers_to_questions() {
     assert_at_least(
         &tuned("bert/answer", "questions.json", "answer"),
@@ -572,6 +662,87 @@ fn answers_to_questions() {
         ],
     ));
     assert!(out.contains("Dakar"), "{out}");
+}
+
+#[test]
+fn classifiers_on_features_of_an_encoder_that_stays_as_it_is() {
+    let folder = base();
+    fs::write(
+        folder.join("moods.dic"),
+        "%\n1 good\n2 bad\n%\nlovely 1\nbright 1\nsplen* 1\nkind 1\nawful 2\ndull 2\nbroken 2\nrude 2\n",
+    )
+    .unwrap();
+    let lexicon = "features=[{ kind = \"lexicon\", file = \"moods.dic\" }]";
+    let layers = "features=[{ kind = \"encoder\", pool = \"max\", layer = 1 }, { kind = \"encoder\", pool = \"first\" }]";
+    let linear = "classifier={ kind = \"linear-svm\", c = 1.0 }";
+    for (recipe, settings, out, least) in [
+        ("prompt-injection", &[][..], "logistic", 0.95),
+        ("prompt-injection/terms", &[], "terms", 0.95),
+        ("prompt-injection/svm", &[], "bumps", 0.95),
+        ("prompt-injection/forest", &[], "forest", 0.8),
+        ("prompt-injection/bayes", &[lexicon], "lexicon", 1.0),
+        ("personality", &[layers, linear], "layers", 0.8),
+    ] {
+        ok(train(recipe, "labels.tsv", out, settings));
+        assert_at_least(&metrics(&folder.join(out)), "accuracy", least);
+        let all = judged(&[out]);
+        assert_eq!(
+            all["models"][0]["metrics"],
+            metrics(&folder.join(out)),
+            "{out}"
+        );
+        let predict = ["predict", out, "--top", "1", "--input-text"];
+        let told = ok(cloze(
+            folder,
+            &[&predict[..], &["Hugo saw the rude market in Lima"]].concat(),
+        ));
+        assert!(told.contains("bad"), "{out}: {told}");
+    }
+    // The encoder is as it was; what was fitted is fitted again to the same bytes.
+    assert!(tensors("logistic") == tensors("encoder"));
+    let features = folder.join("logistic/features.json");
+    let fitted = fs::read(&features).unwrap();
+    fs::remove_file(&features).unwrap();
+    ok(cloze(folder, &["train", "--resume", "logistic"]));
+    assert!(fs::read(&features).unwrap() == fitted);
+    let all = judged(&["logistic", "--with", "forest", "--no-baselines"]);
+    assert_eq!(names(&all), ["logistic", "forest"]);
+
+    let damaged = String::from_utf8(fitted)
+        .unwrap()
+        .replacen("\"outputs\":1", "\"outputs\":2", 1);
+    fs::write(folder.join("terms/features.json"), damaged).unwrap();
+    let text = error(
+        &cloze(folder, &["predict", "terms", "--input-text", "a"]),
+        1,
+    );
+    assert!(text.contains("train the folder again"), "{text}");
+    for (setting, expected) in [
+        (
+            "features=[{ kind = \"encoder\", pool = \"mean\", layer = 9 }]",
+            "layer: expected at most 2",
+        ),
+        (
+            "classifier={ kind = \"logistic\", c = 0.0 }",
+            "classifier.c: expected a number above 0",
+        ),
+        (
+            "objective.problem=regression",
+            "expected { kind = \"sequence\"",
+        ),
+        ("metric=rouge", "expected one of accuracy"),
+        (
+            "features=[{ kind = \"lexicon\", file = \"words.conll\" }]",
+            "expected a line of %",
+        ),
+    ] {
+        let text = error(
+            &train("prompt-injection", "labels.tsv", "nowhere", &[setting]),
+            1,
+        );
+        assert!(text.contains(expected), "{setting}: {text}");
+        fs::remove_dir_all(folder.join("nowhere")).ok();
+    }
 }
 
 /// What `cloze eval` says.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor};
 use cloze_data::text::batch::{TextBatch, Wanted};
 use cloze_nn::Noise;
-use cloze_nn::pretrained::{BurnEngine, LabelLoss, Pretrained};
+use cloze_nn::pretrained::{BurnEngine, LabelLoss, Pretrained, TRANSITIONS};
 use cloze_nn::weights::Values;
 use cloze_runtime::Batch;
 use cloze_runtime::golden::Golden;
@@ -124,6 +124,32 @@ fn gradients(model: &Pretrained, batch: &TextBatch) -> Values {
     tiny::by_name(model, loss(model, batch).backward())
 }
 
+/// How fast the loss changes a step along its gradient, and how long that is.
+fn along_the_gradient(
+    encoder: &cloze_spec::Encoder,
+    start: &Values,
+    batch: &TextBatch,
+) -> (f64, f64) {
+    let encoder = Arc::new(encoder.clone());
+    let model = Pretrained::new(encoder.clone(), start, &Device::flex().autodiff());
+    let gradients = gradients(&model, batch);
+    let squares = gradients.values().flatten();
+    let norm = squares.map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt();
+    // Short, as some heads have kinks, and long enough that f32 leaves something of a difference of losses.
+    let step = 2e-3 / norm.max(1.0);
+    let moved = |sign: f64| {
+        let mut values = start.clone();
+        for (name, gradient) in &gradients {
+            for (value, g) in values.get_mut(name).unwrap().iter_mut().zip(gradient) {
+                *value += (sign * step * f64::from(*g) / norm) as f32;
+            }
+        }
+        let model = Pretrained::new(encoder.clone(), &values, &Device::flex());
+        f64::from(loss(&model, batch).into_scalar::<f32>())
+    };
+    ((moved(1.0) - moved(-1.0)) / (2.0 * step), norm)
+}
+
 #[test]
 fn the_loss_falls_along_its_gradient_as_fast_as_that_is_long() {
     let mut tasks = 0;
@@ -133,26 +159,7 @@ fn the_loss_falls_along_its_gradient_as_fast_as_that_is_long() {
             continue;
         };
         tasks += 1;
-        let encoder = Arc::new(checkpoint.encoder.clone());
-        let start = values(&checkpoint);
-        let device = Device::flex().autodiff();
-        let model = Pretrained::new(encoder.clone(), &start, &device);
-        let gradients = gradients(&model, &batch);
-        let squares = gradients.values().flatten();
-        let norm = squares.map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt();
-        // Short, as some heads have kinks, and long enough that f32 leaves something of a difference of losses.
-        let step = 2e-3 / norm.max(1.0);
-        let moved = |sign: f64| {
-            let mut values = start.clone();
-            for (name, gradient) in &gradients {
-                for (value, g) in values.get_mut(name).unwrap().iter_mut().zip(gradient) {
-                    *value += (sign * step * f64::from(*g) / norm) as f32;
-                }
-            }
-            let model = Pretrained::new(encoder.clone(), &values, &Device::flex());
-            f64::from(loss(&model, &batch).into_scalar::<f32>())
-        };
-        let slope = (moved(1.0) - moved(-1.0)) / (2.0 * step);
+        let (slope, norm) = along_the_gradient(&checkpoint.encoder, &values(&checkpoint), &batch);
         assert!(
             (slope - norm).abs() <= 0.03 * norm + 1e-3,
             "{}: the loss changes by {slope} a step, the gradient is {norm} long",
@@ -249,4 +256,81 @@ fn what_is_frozen_has_no_gradient_and_dropout_follows_its_seed() {
     };
     assert_eq!(dropped(1), dropped(1));
     assert_ne!(dropped(1), dropped(2));
+}
+
+/// Of a sequence of `rows` and all others: how unlikely it is, in `f64`, one sequence after the other.
+fn unlikely(rows: &[Vec<f64>], steps: &[f32], truth: &[u32]) -> f64 {
+    let count = rows[0].len();
+    let step = |from: usize, to: usize| f64::from(steps[from * (count + 1) + to]);
+    let score = |sequence: &[u32]| {
+        let mut from = count;
+        let words = rows.iter().zip(sequence).map(|(row, &label)| {
+            let label = label as usize;
+            row[label] + step(std::mem::replace(&mut from, label), label)
+        });
+        let sum: f64 = words.sum();
+        sum + step(from, count)
+    };
+    let all = (0..count.pow(rows.len() as u32)).map(|number| {
+        let labels = (0..rows.len()).map(|at| (number / count.pow(at as u32) % count) as u32);
+        score(&labels.collect::<Vec<u32>>()).exp()
+    });
+    all.sum::<f64>().ln() - score(truth)
+}
+
+#[test]
+fn a_chain_tells_the_true_labels_from_all_other_sequences() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../runtime/tests/pipelines/tokens");
+    let checkpoint = Checkpoint::open(&folder).unwrap();
+    let encoder = Arc::new(checkpoint.encoder.clone());
+    let count = encoder.head.as_ref().unwrap().output.unwrap().outputs;
+    let mut start = values(&checkpoint);
+    let steps: Vec<f32> = (0..(count + 1) * (count + 1))
+        .map(|at| (at * 7 % 11) as f32 * 0.2 - 1.0)
+        .collect();
+    start.insert(TRANSITIONS.to_owned(), steps.clone());
+    let mut batch = batch(&encoder).unwrap();
+    // Four words of the first text, none of the second, three of the third.
+    let words = [4, 0, 3];
+    let truth: Vec<u32> = (0..7).map(|at| (at * 5 % count) as u32).collect();
+    batch.rows = Some(vec![0, 1, 3, 4, 8, 9, 13]);
+    batch.wanted = Wanted::Classes(truth.clone());
+
+    let device = Device::flex().autodiff();
+    let model = Pretrained::new(Arc::clone(&encoder), &start, &device);
+    let logits = model.outputs(&batch, DropoutRates::NONE, &mut Noise::none());
+    let logits: Vec<f32> = logits.into_data().try_into_vec().unwrap();
+    let rows: Vec<Vec<f64>> = logits
+        .chunks(count)
+        .map(|row| row.iter().map(|&x| f64::from(x)).collect())
+        .collect();
+    let expected = |steps: &[f32]| {
+        let mut first = 0;
+        let each = words.iter().filter(|words| **words > 0).map(|words| {
+            let of = first..first + words;
+            first += words;
+            unlikely(&rows[of.clone()], steps, &truth[of])
+        });
+        each.sum::<f64>() / 7.0
+    };
+    let found = f64::from(loss(&model, &batch).into_scalar::<f32>());
+    assert!(
+        (found - expected(&steps)).abs() < 1e-5,
+        "{found}, not {}",
+        expected(&steps)
+    );
+    // Steps into the place before the first word, and out of that after the last, are never taken alone.
+    let gradient = &gradients(&model, &batch)[TRANSITIONS];
+    for at in 0..steps.len() {
+        let moved = |by: f32| {
+            let mut steps = steps.clone();
+            steps[at] += by;
+            expected(&steps)
+        };
+        let slope = (moved(1e-2) - moved(-1e-2)) / 2e-2;
+        let off = (f64::from(gradient[at]) - slope).abs();
+        assert!(off < 1e-4, "{at}: {}, not {slope}", gradient[at]);
+    }
+    let (slope, norm) = along_the_gradient(&encoder, &start, &batch);
+    assert!((slope - norm).abs() <= 0.03 * norm, "{slope}, not {norm}");
 }

@@ -8,6 +8,7 @@ use cloze_data::text::{Encoding, Input, Limit, Long, Part, Prompt, Shorten, Toke
 use cloze_kernels::Isa;
 use cloze_kernels::op::encode::pool::{self, Pool, normalize};
 use cloze_kernels::op::packed::{PackedLinear, Residual, Storage};
+use cloze_spec::encoder::Task;
 use cloze_spec::hugging_face::{Folder, Resolved, Source};
 use cloze_spec::inventory::Parameter;
 use cloze_spec::sentence::{Dense, Embedder, Module, Pooling, PoolingMode};
@@ -84,6 +85,39 @@ impl Checkpoint {
         }
         assert!(rest.is_empty(), "{}: its pieces fill it", wanted.name);
         Ok(())
+    }
+
+    /// How the labels of words follow each other, where the folder says so: `[C + 1, C + 1]`, as of
+    /// [`Chain`](cloze_data::text::Chain).
+    ///
+    /// # Errors
+    /// If the file cannot be read, or has other tensors than the labels need.
+    pub fn transitions(&self) -> Result<Option<Vec<f32>>, Error> {
+        let task = self.encoder.head.as_ref().map(|head| &head.task);
+        let (Some(path), Some(Task::Token { labels })) = (&self.folder.transitions, task) else {
+            return Ok(None);
+        };
+        let weights = Weights::open(std::slice::from_ref(path))?;
+        let side = labels.len() + 1;
+        let (expected, found) = (vec![side, side], weights.shapes());
+        let fail = |message| Error::Weights {
+            path: path.clone(),
+            message,
+        };
+        if found != [("transitions".to_owned(), expected.clone())].into() {
+            return Err(fail(format!(
+                "expected one tensor \"transitions\" of shape {expected:?}, as the folder has {} labels, found {found:?}",
+                labels.len()
+            )));
+        }
+        let mut learned = vec![0.0; side * side];
+        weights.read("transitions", 0..side, &mut learned)?;
+        if !learned.iter().all(|score| score.is_finite()) {
+            return Err(fail(
+                "expected numbers, found some that are none".to_owned(),
+            ));
+        }
+        Ok(Some(learned))
     }
 
     fn source(&self, wanted: &Parameter) -> &Source {

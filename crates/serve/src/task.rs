@@ -4,7 +4,9 @@ use cloze_data::text::{Encoding, Input, Long, Shorten, Tokenizer};
 use cloze_runtime::Error;
 use cloze_runtime::cpu::Options;
 use cloze_runtime::model::{Checkpoint, TextEncoder};
-use cloze_runtime::predict::{Answerer, Classifier, FillMask, Predict, Predictor, TokenClassifier};
+use cloze_runtime::predict::{
+    Answerer, Classifier, FeatureClassifier, FillMask, Predict, Predictor, TokenClassifier,
+};
 use cloze_spec::encoder;
 
 use crate::queue::Wanted;
@@ -31,6 +33,12 @@ pub enum Task {
 impl Task {
     /// Loads a folder of texts: what its head does, unless it is made for embeddings.
     pub fn open(path: &Path, options: Options) -> Result<Self, Error> {
+        if FeatureClassifier::is_at(path) {
+            return Err(Error::Input(format!(
+                "{}: expected a model whose head gives its answers, found a classifier on features of texts; cloze predict asks it",
+                path.display()
+            )));
+        }
         let checkpoint = Checkpoint::open(path)?;
         let head = checkpoint.encoder.head.as_ref();
         let is_sparse = checkpoint.folder.is_sparse;
@@ -42,6 +50,7 @@ impl Task {
         drop(checkpoint);
         Ok(match Predictor::open(path, options)? {
             Predictor::Classifier(model) => Self::Label(model),
+            Predictor::Features(_) => unreachable!("refused above"),
             Predictor::FillMask(model) => {
                 let encoder = TextEncoder::mean_of(model.model().clone());
                 if is_sparse {

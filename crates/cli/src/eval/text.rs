@@ -16,7 +16,7 @@ use cloze_train::metric::mcnemar::{McNemar, mcnemar};
 use cloze_train::report::scores::{self, Scores};
 use cloze_train::text::Trained;
 use cloze_train::text::baseline::Baselines;
-use cloze_train::text::judge::{Judged, Predictions};
+use cloze_train::text::judge::Judged;
 use serde_json::{Map, Value, json};
 
 use crate::arguments::{self, Eval};
@@ -60,11 +60,11 @@ pub fn run(args: &Eval, recipe: TextRecipe, place: Place) -> anyhow::Result<()> 
         all.push((name, judged));
         anyhow::Ok(())
     };
-    let predictions = Predictions::of(own.aim(), &own.model, &examples);
+    let predictions = own.predictions(&examples)?;
     add(title(&args.model), &own, &examples, predictions)?;
     for folder in &args.others {
         let other = Trained::open(folder, read(folder)?, &device)?;
-        let kind = |trained: &Trained| trained.recipe().train().objective.metrics();
+        let kind = |trained: &Trained| trained.recipe().objective().metrics();
         if kind(&other) != kind(&own) {
             bail!(
                 "{}: expected a model that predicts what {} does, found another",
@@ -73,7 +73,7 @@ pub fn run(args: &Eval, recipe: TextRecipe, place: Place) -> anyhow::Result<()> 
             );
         }
         let examples = Arc::new(other.part(&texts, seed, part)?);
-        let predictions = Predictions::of(other.aim(), &other.model, &examples);
+        let predictions = other.predictions(&examples)?;
         add(title(folder), &other, &examples, predictions)?;
     }
     if !args.no_baselines {
@@ -145,8 +145,7 @@ struct Row {
 
 impl Results {
     pub fn new(part: &str, recipe: &TextRecipe, all: Vec<(String, Judged)>) -> Self {
-        let train = recipe.train();
-        let (metric, seed) = (train.validate.metric.clone(), recipe.seed);
+        let (metric, seed) = (recipe.metric().to_owned(), recipe.seed);
         let rows = all.into_iter().map(|(name, judged)| Row {
             metrics: judged.metrics(),
             interval: judged.interval(&metric, DRAWS, seed),
@@ -155,7 +154,7 @@ impl Results {
         });
         Self {
             part: part.to_owned(),
-            unit: match train.objective {
+            unit: match recipe.objective() {
                 Objective::MaskedToken(_)
                 | Objective::ReplacedToken(_)
                 | Objective::Position(_)

@@ -3,7 +3,7 @@
 use cloze_data::records::{Column, Field, Kind};
 use cloze_data::text::{Answer, Entity};
 use cloze_runtime::predict::{
-    Answerer, Classifier, FillMask, Filled, Label, Predict, TokenClassifier,
+    Answerer, Classifier, FeatureClassifier, FillMask, Filled, Label, Predict, TokenClassifier,
 };
 
 /// One value of a row.
@@ -141,6 +141,22 @@ impl Report for Classifier {
             }
         };
         labels.into_iter().map(row).collect()
+    }
+}
+
+impl Report for FeatureClassifier {
+    fn list(&self) -> Option<&'static str> {
+        Some("labels")
+    }
+
+    fn fields(&self) -> Vec<Field> {
+        fields([("label", Kind::Text), ("score", Kind::Float)])
+    }
+
+    fn rows(&self, labels: Vec<Label>) -> Vec<Vec<Cell>> {
+        let rows = labels.into_iter();
+        rows.map(|Label { label, score }| vec![text(label), Cell::Float(score)])
+            .collect()
     }
 }
 

@@ -60,6 +60,10 @@ pub fn run(args: &Predict) -> anyhow::Result<()> {
             }
             Work::new(task, args, ["text"], LongText::Truncate, 0).run()
         }
+        Predictor::Features(task) => {
+            task.top = args.top;
+            Work::new(task, args, ["text"], LongText::Truncate, 0).run()
+        }
         Predictor::TokenClassifier(task) => {
             if let Some(aggregation) = texts.aggregation {
                 task.aggregation = match aggregation {
@@ -86,6 +90,7 @@ pub fn run(args: &Predict) -> anyhow::Result<()> {
 // Options that not every task takes.
 const OF_MASKS: &[&str] = &["--candidates"];
 const OF_LABELS: &[&str] = &["--activation", "--raw-scores", "--pair", "--input-pair"];
+const OF_FEATURES: &[&str] = &["--pair", "--input-pair"];
 const OF_TOKENS: &[&str] = &["--aggregation"];
 const OF_ANSWERS: &[&str] = &[
     "--no-answer",
@@ -99,6 +104,7 @@ fn check(predictor: &Predictor, args: &Predict) -> anyhow::Result<()> {
     let (does, own) = match predictor {
         Predictor::FillMask(_) => ("fills masks", OF_MASKS),
         Predictor::Classifier(_) => ("labels texts", OF_LABELS),
+        Predictor::Features(_) => ("labels texts by their features", OF_FEATURES),
         Predictor::TokenClassifier(_) => ("labels tokens", OF_TOKENS),
         Predictor::Answerer(_) => ("answers questions", OF_ANSWERS),
     };

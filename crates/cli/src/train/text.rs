@@ -1,20 +1,25 @@
 mod folds;
 
 use std::path::Path;
+use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
+use cloze_data::text::examples::Examples;
 use cloze_data::text::learn::TextData;
 use cloze_data::text::mixture::Mixture;
+use cloze_runtime::cpu::Options;
+use cloze_runtime::predict::FeatureClassifier;
 use cloze_spec::TextRecipe;
 use cloze_spec::folder::{METRICS, RECIPE, write_text};
 use cloze_spec::recipe::Document;
-use cloze_spec::text::{Corpus, Folds, Mix, Temperature};
+use cloze_spec::text::{Corpus, Folds, Mix, Stage, Temperature};
 use cloze_train::Place;
 use cloze_train::report::State;
 use cloze_train::report::scores::Scores;
 use cloze_train::run::Outcome;
 use cloze_train::text::baseline::Baselines;
-use cloze_train::text::judge::{Judged, Predictions};
+use cloze_train::text::features::FeatureRun;
+use cloze_train::text::judge::{Aim, Judged, Predictions};
 use cloze_train::text::{Preparation, TextRun};
 use serde_json::Map;
 
@@ -41,7 +46,7 @@ pub fn run(args: &Train, mut recipe: TextRecipe, out: &Path, place: Place) -> an
         Some(Folds {
             only: None, count, ..
         }) => folds::run(&job, *count),
-        _ => job.train(recipe.clone(), out).map(|_| ()),
+        _ => job.learn(recipe.clone(), out).map(|_| ()),
     }
 }
 
@@ -64,14 +69,22 @@ struct Held {
 }
 
 impl Job<'_> {
-    /// Trains and judges one model; none if it was interrupted.
-    fn train(&self, recipe: TextRecipe, out: &Path) -> anyhow::Result<Option<Held>> {
-        let preparation = Preparation::new(recipe, self.base, out)?;
-        describe(&preparation);
+    /// Learns and judges one model; none if it was interrupted.
+    fn learn(&self, recipe: TextRecipe, out: &Path) -> anyhow::Result<Option<Held>> {
         if out != self.out {
             std::fs::create_dir_all(self.out)?;
             write_text(&self.out.join(RECIPE), &self.recipe.to_toml())?;
         }
+        match &recipe.stage[0] {
+            Stage::Train(_) => self.train(recipe, out),
+            Stage::Fit(_) => self.fit(recipe, out).map(Some),
+        }
+    }
+
+    /// Trains an encoder, and judges it.
+    fn train(&self, recipe: TextRecipe, out: &Path) -> anyhow::Result<Option<Held>> {
+        let preparation = Preparation::new(recipe, self.base, out)?;
+        describe(&preparation.data, &preparation.recipe);
         let run = TextRun {
             preparation: &preparation,
             out,
@@ -82,8 +95,8 @@ impl Job<'_> {
         let recipe = &preparation.recipe;
         let about = About {
             title: recipe.paper.as_ref().map(|paper| &*paper.title),
-            metric: &recipe.train().validate.metric,
-            data: facts(&preparation),
+            metric: recipe.metric(),
+            data: facts(&preparation.data),
             recipe: recipe.to_toml(),
         };
         let (outcome, mut dashboard) = watch(out, about, &mut |observe| Ok(run.train(observe)?))?;
@@ -92,57 +105,85 @@ impl Job<'_> {
             return Ok(None);
         }
         let best = run.best()?;
-        let (data, aim) = (&preparation.data, preparation.aim());
-        let baselines = Baselines::fit(aim, &data.train)?;
-        let mut parts = vec![("validation", &data.validation)];
-        parts.extend(data.test.as_ref().map(|test| ("test", test)));
-        let mut json = Map::new();
-        let mut of_baselines = Map::new();
-        let mut scores = Scores::default();
-        let mut held = Vec::new();
-        for (part, examples) in parts {
-            let own = Predictions::of(aim, &best, examples);
-            if let Some(rows) = data.test_rows.as_ref().filter(|_| part == "test") {
-                folds::write(
-                    &out.join(folds::PREDICTIONS),
-                    aim.labels,
-                    examples,
-                    &own,
-                    rows,
-                )?;
-            }
-            let own = (eval::title(out), own);
-            let others = baselines.predict(aim, examples).into_iter();
-            let all = std::iter::once(own)
-                .chain(others.map(|(name, found)| (name.to_owned(), found)))
-                .map(|(name, found)| Ok((name, Judged::new(aim.labels, examples, found)?)))
-                .collect::<anyhow::Result<Vec<_>>>()?;
-            held.clone_from(&all);
-            let mut results = eval::Results::new(part, recipe, all);
-            if part == "validation" {
-                results.by_corpus(&data.corpora);
-            }
-            json.insert(part.to_owned(), results.own());
-            of_baselines.insert(part.to_owned(), results.others());
-            println!("{}", results.text());
-            scores.replace(results.scores(aim.labels));
-        }
-        json.insert("baselines".to_owned(), of_baselines.into());
-        write_text(&out.join(METRICS), &serde_json::to_string_pretty(&json)?)?;
-        say_folder(out);
+        let aim = preparation.aim();
+        let (scores, judged) = judge(out, recipe, &preparation.data, aim, &mut |examples| {
+            Ok(Predictions::of(aim, &best, examples))
+        })?;
+        println!("report  {}", out.join(REPORT).display());
         dashboard.score(scores);
         dashboard.finish(State::Finished, Vec::new())?;
         Ok(Some(Held {
             labels: preparation.data.labels.clone(),
             recipe: preparation.recipe,
-            judged: held,
+            judged,
         }))
+    }
+
+    /// Fits a classifier to features of texts, and judges it.
+    fn fit(&self, recipe: TextRecipe, out: &Path) -> anyhow::Result<Held> {
+        ensure!(
+            self.args.compute.device.place() == Place::Cpu && self.args.max_steps.is_none(),
+            "--device, --max-steps: features are made on the CPU, and a classifier is fitted at once; leave them out"
+        );
+        let run = FeatureRun::new(recipe, self.base, Options::default())?;
+        describe(&run.data, &run.recipe);
+        run.fit(out, &mut |_| {})?;
+        // What is judged is what was written.
+        let fitted = FeatureClassifier::open(out, Options::default())?;
+        let tokens = run.recipe.batch().max_tokens;
+        let (_, judged) = judge(out, &run.recipe, &run.data, run.aim(), &mut |examples| {
+            Ok(Predictions::of_features(&fitted, examples, tokens)?)
+        })?;
+        Ok(Held {
+            labels: run.data.labels.clone(),
+            recipe: run.recipe,
+            judged,
+        })
     }
 }
 
-fn say_folder(out: &Path) {
+/// Judges what was learned, and the baselines beside it, by all parts that are not learned from; writes the metrics, and returns
+/// what there is to show, and all models as the last part has them.
+fn judge(
+    out: &Path,
+    recipe: &TextRecipe,
+    data: &TextData,
+    aim: Aim<'_>,
+    predict: &mut dyn FnMut(&Arc<Examples>) -> anyhow::Result<Predictions>,
+) -> anyhow::Result<(Scores, Vec<(String, Judged)>)> {
+    let baselines = Baselines::fit(aim, &data.train)?;
+    let mut parts = vec![("validation", &data.validation)];
+    parts.extend(data.test.as_ref().map(|test| ("test", test)));
+    let mut json = Map::new();
+    let mut of_baselines = Map::new();
+    let mut scores = Scores::default();
+    let mut held = Vec::new();
+    for (part, examples) in parts {
+        let own = predict(examples)?;
+        if let Some(rows) = data.test_rows.as_ref().filter(|_| part == "test") {
+            let path = out.join(folds::PREDICTIONS);
+            folds::write(&path, aim.labels, examples, &own, rows)?;
+        }
+        let own = (eval::title(out), own);
+        let others = baselines.predict(aim, examples).into_iter();
+        let all = std::iter::once(own)
+            .chain(others.map(|(name, found)| (name.to_owned(), found)))
+            .map(|(name, found)| Ok((name, Judged::new(aim.labels, examples, found)?)))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        held.clone_from(&all);
+        let mut results = eval::Results::new(part, recipe, all);
+        if part == "validation" {
+            results.by_corpus(&data.corpora);
+        }
+        json.insert(part.to_owned(), results.own());
+        of_baselines.insert(part.to_owned(), results.others());
+        println!("{}", results.text());
+        scores.replace(results.scores(aim.labels));
+    }
+    json.insert("baselines".to_owned(), of_baselines.into());
+    write_text(&out.join(METRICS), &serde_json::to_string_pretty(&json)?)?;
     println!("model   {}", out.display());
-    println!("report  {}", out.join(REPORT).display());
+    Ok((scores, held))
 }
 
 /// Puts the data options over the recipe's data.
@@ -210,19 +251,19 @@ pub fn corpora(corpora: &[String], mix: Option<&str>) -> anyhow::Result<Vec<Stri
 const UNBALANCED: u64 = 10;
 
 /// Says what is to be learned from.
-fn describe(preparation: &Preparation) {
-    let facts: Vec<String> = facts(preparation)
+fn describe(data: &TextData, recipe: &TextRecipe) {
+    let facts: Vec<String> = facts(data)
         .iter()
         .map(|(name, value)| format!("{value} {name}"))
         .collect();
     eprintln!("{}", facts.join(", "));
-    describe_mixture(&preparation.data);
-    warn_of_balance(&preparation.data);
-    let cut = preparation.data.cut;
+    describe_mixture(data);
+    warn_of_balance(data);
+    let cut = data.cut;
     if cut > 0 {
         eprintln!(
             "{cut} training texts are longer than model.max_len, {} tokens, and are cut",
-            preparation.recipe.model.max_len
+            recipe.model.max_len
         );
     }
 }
@@ -258,8 +299,7 @@ fn warn_of_balance(data: &TextData) {
     }
 }
 
-fn facts(preparation: &Preparation) -> Vec<(&'static str, String)> {
-    let data = &preparation.data;
+fn facts(data: &TextData) -> Vec<(&'static str, String)> {
     let mut facts = vec![
         ("training texts", data.train.len()),
         ("training tokens", data.train.tokens()),

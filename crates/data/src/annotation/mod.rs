@@ -7,5 +7,6 @@ mod scheme;
 mod squad;
 
 pub use conll::{Conll, Sentence, Sentences};
+pub(crate) use scheme::split as tag;
 pub use scheme::{Misplaced, Scheme, Span};
 pub use squad::{Question, Squad, Stretch};

@@ -184,6 +184,23 @@ impl Scheme {
         split(tag).is_some()
     }
 
+    /// Whether a tag may stand after another, each given by letter and label; nothing stands for the ends of a sentence.
+    pub(crate) fn allows(self, before: Option<(char, &str)>, tag: Option<(char, &str)>) -> bool {
+        let label = |(_, label)| label;
+        let open = match (self, before) {
+            (Self::Bioes, Some(('E' | 'S' | 'O', _))) | (_, None | Some(('O', _))) => None,
+            (_, Some(before)) => Some(before),
+        };
+        let goes_on = open.is_some() && open.map(label) == tag.map(label);
+        match (self, tag) {
+            (Self::Bioes, Some(('I' | 'E', _)))
+            | (Self::Iob2, Some(('I', _)))
+            | (Self::Iob1, Some(('B', _))) => goes_on,
+            (Self::Bioes, _) => open.is_none(),
+            (Self::Iob1 | Self::Iob2 | Self::Words, _) => true,
+        }
+    }
+
     /// The scheme of stretches that has the fewest sentences at fault.
     pub(super) fn detect(faulty: [u64; 3]) -> Self {
         let fewest = Self::ALL
@@ -210,7 +227,7 @@ fn joined(letter: char, label: &str) -> String {
 }
 
 /// Letter and label of a tag.
-fn split(tag: &str) -> Option<(char, &str)> {
+pub(crate) fn split(tag: &str) -> Option<(char, &str)> {
     let mut rest = tag.chars();
     let letter = rest.next()?;
     let label = match (letter, rest.as_str()) {

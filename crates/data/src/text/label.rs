@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Encoding, Tokenizer, slice};
+use super::{Chain, Encoding, Tokenizer, slice};
 
 /// How tokens agree on the label of their word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,6 +85,53 @@ impl Tokenizer {
             all = without_overlap(all);
         }
         all
+    }
+
+    /// As [`Self::entities`], the first token of each word giving its scores, and `chain` the labels of all words together.
+    /// `places` are the tokens of the text, in order: the window of each, and where it stands there.
+    ///
+    /// [`Entity::score`] is the mean over the words of how likely their labels are by the chain.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn entities_of_chain(
+        &self,
+        text: &str,
+        windows: &[(&Encoding, &[f32])],
+        places: &[(usize, usize)],
+        labels: &[String],
+        chain: &Chain,
+    ) -> Vec<Entity> {
+        let text: Vec<char> = text.chars().collect();
+        let (mut rows, mut words): (Vec<&[f32]>, Vec<Range<u32>>) = (Vec::new(), Vec::new());
+        for &(window, token) in places {
+            let (encoding, logits) = windows[window];
+            let (start, end) = encoding.offsets[token];
+            match words.last_mut() {
+                Some(word) if self.continues(&text, encoding, token) => word.end = end,
+                _ => {
+                    rows.push(&logits[token * labels.len()..][..labels.len()]);
+                    words.push(start..end);
+                }
+            }
+        }
+        let sequence = chain.best(&rows);
+        let shares = chain.shares(&rows);
+        let stretches = chain.stretches(labels, &sequence).into_iter();
+        stretches
+            .map(|(label, of)| {
+                let shares = of
+                    .clone()
+                    .map(|word| shares[word * labels.len() + sequence[word] as usize]);
+                let chars = words[of.start].start..words[of.end - 1].end;
+                Entity {
+                    label: label.to_owned(),
+                    score: (shares.sum::<f64>() / of.len() as f64) as f32,
+                    text: slice(&text, chars.clone()),
+                    chars,
+                }
+            })
+            .collect()
     }
 
     fn labelled(

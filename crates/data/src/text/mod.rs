@@ -5,6 +5,7 @@
 
 mod answer;
 pub mod batch;
+mod chain;
 mod encoding;
 pub mod examples;
 mod fold;
@@ -12,16 +13,19 @@ mod folder;
 mod frame;
 mod label;
 pub mod learn;
+pub mod lexicon;
 pub mod mixture;
 mod pair;
 mod prepare;
 mod report;
 pub mod store;
+pub mod terms;
 mod tokenizer;
 pub mod train;
 mod window;
 
 pub use answer::{Answer, Answers, answers};
+pub use chain::Chain;
 pub use encoding::{Encoding, Part};
 pub use label::{Agreement, Entity};
 pub use report::Report;

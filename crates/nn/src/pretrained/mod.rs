@@ -4,6 +4,7 @@
 //! The CPU engine of `cloze-runtime` computes the same without a framework, and must agree.
 
 mod attention;
+mod chain;
 mod engine;
 mod layer;
 mod scaffold;
@@ -17,7 +18,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, activation};
 use cloze_runtime::Batch;
 use cloze_spec::encoder::{self, Activation, DropoutRates, NormKind, Order};
-use cloze_spec::inventory::encoder_parameters;
+use cloze_spec::inventory::{Parameter, encoder_parameters};
 use cloze_spec::text::{self, Lora};
 
 use crate::noise::Noise;
@@ -54,7 +55,8 @@ impl Pretrained {
         Self::in_scaffold(settings, &scaffold, None, values, device)
     }
 
-    /// As [`Self::new`], with what it needs to learn, and with updates of low rank for those maps of which `values` have one.
+    /// As [`Self::new`], with what it needs to learn, with updates of low rank for those maps of which `values` have one, and
+    /// scores between labels if they have [`TRANSITIONS`].
     ///
     /// # Panics
     /// As there.
@@ -69,6 +71,9 @@ impl Pretrained {
         parameters.extend(scaffold.parameters(&settings));
         if let Some(lora) = lora {
             parameters.extend(lora.parameters(&parameters));
+        }
+        if values.contains_key(TRANSITIONS) {
+            parameters.push(transitions(&settings));
         }
         let source = Source {
             values,
@@ -200,6 +205,26 @@ struct Sight<'a> {
     rows: Option<&'a Arc<[u32]>>,
     /// Whether each token is seen by those of its sequence, itself among them, `[N]`; all are if none.
     keys: Option<&'a [bool]>,
+}
+
+/// Name of the scores of each label after each other, where sequences of labels are judged as wholes: see
+/// [`Chain`](cloze_data::text::Chain).
+pub const TRANSITIONS: &str = "head.transition.weight";
+
+/// The parameter [`TRANSITIONS`] of an encoder whose head labels tokens.
+///
+/// # Panics
+/// If its head has no outputs.
+pub fn transitions(settings: &cloze_spec::Encoder) -> Parameter {
+    let output = settings.head.as_ref().and_then(|head| head.output);
+    let side = output
+        .expect("a head with labels has an output map")
+        .outputs
+        + 1;
+    Parameter {
+        name: TRANSITIONS.to_owned(),
+        shape: vec![side, side],
+    }
 }
 
 /// What all layers of a pass are told.
@@ -416,6 +441,7 @@ struct Head {
     transform: Option<Linear>,
     norm: Option<Norm>,
     output: Option<Output>,
+    transition: Option<Table>,
     #[module(skip)]
     activation: Activation,
 }
@@ -445,6 +471,10 @@ impl Head {
                     .bias
                     .then(|| Param::from_tensor(source.tensor(&name("output.bias")))),
             }),
+            transition: source
+                .values
+                .contains_key(TRANSITIONS)
+                .then(|| Table::new(source, "head.transition")),
             activation: transform.map_or(Activation::Identity, |map| map.activation),
         }
     }

@@ -7,7 +7,7 @@ use cloze_runtime::Batch;
 use cloze_spec::encoder::{Activation, DropoutRates, Pool};
 use cloze_spec::text;
 
-use super::Pretrained;
+use super::{Pretrained, chain};
 use crate::noise::Noise;
 use crate::op;
 use crate::weights::names;
@@ -58,6 +58,13 @@ impl Pretrained {
         (head.forward(x, &self.embed.token.weight, dropout), pairs)
     }
 
+    /// How labels follow each other, `[C + 1, C + 1]`, if that is learned.
+    pub fn transitions(&self) -> Option<Vec<f32>> {
+        let table = self.head.as_ref()?.transition.as_ref()?;
+        let values = table.weight.val().into_data().try_into_vec();
+        Some(values.expect("encoders compute in f32"))
+    }
+
     /// The mean loss of what `batch` asks for, `[1]`.
     ///
     /// # Panics
@@ -73,7 +80,18 @@ impl Pretrained {
             Wanted::Tokens(targets) => self.masked_loss(batch, targets, rates, noise),
             Wanted::Replaced(targets) => self.replaced_loss(batch, targets, rates, noise),
             Wanted::Places(places) => self.position_loss(batch, places, rates, noise),
-            Wanted::Classes(classes) => label_loss(self.outputs(batch, rates, noise), classes, how),
+            Wanted::Classes(classes) => {
+                let logits = self.outputs(batch, rates, noise);
+                let head = self.head.as_ref().expect("the encoder has a head");
+                match &head.transition {
+                    Some(steps) => {
+                        let rows = batch.rows.as_deref().expect("words are labelled");
+                        let lengths: Vec<usize> = rows_of_texts(&batch.offsets, rows).collect();
+                        chain::loss(&logits, steps.weight.val(), &lengths, classes)
+                    }
+                    None => label_loss(logits, classes, how),
+                }
+            }
             Wanted::Sets(sets) => {
                 let logits = self.outputs(batch, rates, noise);
                 let truth = Tensor::from_data(
@@ -184,6 +202,14 @@ impl Pretrained {
             _ => loss,
         }
     }
+}
+
+/// How many of the rising `rows` each text has.
+fn rows_of_texts(offsets: &[u32], rows: &[u32]) -> impl Iterator<Item = usize> {
+    let before = |end: &u32| rows.partition_point(|row| row < end);
+    offsets
+        .windows(2)
+        .map(move |text| before(&text[1]) - before(&text[0]))
 }
 
 /// Cross-entropy of rows of scores with their classes, smoothed and focused as the settings say: each row counts as much as its

@@ -79,13 +79,18 @@ impl Classifier {
 
     /// All labels, from the highest of their `scores: [C]` down.
     pub fn ranked(&self, scores: Vec<f32>) -> Vec<Label> {
-        let labels = self.labels.iter().cloned().zip(scores);
-        let mut labels: Vec<_> = labels
-            .map(|(label, score)| Label { label, score })
-            .collect();
-        labels.sort_by(|a, b| b.score.total_cmp(&a.score));
-        labels
+        ranked(&self.labels, scores)
     }
+}
+
+/// Labels with their scores, from the highest down.
+pub(super) fn ranked(labels: &[String], scores: impl IntoIterator<Item = f32>) -> Vec<Label> {
+    let labels = labels.iter().cloned().zip(scores);
+    let mut labels: Vec<_> = labels
+        .map(|(label, score)| Label { label, score })
+        .collect();
+    labels.sort_by(|a, b| b.score.total_cmp(&a.score));
+    labels
 }
 
 impl Predict for Classifier {

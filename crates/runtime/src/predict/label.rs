@@ -1,4 +1,4 @@
-use cloze_data::text::{Agreement, Encoding, Entity, Input, Long};
+use cloze_data::text::{Agreement, Chain, Encoding, Entity, Input, Long};
 use cloze_kernels::op::encode::score::softmax;
 
 use super::{Predict, one_text, places};
@@ -8,17 +8,26 @@ use crate::{Error, Rows};
 /// Labels the tokens of texts, and the stretches that tokens of one label make.
 pub struct TokenClassifier {
     /// How neighbours of one label become one stretch; each token stays apart, with its whole label, be it `O`, if none.
+    ///
+    /// Where the folder says how labels follow each other, it is [`Agreement::First`] unless changed, and the labels of all
+    /// words are then chosen together; the others know nothing of it.
     pub aggregation: Option<Agreement>,
     model: TextModel,
     labels: Vec<String>,
+    chain: Option<Chain>,
 }
 
 impl TokenClassifier {
-    pub(super) fn new(model: TextModel, labels: Vec<String>) -> Self {
+    pub(super) fn new(model: TextModel, labels: Vec<String>, chain: Option<Chain>) -> Self {
+        let usual = match chain {
+            Some(_) => Agreement::First,
+            None => Agreement::Simple,
+        };
         Self {
-            aggregation: Some(Agreement::Simple),
+            aggregation: Some(usual),
             model,
             labels,
+            chain,
         }
     }
 
@@ -36,9 +45,13 @@ impl TokenClassifier {
         aggregation: Option<Agreement>,
     ) -> Vec<Entity> {
         if let Some(agreement) = aggregation {
+            let places = places(windows);
             let outputs = outputs.iter().map(AsRef::as_ref);
             let windows: Vec<_> = windows.iter().zip(outputs).collect();
             let tokenizer = self.model.tokenizer();
+            if let (Agreement::First, Some(chain)) = (agreement, &self.chain) {
+                return tokenizer.entities_of_chain(text, &windows, &places, &self.labels, chain);
+            }
             return tokenizer.entities(text, &windows, &self.labels, agreement);
         }
         let text: Vec<char> = text.chars().collect();

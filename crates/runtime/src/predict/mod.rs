@@ -18,6 +18,7 @@
 
 mod answer;
 mod classify;
+pub mod features;
 mod fill;
 mod label;
 mod sparse;
@@ -25,7 +26,7 @@ mod sparse;
 use std::path::Path;
 
 use cloze_data::records::length;
-use cloze_data::text::{Encoding, Input, Long};
+use cloze_data::text::{Chain, Encoding, Input, Long};
 use cloze_spec::encoder::Task;
 
 use crate::Error;
@@ -33,7 +34,9 @@ use crate::cpu::Options;
 use crate::model::{Checkpoint, TextModel};
 
 pub use answer::Answerer;
+use classify::ranked;
 pub use classify::{Classifier, Label};
+pub use features::FeatureClassifier;
 pub use fill::{Fill, FillMask, Filled};
 pub use label::TokenClassifier;
 
@@ -43,6 +46,8 @@ pub enum Predictor {
     FillMask(FillMask),
     /// Labels of texts or pairs.
     Classifier(Classifier),
+    /// The same, by a classifier on their features.
+    Features(FeatureClassifier),
     /// Labels of tokens, and of the stretches that they make.
     TokenClassifier(TokenClassifier),
     /// Answers to questions, as stretches of a context.
@@ -55,6 +60,9 @@ impl Predictor {
     /// # Errors
     /// As [`Checkpoint::open`] and [`TextModel::new`], and if there is no head that predicts.
     pub fn open(path: &Path, options: Options) -> Result<Self, Error> {
+        if FeatureClassifier::is_at(path) {
+            return FeatureClassifier::open(path, options).map(Self::Features);
+        }
         let checkpoint = Checkpoint::open(path)?;
         let Some(head) = checkpoint.encoder.head.clone() else {
             return Err(no_prediction(&checkpoint));
@@ -62,6 +70,7 @@ impl Predictor {
         if head.task == Task::Vector {
             return Err(no_prediction(&checkpoint));
         }
+        let transitions = checkpoint.transitions()?;
         let (folder, model) = TextModel::new(checkpoint, options)?;
         Ok(match head.task {
             Task::Vector => unreachable!("refused above"),
@@ -70,7 +79,10 @@ impl Predictor {
                 let activation = folder.score_activation;
                 Self::Classifier(Classifier::new(model, sequence, activation))
             }
-            Task::Token { labels } => Self::TokenClassifier(TokenClassifier::new(model, labels)),
+            Task::Token { labels } => {
+                let chain = transitions.map(|learned| Chain::new(&labels, Some(&learned)));
+                Self::TokenClassifier(TokenClassifier::new(model, labels, chain))
+            }
             Task::Span => Self::Answerer(Answerer::new(model)),
         })
     }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 use super::sentence::{ENCODER, FURTHER, MODULES, Modules};
-use super::{CONFIG, STEMS, TOKENIZER, keys, shards};
+use super::{CONFIG, STEMS, TOKENIZER, TRANSITIONS, keys, shards};
 use crate::{Error, Faults};
 
 /// Files of a model among those of a repository, which often holds the same weights in other formats too.
@@ -57,7 +57,11 @@ impl Listing {
                 listing.missing.push(config);
             }
             if place == 0 {
-                let settings = TOKENIZER.iter().chain(&ENCODER).map(|name| within(name));
+                let settings = TOKENIZER
+                    .iter()
+                    .chain(&ENCODER)
+                    .chain([&TRANSITIONS])
+                    .map(|name| within(name));
                 listing.files.extend(settings.filter(|name| has(name)));
                 listing.has_tokenizer = TOKENIZERS.iter().any(|name| has(&within(name)));
             }

@@ -38,6 +38,9 @@ const CONFIG: &str = "config.json";
 /// Names of weights that are whole; the safer format first.
 const STEMS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
 
+/// Name of the file of [`Folder::transitions`].
+pub const TRANSITIONS: &str = "transitions.safetensors";
+
 /// Files that a tokenizer may be in.
 const TOKENIZER: [&str; 12] = [
     "tokenizer.json",
@@ -76,6 +79,9 @@ pub struct Folder {
     pub weights: Vec<PathBuf>,
     /// Files of the tokenizer.
     pub tokenizer: Vec<PathBuf>,
+    /// The file, of this project alone, that says how labels of words follow each other: one tensor `transitions`,
+    /// `[C + 1, C + 1]`. Other tools, which choose each label by itself, leave it alone.
+    pub transitions: Option<PathBuf>,
     family: Family,
 }
 
@@ -185,6 +191,7 @@ impl Folder {
             tokenizer_max_len,
             weights,
             tokenizer: tokenizer_files(&home),
+            transitions: Some(home.join(TRANSITIONS)).filter(|path| path.is_file()),
             family: family.expect("a family that is not known is a fault"),
         })
     }

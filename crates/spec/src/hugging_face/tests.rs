@@ -133,6 +133,7 @@ impl Fixture {
         }
         faults.into_inner().into_result(self.name)?;
         Ok(Folder {
+            transitions: None,
             path: PathBuf::from(self.name),
             config: self.config.clone(),
             embedder: None,

@@ -1,6 +1,7 @@
 //! Recipes over texts: what a text encoder learns from, what it is made of, and what it learns.
 
 mod corpus;
+mod features;
 mod folds;
 mod objective;
 mod scaffold;
@@ -20,11 +21,14 @@ use crate::stage::{Validate, check_training};
 use crate::{Error, Faults};
 
 pub use corpus::{Corpus, Mix, Temperature};
+pub use features::{
+    Classifier, Cost, Feature, Fit, Forest, Grams, Pooled, Pooling, Rbf, TermUnit, WordList,
+};
 pub use folds::Folds;
 pub use objective::{
-    ClassWeights, Decoder, DecoderMix, LabelLoss, MaskedToken, MixShare, Objective, Pair, Position,
-    Problem, ReplacedToken, Segments, Sequence, Span, SpanLength, Tags, Token, Unit,
-    lower_is_better,
+    ClassWeights, Crf, Decode, Decoder, DecoderMix, LabelLoss, MaskedToken, MixShare, Objective,
+    Pair, Position, Problem, ReplacedToken, Segments, Sequence, Span, SpanLength, Tags, Token,
+    Unit, lower_is_better,
 };
 pub use scaffold::{Generator, Scaffold};
 
@@ -289,6 +293,8 @@ fn init_std() -> f32 {
 pub enum Stage {
     /// Learn from texts.
     Train(Box<Train>),
+    /// Leave the encoder as it is, and fit a classifier to features of texts.
+    Fit(Box<Fit>),
 }
 
 /// Settings of training on texts.
@@ -351,21 +357,59 @@ fn alike() -> f64 {
 }
 
 impl TextRecipe {
-    /// The stage that trains.
+    /// The stage that trains the encoder.
+    ///
+    /// # Panics
+    /// If the encoder stays as it is.
     pub fn train(&self) -> &Train {
-        let Stage::Train(train) = &self.stage[0];
+        let Stage::Train(train) = &self.stage[0] else {
+            panic!("the encoder of this recipe is not trained");
+        };
         train
     }
 
     /// Says what the labels of words are, as the files have it.
     pub fn settle(&mut self, tags: Tags) {
-        let Stage::Train(train) = &mut self.stage[0];
-        if let Objective::Token(token) = &mut train.objective {
+        let (objective, metric) = match &mut self.stage[0] {
+            Stage::Train(train) => (&mut train.objective, &mut train.validate.metric),
+            Stage::Fit(fit) => (&mut fit.objective, &mut fit.metric),
+        };
+        if let Objective::Token(token) = objective {
             token.tags = Some(tags);
-            let known = train.objective.metrics();
-            if !known.contains(&&*train.validate.metric) {
-                known[0].clone_into(&mut train.validate.metric);
+            let known = objective.metrics();
+            if !known.contains(&&**metric) {
+                known[0].clone_into(metric);
             }
+        }
+    }
+
+    /// What is to be predicted.
+    pub fn objective(&self) -> &Objective {
+        self.stage[0].objective()
+    }
+
+    /// How many tokens make a batch.
+    pub fn batch(&self) -> Batch {
+        match &self.stage[0] {
+            Stage::Train(train) => train.batch,
+            Stage::Fit(fit) => fit.batch,
+        }
+    }
+
+    /// The metric that decides.
+    pub fn metric(&self) -> &str {
+        match &self.stage[0] {
+            Stage::Train(train) => &train.validate.metric,
+            Stage::Fit(fit) => &fit.metric,
+        }
+    }
+}
+
+impl Stage {
+    fn objective(&self) -> &Objective {
+        match self {
+            Self::Train(train) => &train.objective,
+            Self::Fit(fit) => &fit.objective,
         }
     }
 }
@@ -387,9 +431,9 @@ impl Document for TextRecipe {
         }
         if let Some(count) = self.data.per_class {
             faults.check_positive("data.per_class", count);
-            let has_classes = self.stage.iter().all(|Stage::Train(train)| {
+            let has_classes = self.stage.iter().all(|stage| {
                 matches!(
-                    &train.objective,
+                    stage.objective(),
                     Objective::Sequence(sequence) if sequence.problem == Problem::SingleLabel
                 )
             });
@@ -400,15 +444,10 @@ impl Document for TextRecipe {
         }
         self.data.check_corpora(&mut faults);
         if let Some(folds) = &self.data.folds {
-            let first = self.stage.first();
-            let objective = first.map(|Stage::Train(train)| &train.objective);
+            let objective = self.stage.first().map(Stage::objective);
             folds.check(&self.data, objective, &mut faults);
         }
-        let objectives = || {
-            self.stage
-                .iter()
-                .map(|Stage::Train(train)| &train.objective)
-        };
+        let objectives = || self.stage.iter().map(Stage::objective);
         let pairs = objectives().any(|objective| objective.pair().is_some());
         let masks = objectives().all(|objective| matches!(objective, Objective::MaskedToken(_)));
         faults.check(!self.data.stored || masks && !pairs, "data.stored", || {
@@ -424,17 +463,31 @@ impl Document for TextRecipe {
             format!("expected one [[stage]], found {}", self.stage.len())
         });
         for (index, stage) in self.stage.iter().enumerate() {
-            let Stage::Train(train) = stage;
             let path = format!("stage.{index}");
-            let (max_len, max_tokens) = (self.model.max_len, train.batch.max_tokens);
+            let (max_len, max_tokens) = (self.model.max_len, self.batch().max_tokens);
             faults.check(
                 max_tokens >= max_len,
                 &format!("{path}.batch.max_tokens"),
                 || format!("expected at least model.max_len {max_len}, found {max_tokens}"),
             );
-            train
-                .objective
+            stage
+                .objective()
                 .check(&format!("{path}.objective"), &mut faults);
+            let key = match stage {
+                Stage::Train(_) => "validate.metric",
+                Stage::Fit(_) => "metric",
+            };
+            let (metric, known) = (self.metric(), stage.objective().metrics());
+            faults.check(known.contains(&metric), &format!("{path}.{key}"), || {
+                format!("expected one of {}, found {metric:?}", known.join(", "))
+            });
+            let train = match stage {
+                Stage::Train(train) => train,
+                Stage::Fit(fit) => {
+                    fit.check(&path, &mut faults);
+                    continue;
+                }
+            };
             if let Some(warmup) = train.batch_warmup {
                 let from = warmup.from_tokens;
                 faults.check(
@@ -479,12 +532,6 @@ impl Document for TextRecipe {
             faults.check_positive(
                 &format!("{path}.validate.every_epochs"),
                 train.validate.every_epochs as usize,
-            );
-            let (metric, known) = (&train.validate.metric, train.objective.metrics());
-            faults.check(
-                known.contains(&&**metric),
-                &format!("{path}.validate.metric"),
-                || format!("expected one of {}, found {metric:?}", known.join(", ")),
             );
         }
         faults.into_result(place)

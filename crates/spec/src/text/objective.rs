@@ -214,6 +214,43 @@ pub struct Token {
     /// How labels are judged.
     #[serde(default)]
     pub loss: LabelLoss,
+    /// How the labels of a sentence are chosen.
+    #[serde(default, skip_serializing_if = "is_greedy")]
+    pub decode: Decode,
+}
+
+/// How the labels of a sentence are chosen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Decode {
+    /// Each word's likeliest, whatever stands beside it.
+    #[default]
+    #[serde(deserialize_with = "crate::objective::no_settings")]
+    Greedy,
+    /// The likeliest sequence among those that the scheme of the labels allows; nothing more is learned.
+    #[serde(deserialize_with = "crate::objective::no_settings")]
+    Constrained,
+    /// The same, with a learned score of each label after each other.
+    Crf(Crf),
+}
+
+/// A linear chain: a sequence of labels has for its score the sum of what the encoder gives each, and of what each gives the
+/// next; learning makes the true sequence likely among all that could be.
+///
+/// # Source
+/// Lafferty et al., Conditional Random Fields, ICML 2001; over an encoder as in Lample et al., NAACL 2016,
+/// arXiv:1603.01360, §2.2.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Crf {
+    /// The scores between labels learn this many times as fast as the rest: a rate that is right for a pretrained encoder
+    /// hardly moves what begins at 0.
+    #[serde(default = "hundred")]
+    pub rate: f64,
+}
+
+fn hundred() -> f64 {
+    100.0
 }
 
 /// What the labels of words say.
@@ -292,6 +329,10 @@ fn is_even(value: &ClassWeights) -> bool {
     *value == ClassWeights::Even
 }
 
+fn is_greedy(value: &Decode) -> bool {
+    *value == Decode::Greedy
+}
+
 impl Objective {
     /// The metrics that validation may go by, the usual one first.
     pub fn metrics(&self) -> &'static [&'static str] {
@@ -353,6 +394,18 @@ impl Objective {
         }
     }
 
+    /// How the labels of a sentence are chosen, where words have labels.
+    pub fn decode(&self) -> Decode {
+        match self {
+            Self::Token(token) => token.decode,
+            Self::MaskedToken(_)
+            | Self::ReplacedToken(_)
+            | Self::Position(_)
+            | Self::Sequence(_)
+            | Self::Span(_) => Decode::Greedy,
+        }
+    }
+
     pub(super) fn check(&self, path: &str, faults: &mut Faults) {
         if let Some(blanks) = self.blanks() {
             blanks.check(path, faults);
@@ -386,6 +439,18 @@ impl Objective {
             Self::MaskedToken(_) | Self::Sequence(_) | Self::Token(_) => {}
         }
         let loss = self.label_loss();
+        if let Decode::Crf(crf) = self.decode() {
+            faults.check(
+                crf.rate > 0.0 && crf.rate.is_finite(),
+                &format!("{path}.decode.rate"),
+                || format!("expected a number above 0, found {}", crf.rate),
+            );
+            faults.check(
+                loss == LabelLoss::default(),
+                &format!("{path}.loss"),
+                || "a crf judges whole sequences of labels, not each; leave it out".to_owned(),
+            );
+        }
         faults.check(
             (0.0..1.0).contains(&loss.label_smoothing),
             &format!("{path}.loss.label_smoothing"),

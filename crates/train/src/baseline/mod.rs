@@ -32,6 +32,11 @@ impl SparseRows {
         sparse
     }
 
+    /// Number of rows.
+    pub(crate) fn len(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
     pub(crate) fn get(&self, row: u32) -> &[(u32, f32)] {
         &self.entries[self.offsets[row as usize]..self.offsets[row as usize + 1]]
     }

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use burn::tensor::Tensor;
 use cloze_data::text::batch::{TextBatch, Wanted};
 use cloze_data::text::examples::{Asked, Blanks, Examples, TextPlan, Truth};
-use cloze_data::text::{Answers, answers};
+use cloze_data::text::{Answers, Chain, answers};
 use cloze_nn::Noise;
 use cloze_nn::pretrained::Pretrained;
+use cloze_spec::batch::Batch;
 use cloze_spec::encoder::DropoutRates;
-use cloze_spec::text::{Objective, Tags, Train};
+use cloze_spec::text::{Decode, Objective, Tags};
 
 use super::baseline::entities;
 use crate::Error;
@@ -27,8 +28,10 @@ use crate::metric::regression::{mean_squared_error, pearson, spearman};
 /// What a model is trained for.
 #[derive(Debug, Clone, Copy)]
 pub struct Aim<'a> {
-    /// What is to be predicted, and in which batches.
-    pub train: &'a Train,
+    /// What is to be predicted.
+    pub objective: &'a Objective,
+    /// How many tokens make a batch.
+    pub batch: Batch,
     /// Names of the labels, in the order of the head's outputs.
     pub labels: &'a [String],
     /// How tokens are hidden, where they are what is to be predicted.
@@ -156,7 +159,7 @@ impl Predictions {
 
     /// What `model` says of `examples`.
     pub fn of(aim: Aim<'_>, model: &Pretrained, examples: &Arc<Examples>) -> Self {
-        let plan = TextPlan::in_order(examples, aim.blanks, aim.train.batch);
+        let plan = TextPlan::in_order(examples, aim.blanks, aim.batch);
         let batches = (0..plan.len()).map(|index| {
             let batch = plan.build(index);
             let outputs = model.outputs(&batch, DropoutRates::NONE, &mut Noise::none());
@@ -217,17 +220,33 @@ impl Predictions {
                 // A word that no token stands for is outside of every entity; where there are none, it has the first label.
                 let mut tags: Vec<Vec<u32>> =
                     words.labels.iter().map(|of| vec![0; of.len()]).collect();
-                let mut found = batches.flat_map(|(_, outputs)| {
+                let places = (0..examples.len())
+                    .flat_map(|text| words.of(text).iter().map(move |word| (text, word)));
+                let places = places.map(|(text, word)| (examples.record(text), word.word as usize));
+                let rows = batches.flat_map(|(_, outputs)| {
                     let rows = outputs.values.chunks(outputs.width);
-                    rows.map(largest).collect::<Vec<_>>()
+                    rows.map(<[f32]>::to_vec).collect::<Vec<_>>()
                 });
-                for text in 0..examples.len() {
-                    for word in words.of(text) {
-                        let label = found.next().expect("a label a word");
-                        tags[examples.record(text)][word.word as usize] = label as u32;
+                let Some(chain) = chain_of(aim, model) else {
+                    for ((record, word), row) in places.zip(rows) {
+                        tags[record][word] = largest(&row) as u32;
                     }
+                    return Self::Tags(tags);
+                };
+                let mut outside = vec![f32::MIN; aim.labels.len()];
+                outside[0] = 0.0;
+                let mut all: Vec<Vec<Vec<f32>>> = tags
+                    .iter()
+                    .map(|tags| vec![outside.clone(); tags.len()])
+                    .collect();
+                for ((record, word), row) in places.zip(rows) {
+                    all[record][word] = row;
                 }
-                Self::Tags(tags)
+                let best = |rows: &Vec<Vec<f32>>| {
+                    let rows: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
+                    chain.best(&rows)
+                };
+                Self::Tags(all.iter().map(best).collect())
             }
             Truth::Answers(asked) => {
                 let logits = batches.flat_map(|(batch, outputs)| {
@@ -236,7 +255,7 @@ impl Predictions {
                         .map(|w| outputs.values[2 * w[0] as usize..2 * w[1] as usize].to_vec())
                         .collect::<Vec<_>>()
                 });
-                let Objective::Span(span) = &aim.train.objective else {
+                let Objective::Span(span) = aim.objective else {
                     unreachable!("questions are read for answers");
                 };
                 let logits: Vec<Vec<f32>> = logits.collect();
@@ -293,6 +312,16 @@ fn placed(plan: &TextPlan, model: &Pretrained) -> Vec<Place> {
         }
     }
     sums
+}
+
+/// How the labels of words follow each other, where they are chosen together.
+fn chain_of(aim: Aim<'_>, model: &Pretrained) -> Option<Chain> {
+    match aim.objective.decode() {
+        Decode::Greedy => None,
+        Decode::Constrained | Decode::Crf(_) => {
+            Some(Chain::new(aim.labels, model.transitions().as_deref()))
+        }
+    }
 }
 
 /// Which text of the batch each of its rows is of.

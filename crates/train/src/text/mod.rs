@@ -4,6 +4,7 @@
 //! opens; [`judge::Judged`] says how good it is, and [`baseline::Baselines`] what it has to beat.
 
 pub mod baseline;
+pub mod features;
 pub mod judge;
 mod trained;
 
@@ -19,7 +20,7 @@ use cloze_data::text::examples::{Growth, TextPlan};
 use cloze_data::text::learn::{Ask, TextData};
 use cloze_data::text::store;
 use cloze_nn::Noise;
-use cloze_nn::pretrained::{LabelLoss, Pretrained};
+use cloze_nn::pretrained::{self, LabelLoss, Pretrained, TRANSITIONS};
 use cloze_nn::weights::{self, Values};
 use cloze_runtime::model::Checkpoint;
 use cloze_spec::TextRecipe;
@@ -28,7 +29,7 @@ use cloze_spec::folder::{self, write_atomically, write_text};
 use cloze_spec::hugging_face::{self, Draft};
 use cloze_spec::inventory::{Parameter, encoder_parameters};
 use cloze_spec::recipe::Document;
-use cloze_spec::text::{Generator, Objective, Scaffold, lower_is_better};
+use cloze_spec::text::{Decode, Generator, Objective, Scaffold, lower_is_better};
 
 use crate::fit::{Event, Fit, Job, Outcome, Plan};
 use crate::safetensors::{self, Tensors};
@@ -172,7 +173,8 @@ impl Preparation {
     /// What is to be learned.
     pub fn aim(&self) -> Aim<'_> {
         Aim {
-            train: self.recipe.train(),
+            objective: self.recipe.objective(),
+            batch: self.recipe.batch(),
             labels: &self.data.labels,
             blanks: self.data.blanks.as_ref(),
         }
@@ -194,6 +196,14 @@ impl Preparation {
         lora.map_or_else(Vec::new, |lora| lora.parameters(&self.parameters()))
     }
 
+    /// How labels follow each other, where that is learned.
+    fn transitions(&self) -> Option<Parameter> {
+        match self.recipe.train().objective.decode() {
+            Decode::Greedy | Decode::Constrained => None,
+            Decode::Crf(_) => Some(pretrained::transitions(self.draft.encoder())),
+        }
+    }
+
     /// New values, those of the base put over them where it has the same part.
     fn values(&self) -> Result<Values, Error> {
         let parameters = self.parameters();
@@ -209,6 +219,9 @@ impl Preparation {
             }
             (name, of)
         }));
+        // Every sequence is as likely as any other.
+        let transitions = self.transitions().into_iter();
+        values.extend(transitions.map(|of| (of.name, vec![0.0; of.shape.iter().product()])));
         let Some(base) = &self.base else {
             self.take_positions(&mut values);
             return Ok(values);
@@ -385,6 +398,7 @@ impl Job for TextRun<'_> {
         let mut parameters = self.preparation.parameters();
         parameters.extend(self.preparation.further());
         parameters.extend(self.preparation.updates());
+        parameters.extend(self.preparation.transitions());
         parameters
     }
 
@@ -407,6 +421,12 @@ impl Job for TextRun<'_> {
     }
 
     fn rate(&self, parameter: &str) -> f64 {
+        if let (TRANSITIONS, Decode::Crf(crf)) = (
+            parameter,
+            self.preparation.recipe.train().objective.decode(),
+        ) {
+            return crf.rate;
+        }
         let decay = self.preparation.recipe.train().layer_decay;
         let layers = self.preparation.encoder().layers.len();
         let layer = parameter
@@ -453,7 +473,7 @@ impl Job for TextRun<'_> {
         let predictions = Predictions::of(aim, model, examples);
         let judged = Judged::new(aim.labels, examples, predictions)?;
         let mut metrics = judged.metrics();
-        let decisive = &aim.train.validate.metric;
+        let decisive = self.preparation.recipe.metric();
         for corpus in &self.preparation.data.corpora {
             let own = judged.part(corpus.validation.clone()).into_iter();
             metrics.extend(
@@ -501,6 +521,14 @@ impl Job for TextRun<'_> {
         let mut values = values.clone();
         if let Some(lora) = &self.preparation.recipe.model.lora {
             merge(&mut values, lora.scale(), &self.preparation.updates());
+        }
+        if self.preparation.recipe.train().objective.decode() != Decode::Greedy {
+            let shape = pretrained::transitions(self.preparation.encoder()).shape;
+            // Where none are learned, the scheme of the labels alone says what follows what.
+            let none = || vec![0.0; shape.iter().product()];
+            let steps = values.get(TRANSITIONS).cloned().unwrap_or_else(none);
+            let tensors = [("transitions".to_owned(), (shape, steps))].into();
+            safetensors::write(&self.out.join(hugging_face::TRANSITIONS), &tensors)?;
         }
         let Preparation {
             draft,

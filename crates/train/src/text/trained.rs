@@ -6,15 +6,17 @@ use cloze_data::text::Tokenizer;
 use cloze_data::text::examples::{Blanks, Examples};
 use cloze_data::text::learn::{Ask, Part};
 use cloze_data::text::store;
-use cloze_nn::pretrained::Pretrained;
+use cloze_nn::pretrained::{Pretrained, TRANSITIONS};
 use cloze_nn::weights::Values;
+use cloze_runtime::cpu::Options;
 use cloze_runtime::model::Checkpoint;
+use cloze_runtime::predict::{FeatureClassifier, Predict};
 use cloze_spec::TextRecipe;
 use cloze_spec::encoder::Task;
 use cloze_spec::inventory::{Parameter, encoder_parameters};
-use cloze_spec::text::{Objective, Scaffold, Texts};
+use cloze_spec::text::{Objective, Scaffold, Stage, Texts};
 
-use super::judge::Aim;
+use super::judge::{Aim, Predictions};
 use super::{GENERATOR, SCAFFOLD};
 use crate::{Error, checkpoint};
 
@@ -27,8 +29,13 @@ pub struct Trained {
     blanks: Option<Arc<Blanks>>,
     folder: PathBuf,
     tokenizer_files: Vec<PathBuf>,
-    /// The encoder.
-    pub model: Pretrained,
+    model: Model,
+}
+
+/// What predicts.
+enum Model {
+    Encoder(Box<Pretrained>),
+    Features(Box<FeatureClassifier>),
 }
 
 impl Trained {
@@ -37,6 +44,19 @@ impl Trained {
     /// # Errors
     /// If something is missing from the folder, or does not fit the rest.
     pub fn open(folder: &Path, recipe: TextRecipe, device: &Device) -> Result<Self, Error> {
+        if let Stage::Fit(_) = &recipe.stage[0] {
+            let model = FeatureClassifier::open(folder, Options::default())?;
+            return Ok(Self {
+                max_len: recipe.model.max_len.min(model.model().max_len()),
+                tokenizer: model.model().tokenizer().clone(),
+                labels: model.labels().to_vec(),
+                model: Model::Features(Box::new(model)),
+                blanks: None,
+                folder: folder.to_owned(),
+                tokenizer_files: Vec::new(),
+                recipe,
+            });
+        }
         let checkpoint = Checkpoint::open(folder)?;
         let tokenizer = Tokenizer::open(folder)?;
         let encoder = checkpoint.encoder.clone();
@@ -56,7 +76,13 @@ impl Trained {
         values.extend(further(folder, &scaffold.parameters(&encoder))?);
         let mut trained = Self {
             max_len,
-            model: Pretrained::in_scaffold(Arc::new(encoder), &scaffold, None, &values, device),
+            model: Model::Encoder(Box::new(Pretrained::in_scaffold(
+                Arc::new(encoder),
+                &scaffold,
+                None,
+                &values,
+                device,
+            ))),
             blanks: None,
             folder: folder.to_owned(),
             tokenizer_files: checkpoint.folder.tokenizer.clone(),
@@ -78,9 +104,23 @@ impl Trained {
     /// What it was trained for.
     pub fn aim(&self) -> Aim<'_> {
         Aim {
-            train: self.recipe.train(),
+            objective: self.recipe.objective(),
+            batch: self.recipe.batch(),
             labels: &self.labels,
             blanks: self.blanks.as_ref(),
+        }
+    }
+
+    /// What it says of `examples`.
+    ///
+    /// # Errors
+    /// If an encoder has no room for a text.
+    pub fn predictions(&self, examples: &Arc<Examples>) -> Result<Predictions, Error> {
+        match &self.model {
+            Model::Encoder(model) => Ok(Predictions::of(self.aim(), model, examples)),
+            Model::Features(model) => {
+                Predictions::of_features(model, examples, self.recipe.batch().max_tokens)
+            }
         }
     }
 
@@ -95,7 +135,7 @@ impl Trained {
     fn ask<'a>(&'a self, texts: &'a Texts, seed: u64) -> Ask<'a> {
         Ask {
             texts,
-            objective: &self.recipe.train().objective,
+            objective: self.recipe.objective(),
             tokenizer: &self.tokenizer,
             max_len: self.max_len,
             seed,
@@ -107,7 +147,7 @@ impl Trained {
     }
 }
 
-/// The values of `parameters`, as a folder has them.
+/// The values of `parameters`, as a folder has them, and how labels follow each other if it says so.
 pub(super) fn values(checkpoint: &Checkpoint, parameters: Vec<Parameter>) -> Result<Values, Error> {
     let mut values = Values::new();
     for parameter in parameters {
@@ -115,6 +155,8 @@ pub(super) fn values(checkpoint: &Checkpoint, parameters: Vec<Parameter>) -> Res
         checkpoint.read(&parameter, &mut of)?;
         values.insert(parameter.name, of);
     }
+    let transitions = checkpoint.transitions()?;
+    values.extend(transitions.map(|of| (TRANSITIONS.to_owned(), of)));
     Ok(values)
 }
 

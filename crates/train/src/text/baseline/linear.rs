@@ -1,8 +1,9 @@
 use std::collections::VecDeque;
 
+use cloze_data::text::terms::Terms;
+use cloze_spec::text::{Grams, TermUnit};
 use rayon::prelude::*;
 
-use super::terms::Terms;
 use crate::baseline::SparseRows;
 
 /// A linear model of weighted words and pairs of them, its squared weights kept small: the sum of all losses and half the squared weights, without
@@ -34,18 +35,10 @@ pub enum Kind {
 impl Linear {
     /// Fits texts, or pairs of them, to `targets`: `[N, C]` of zeros and ones, or of numbers.
     pub fn fit(texts: &[Vec<String>], kind: Kind, targets: &[f64]) -> Self {
-        let terms = Terms::fit(texts);
-        let rows = terms.rows(texts);
+        let terms = Terms::fit(texts, GRAMS);
+        let rows = rows(&terms, texts);
         let width = targets.len() / texts.len().max(1);
-        let problem = Problem {
-            columns: rows.transposed(terms.len()),
-            rows,
-            kind,
-            targets,
-            width,
-        };
-        let start = vec![0.0; (terms.len() + 1) * width];
-        let weights = minimize(|weights: &[f64]| problem.value(weights), start);
+        let weights = solve(rows, terms.len(), kind, targets, 1.0, TOLERANCE);
         Self {
             terms,
             kind,
@@ -56,7 +49,7 @@ impl Linear {
 
     /// Probabilities, or numbers, of texts: `[N, C]`.
     pub fn predict(&self, texts: &[Vec<String>]) -> Vec<f64> {
-        let rows = self.terms.rows(texts);
+        let rows = rows(&self.terms, texts);
         let mut all = vec![0.0; texts.len() * self.width];
         let each = all.par_chunks_mut(self.width).enumerate();
         each.for_each(|(row, scores)| {
@@ -73,6 +66,46 @@ impl Linear {
         });
         all
     }
+}
+
+/// Words and pairs of them; the bound is one of memory.
+const GRAMS: Grams = Grams {
+    unit: TermUnit::Words,
+    min: 1,
+    max: 2,
+    min_texts: 1,
+    max_terms: 200_000,
+};
+
+fn rows(terms: &Terms, texts: &[Vec<String>]) -> SparseRows {
+    let rows = texts.par_iter().map(|text| terms.row(text));
+    SparseRows::new(rows.collect::<Vec<_>>())
+}
+
+/// The weights `[D + 1, C]`, the last row being intercepts, at which `c` times all losses and half the squared weights, without
+/// those of the intercepts, are smallest; until the slope, by example, is at most `tolerance`.
+///
+/// # Shapes
+/// `rows: [N, D]`, `targets: [N, C]`
+pub(in crate::text) fn solve(
+    rows: SparseRows,
+    terms: usize,
+    kind: Kind,
+    targets: &[f64],
+    c: f64,
+    tolerance: f64,
+) -> Vec<f64> {
+    let width = targets.len() / rows.len().max(1);
+    let problem = Problem {
+        columns: rows.transposed(terms),
+        rows,
+        kind,
+        targets,
+        width,
+        penalty: 1.0 / c,
+    };
+    let start = vec![0.0; (terms + 1) * width];
+    minimize(|weights: &[f64]| problem.value(weights), start, tolerance)
 }
 
 /// The sum of a row's weights, into `scores`.
@@ -105,6 +138,8 @@ struct Problem<'a> {
     kind: Kind,
     targets: &'a [f64],
     width: usize,
+    /// What half the squared weights weigh.
+    penalty: f64,
 }
 
 impl Problem<'_> {
@@ -138,7 +173,8 @@ impl Problem<'_> {
                             .for_each(|(sum, slope)| *sum += slope);
                     }
                 } else {
-                    sums.copy_from_slice(&weights[at..at + width]);
+                    let weights = sums.iter_mut().zip(&weights[at..at + width]);
+                    weights.for_each(|(sum, weight)| *sum = self.penalty * weight);
                     for &(row, value) in self.columns.get(term as u32) {
                         let slopes = &slopes[row as usize * width..][..width];
                         let pairs = sums.iter_mut().zip(slopes);
@@ -151,7 +187,7 @@ impl Problem<'_> {
             });
         let squares: f64 = weights[..intercepts].iter().map(|w| w * w).sum();
         let loss: f64 = losses.iter().sum();
-        ((loss + 0.5 * squares) * share, gradient)
+        ((loss + 0.5 * self.penalty * squares) * share, gradient)
     }
 
     /// The loss of an example's scores, which become its slopes.
@@ -187,22 +223,28 @@ impl Problem<'_> {
 
 /// Steps that the curvature is told from.
 const MEMORY: usize = 6;
-const MAX_STEPS: usize = 200;
-/// Slope, by example, at which it is over.
+const MAX_STEPS: usize = 1000;
+/// Slope, by example, at which a baseline is found.
 const TOLERANCE: f64 = 1e-6;
 /// Share of the fall that the slope promises which a step must bring.
 const ENOUGH: f64 = 1e-4;
+/// What is lost in summing up.
+const ROUNDING: f64 = 1e-14;
 const MAX_HALVINGS: usize = 40;
 
 /// Where a convex function, given with its gradient, is smallest, by L-BFGS.
 ///
 /// # Source
 /// Nocedal and Wright, Numerical Optimization, 2nd edition, algorithms 7.4 and 7.5, steps halved as in algorithm 3.1.
-fn minimize(value: impl Fn(&[f64]) -> (f64, Vec<f64>), mut x: Vec<f64>) -> Vec<f64> {
+fn minimize(
+    value: impl Fn(&[f64]) -> (f64, Vec<f64>),
+    mut x: Vec<f64>,
+    tolerance: f64,
+) -> Vec<f64> {
     let (mut height, mut gradient) = value(&x);
     let mut steps: VecDeque<(Vec<f64>, Vec<f64>)> = VecDeque::new();
     for _ in 0..MAX_STEPS {
-        if gradient.iter().all(|slope| slope.abs() <= TOLERANCE) {
+        if gradient.iter().all(|slope| slope.abs() <= tolerance) {
             break;
         }
         let direction = direction(&gradient, &steps);
@@ -216,7 +258,10 @@ fn minimize(value: impl Fn(&[f64]) -> (f64, Vec<f64>), mut x: Vec<f64>) -> Vec<f
             let pairs = x.iter().zip(&direction);
             let next: Vec<f64> = pairs.map(|(x, d)| x + length * d).collect();
             let (found, slopes) = value(&next);
-            let falls = found <= height + ENOUGH * length * slope;
+            // Near the bottom a fall cannot be told from rounding, but a smaller slope can.
+            let is_level = found <= height + ROUNDING * height.abs();
+            let falls = found <= height + ENOUGH * length * slope
+                || is_level && dot(&slopes, &direction).abs() <= 0.5 * slope.abs();
             length *= 0.5;
             falls.then_some((next, found, slopes))
         });

@@ -5,7 +5,6 @@
 mod lexicon;
 mod linear;
 mod overlap;
-mod terms;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,6 +18,7 @@ use crate::Error;
 
 pub(super) use lexicon::entities;
 use lexicon::{Lexicon, WordLabels};
+pub(super) use linear::solve;
 pub use linear::{Kind, Linear};
 
 /// All that there are for a task, with what each learned.
@@ -82,23 +82,10 @@ impl Baselines {
                 vec![("unigram", Learned::Tokens(counts))]
             }
             Truth::Classes(classes) => {
-                let labels = aim.labels.len();
                 let class = most_frequent(classes).unwrap_or(0);
                 let count = classes.iter().filter(|&&other| other == class).count();
                 let share = count as f64 / classes.len().max(1) as f64;
-                // Two classes need one score, as in the reference.
-                let (kind, width) = if labels == 2 {
-                    (Kind::Logistic, 1)
-                } else {
-                    (Kind::Softmax, labels)
-                };
-                let mut targets = vec![0.0; classes.len() * width];
-                for (row, &class) in targets.chunks_mut(width).zip(classes) {
-                    match kind {
-                        Kind::Logistic => row[0] = f64::from(class),
-                        Kind::Softmax | Kind::Squares => row[class as usize] = 1.0,
-                    }
-                }
+                let (kind, targets) = targets(classes, aim.labels.len());
                 let linear = Linear::fit(texts, kind, &targets);
                 vec![
                     ("majority", Learned::Class(class, share)),
@@ -210,7 +197,7 @@ impl Learned {
             }
             Self::Nothing => Predictions::Answers(vec![String::new(); questions.len()]),
             Self::Places(usual, anywhere) => {
-                let plan = TextPlan::in_order(examples, aim.blanks, aim.train.batch);
+                let plan = TextPlan::in_order(examples, aim.blanks, aim.batch);
                 let mut sums = vec![Place::default(); examples.len()];
                 for index in 0..plan.len() {
                     let batch = plan.build(index);
@@ -229,7 +216,7 @@ impl Learned {
                 let total = counts.iter().sum::<u64>() as f64;
                 let most = counts.iter().max();
                 let first = counts.iter().position(|count| Some(count) == most);
-                let plan = TextPlan::in_order(examples, aim.blanks, aim.train.batch);
+                let plan = TextPlan::in_order(examples, aim.blanks, aim.batch);
                 let mut sums = vec![Blank::default(); plan.examples().len()];
                 for index in 0..plan.len() {
                     let batch = plan.build(index);
@@ -252,6 +239,19 @@ impl Learned {
             }
         }
     }
+}
+
+/// What scores of each text are to tell, `[N, C]`; two classes need one score, as in the reference.
+pub(super) fn targets(classes: &[u32], labels: usize) -> (Kind, Vec<f64>) {
+    if labels == 2 {
+        let second = classes.iter().map(|&class| f64::from(class));
+        return (Kind::Logistic, second.collect());
+    }
+    let mut targets = vec![0.0; classes.len() * labels];
+    for (row, &class) in targets.chunks_mut(labels).zip(classes) {
+        row[class as usize] = 1.0;
+    }
+    (Kind::Softmax, targets)
 }
 
 /// The first of the most frequent.

@@ -1,8 +1,7 @@
 use std::collections::HashSet;
 
 use cloze_data::annotation::Question;
-
-use super::terms::words;
+use cloze_data::text::terms::words;
 
 /// The sentence of the context that shares most words with the question; the first of several.
 ///

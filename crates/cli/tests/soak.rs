@@ -29,6 +29,12 @@ use cloze_runtime::model::TextEncoder;
 /// seconds, which a busy machine spends on warming up, only a gross one.
 const MINUTE_GROWTH_KIB: usize = 24 << 10;
 const SECONDS_GROWTH_KIB: usize = 128 << 10;
+/// Of a real model: what a swap leaves with the allocator until it is used again; not what a dozen swaps would leave that
+/// kept a model each.
+const SWAP_GROWTH_KIB: usize = 128 << 10;
+
+/// How long clients keep a connection that they do not use: half of what servers wait for another request.
+const IDLE: Duration = Duration::from_secs(5);
 
 /// How much is asked where that is measured, of what a server can do.
 const LOAD: f64 = 1.5;
@@ -108,7 +114,7 @@ impl Form {
             waiting_tokens: 4096,
             swap_every: Duration::from_secs(10),
             measure: Some((16, Duration::from_secs(15))),
-            ..Self::tiny(length, length, MINUTE_GROWTH_KIB)
+            ..Self::tiny(length, length, SWAP_GROWTH_KIB)
         }
     }
 }
@@ -319,9 +325,10 @@ fn client(battle: &Battle, number: usize) {
             (None, _) => {}
         }
         let before = battle.restarts.load(Ordering::SeqCst);
-        // One that was kept from before a restart leads to a server that is no more.
-        let kept = stream.take().filter(|&(_, since)| since == before);
-        let kept = kept.map(|(stream, _)| stream);
+        // One that was kept from before a restart leads to a server that is no more, and an idle one may be closed any time.
+        let is_good =
+            |kept: &(TcpStream, usize, Instant)| kept.1 == before && kept.2.elapsed() < IDLE;
+        let kept = stream.take().filter(is_good).map(|(stream, ..)| stream);
         let Some(mut open) = kept.or_else(|| battle.connect()) else {
             thread::sleep(Duration::from_millis(5));
             continue;
@@ -349,11 +356,11 @@ fn client(battle: &Battle, number: usize) {
                     battle.fault(format!("a wrong answer to {asked:?}: {found:?}"));
                 }
                 battle.answered.fetch_add(1, Ordering::Relaxed);
-                stream = Some((open, before));
+                stream = Some((open, before, Instant::now()));
             }
             Ok(Some((429, _))) => {
                 battle.refused.fetch_add(1, Ordering::Relaxed);
-                stream = Some((open, before));
+                stream = Some((open, before, Instant::now()));
             }
             Ok(Some((status, body))) => {
                 let body = String::from_utf8_lossy(&body);

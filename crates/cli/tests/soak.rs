@@ -183,11 +183,12 @@ impl Process {
         Self { child, address }
     }
 
-    /// Memory in KiB and open files, the least of some moments: a swap has two models for one.
-    fn size(&self) -> (usize, usize) {
+    /// Memory in KiB and open files, the least of moments up to halfway to another swap, which has two models for one.
+    fn size(&self, swap_every: Duration) -> (usize, usize) {
+        let between = (swap_every / 40).max(Duration::from_millis(25));
         let home = PathBuf::from(format!("/proc/{}", self.child.id()));
         let moments = (0..20).map(|_| {
-            thread::sleep(Duration::from_millis(25));
+            thread::sleep(between);
             let status = std::fs::read_to_string(home.join("status")).unwrap();
             let mut lines = status.lines();
             let line = lines.find(|line| line.starts_with("VmRSS:")).unwrap();
@@ -520,10 +521,10 @@ fn soak(form: Form) {
             }
             let (asked, from) = (count(&battle.sent), Instant::now());
             thread::sleep(rest(1.0 / 3.0));
-            let (before, _) = process.lock().unwrap().size();
+            let (before, _) = process.lock().unwrap().size(form.swap_every);
             thread::sleep(rest(1.0));
             let offered = (count(&battle.sent) - asked) as f64 / from.elapsed().as_secs_f64();
-            let (after, files) = process.lock().unwrap().size();
+            let (after, files) = process.lock().unwrap().size(form.swap_every);
             eprintln!(
                 "{offered:.1} requests/s asked; {:5} s: {} answered, {} refused, {} cut, {} swaps, {before} -> {after} KiB, {files} files",
                 start.elapsed().as_secs(),

@@ -29,6 +29,12 @@ use cloze_runtime::model::TextEncoder;
 /// seconds, which a busy machine spends on warming up, only a gross one.
 const MINUTE_GROWTH_KIB: usize = 24 << 10;
 const SECONDS_GROWTH_KIB: usize = 128 << 10;
+/// Of a real model: what a swap leaves with the allocator until it is used again; not what a dozen swaps would leave that
+/// kept a model each.
+const SWAP_GROWTH_KIB: usize = 128 << 10;
+
+/// How long clients keep a connection that they do not use: half of what servers wait for another request.
+const IDLE: Duration = Duration::from_secs(5);
 
 /// How much is asked where that is measured, of what a server can do.
 const LOAD: f64 = 1.5;
@@ -108,7 +114,7 @@ impl Form {
             waiting_tokens: 4096,
             swap_every: Duration::from_secs(10),
             measure: Some((16, Duration::from_secs(15))),
-            ..Self::tiny(length, length, MINUTE_GROWTH_KIB)
+            ..Self::tiny(length, length, SWAP_GROWTH_KIB)
         }
     }
 }
@@ -177,11 +183,12 @@ impl Process {
         Self { child, address }
     }
 
-    /// Memory in KiB and open files, the least of some moments: a swap has two models for one.
-    fn size(&self) -> (usize, usize) {
+    /// Memory in KiB and open files, the least of moments up to halfway to another swap, which has two models for one.
+    fn size(&self, swap_every: Duration) -> (usize, usize) {
+        let between = (swap_every / 40).max(Duration::from_millis(25));
         let home = PathBuf::from(format!("/proc/{}", self.child.id()));
         let moments = (0..20).map(|_| {
-            thread::sleep(Duration::from_millis(25));
+            thread::sleep(between);
             let status = std::fs::read_to_string(home.join("status")).unwrap();
             let mut lines = status.lines();
             let line = lines.find(|line| line.starts_with("VmRSS:")).unwrap();
@@ -319,9 +326,10 @@ fn client(battle: &Battle, number: usize) {
             (None, _) => {}
         }
         let before = battle.restarts.load(Ordering::SeqCst);
-        // One that was kept from before a restart leads to a server that is no more.
-        let kept = stream.take().filter(|&(_, since)| since == before);
-        let kept = kept.map(|(stream, _)| stream);
+        // One that was kept from before a restart leads to a server that is no more, and an idle one may be closed any time.
+        let is_good =
+            |kept: &(TcpStream, usize, Instant)| kept.1 == before && kept.2.elapsed() < IDLE;
+        let kept = stream.take().filter(is_good).map(|(stream, ..)| stream);
         let Some(mut open) = kept.or_else(|| battle.connect()) else {
             thread::sleep(Duration::from_millis(5));
             continue;
@@ -349,11 +357,11 @@ fn client(battle: &Battle, number: usize) {
                     battle.fault(format!("a wrong answer to {asked:?}: {found:?}"));
                 }
                 battle.answered.fetch_add(1, Ordering::Relaxed);
-                stream = Some((open, before));
+                stream = Some((open, before, Instant::now()));
             }
             Ok(Some((429, _))) => {
                 battle.refused.fetch_add(1, Ordering::Relaxed);
-                stream = Some((open, before));
+                stream = Some((open, before, Instant::now()));
             }
             Ok(Some((status, body))) => {
                 let body = String::from_utf8_lossy(&body);
@@ -513,10 +521,10 @@ fn soak(form: Form) {
             }
             let (asked, from) = (count(&battle.sent), Instant::now());
             thread::sleep(rest(1.0 / 3.0));
-            let (before, _) = process.lock().unwrap().size();
+            let (before, _) = process.lock().unwrap().size(form.swap_every);
             thread::sleep(rest(1.0));
             let offered = (count(&battle.sent) - asked) as f64 / from.elapsed().as_secs_f64();
-            let (after, files) = process.lock().unwrap().size();
+            let (after, files) = process.lock().unwrap().size(form.swap_every);
             eprintln!(
                 "{offered:.1} requests/s asked; {:5} s: {} answered, {} refused, {} cut, {} swaps, {before} -> {after} KiB, {files} files",
                 start.elapsed().as_secs(),

@@ -9,6 +9,11 @@ use crate::table;
 
 /// The built-in recipes: name and text. A size is named `system/size`.
 pub const BUILT_IN: &[(&str, &str)] = &[
+    ("ad-bert", include_str!("../recipes/ad-bert/recipe.toml")),
+    (
+        "ad-bert/mean",
+        include_str!("../recipes/ad-bert/sizes/mean.toml"),
+    ),
     ("bert", include_str!("../recipes/bert/recipe.toml")),
     (
         "bert/answer",

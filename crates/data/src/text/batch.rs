@@ -1,5 +1,7 @@
 //! Tokenised texts as batches to learn from.
 
+use cloze_spec::text::ChunkPool;
+
 /// Tokens of several texts, one after the other, and what is to be predicted of them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TextBatch {
@@ -13,9 +15,20 @@ pub struct TextBatch {
     pub rows: Option<Vec<u32>>,
     /// What is to be predicted.
     pub wanted: Wanted,
+    /// Where several texts are windows of one document, of which something is to be predicted.
+    pub documents: Option<Documents>,
 }
 
-/// What is to be predicted, in the order of [`TextBatch::rows`] or of the texts.
+/// Texts that are windows of documents.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Documents {
+    /// Document `d` is the texts `offsets[d]..offsets[d + 1]`.
+    pub offsets: Vec<usize>,
+    /// What is made of their vectors.
+    pub pool: ChunkPool,
+}
+
+/// What is to be predicted, in the order of [`TextBatch::rows`], or of the texts, or documents where there are some.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Wanted {
     /// The token that stood in each row, `[M]`.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use cloze_spec::batch::Batch;
 use cloze_spec::objective::{Mixed, Replace};
-use cloze_spec::text::{MaskedToken, SpanLength, Unit};
+use cloze_spec::text::{ChunkPool, MaskedToken, SpanLength, Unit};
 
 use super::Encoding;
-use super::batch::{TextBatch, Wanted};
+use super::batch::{Documents, TextBatch, Wanted};
 use crate::annotation::Question;
 use crate::stream::{Purpose, Stream};
 
@@ -26,6 +26,8 @@ pub struct Examples {
     pub originals: Vec<Vec<String>>,
     /// What is true.
     pub truth: Truth,
+    /// What is made of the vectors of a record's windows, where something is true of records rather than texts.
+    pub(super) pool: Option<ChunkPool>,
 }
 
 /// What is true of texts.
@@ -102,6 +104,7 @@ impl Examples {
             records: Vec::new(),
             originals: Vec::new(),
             truth,
+            pool: None,
         }
     }
 
@@ -178,6 +181,23 @@ impl Examples {
         numbers.fold(hash, |hash, number| add(hash, u64::from(number)))
     }
 
+    /// Whether two texts are windows of one record whose vectors are made one.
+    fn are_together(&self, a: usize, b: usize) -> bool {
+        self.pool.is_some() && self.records[a] == self.records[b]
+    }
+
+    /// The texts, those together that are windows of one record.
+    fn documents(&self) -> Vec<Range<usize>> {
+        let mut all: Vec<Range<usize>> = Vec::with_capacity(self.len());
+        for text in 0..self.len() {
+            match all.last_mut() {
+                Some(last) if self.are_together(last.start, text) => last.end = text + 1,
+                _ => all.push(text..text + 1),
+            }
+        }
+        all
+    }
+
     fn range(&self, text: usize) -> Range<usize> {
         self.offsets[text]..self.offsets[text + 1]
     }
@@ -198,6 +218,25 @@ impl Examples {
             batch.offsets.push(batch.tokens.len() as u32);
         }
         let firsts = texts.iter().zip(batch.offsets.clone());
+        let documents: Vec<&[usize]> = texts.chunk_by(|a, b| self.are_together(*a, *b)).collect();
+        batch.documents = self.pool.map(|pool| {
+            let ends = documents.iter().scan(0, |end, windows| {
+                *end += windows.len();
+                Some(*end)
+            });
+            Documents {
+                offsets: std::iter::once(0).chain(ends).collect(),
+                pool,
+            }
+        });
+        // Of windows the record's number says what is true; else it is the text's own.
+        let documents: Vec<usize> = documents
+            .iter()
+            .map(|windows| match self.pool {
+                Some(_) => self.record(windows[0]),
+                None => windows[0],
+            })
+            .collect();
         match &self.truth {
             Truth::Tokens => {
                 let blanks = blanks.expect("tokens are hidden in some way");
@@ -217,15 +256,15 @@ impl Examples {
                 batch.wanted = Wanted::Tokens(hidden);
             }
             Truth::Classes(classes) => {
-                batch.wanted = Wanted::Classes(texts.iter().map(|&text| classes[text]).collect());
+                batch.wanted = Wanted::Classes(documents.iter().map(|&of| classes[of]).collect());
             }
             Truth::Numbers(numbers) => {
-                batch.wanted = Wanted::Numbers(texts.iter().map(|&text| numbers[text]).collect());
+                batch.wanted = Wanted::Numbers(documents.iter().map(|&of| numbers[of]).collect());
             }
             Truth::Sets(sets) => {
-                let mut all = vec![0.0; texts.len() * sets.labels];
-                for (row, &text) in texts.iter().enumerate() {
-                    for &label in &sets.of[text] {
+                let mut all = vec![0.0; documents.len() * sets.labels];
+                for (row, &of) in documents.iter().enumerate() {
+                    for &label in &sets.of[of] {
                         all[row * sets.labels + label as usize] = 1.0;
                     }
                 }
@@ -393,16 +432,16 @@ impl TextPlan {
         limits: Batch,
         (seed, epoch): (u64, u64),
     ) -> Self {
-        let mut order: Vec<usize> = (0..examples.len()).collect();
+        let mut order = examples.documents();
         let count = order.len();
         Stream::new(seed, epoch, Purpose::Order, 0).draw(&mut order, count);
-        Self::of(examples, blanks, limits, epoch, order)
+        Self::of(examples, blanks, limits, epoch, &order)
     }
 
     /// All texts as they come, the same tokens hidden each time.
     pub fn in_order(examples: &Arc<Examples>, blanks: Option<&Arc<Blanks>>, limits: Batch) -> Self {
-        let order = (0..examples.len()).collect();
-        Self::of(examples, blanks, limits, VALIDATION, order)
+        let order = examples.documents();
+        Self::of(examples, blanks, limits, VALIDATION, &order)
     }
 
     fn of(
@@ -410,18 +449,20 @@ impl TextPlan {
         blanks: Option<&Arc<Blanks>>,
         limits: Batch,
         epoch: u64,
-        order: Vec<usize>,
+        documents: &[Range<usize>],
     ) -> Self {
         let most = limits.max_sequences.unwrap_or(usize::MAX);
-        let (mut ends, mut tokens) = (vec![0], 0);
-        for (at, &text) in order.iter().enumerate() {
-            let len = examples.range(text).len();
-            let since = at - ends[ends.len() - 1];
+        let (mut ends, mut tokens, mut since) = (vec![0], 0, 0);
+        let mut order = Vec::with_capacity(examples.len());
+        for windows in documents {
+            let len = examples.offsets[windows.end] - examples.offsets[windows.start];
             if since > 0 && (since == most || tokens + len > limits.max_tokens) {
-                ends.push(at);
-                tokens = 0;
+                ends.push(order.len());
+                (tokens, since) = (0, 0);
             }
+            order.extend(windows.clone());
             tokens += len;
+            since += 1;
         }
         if !order.is_empty() {
             ends.push(order.len());

@@ -21,8 +21,8 @@ pub use features::{
     Classifier, Cost, Feature, Fit, Forest, Grams, Pooled, Pooling, Rbf, TermUnit, WordList,
 };
 pub use objective::{
-    ClassWeights, Crf, Decode, LabelLoss, MaskedToken, Objective, Problem, Sequence, Span,
-    SpanLength, Token, Unit, lower_is_better,
+    ChunkPool, Chunked, Chunks, ClassWeights, Crf, Decode, LabelLoss, MaskedToken, Objective,
+    Problem, Sequence, Span, SpanLength, Token, Unit, lower_is_better,
 };
 
 /// A system over texts.
@@ -397,6 +397,23 @@ impl Document for TextRecipe {
             stage
                 .objective()
                 .check(&format!("{path}.objective"), &mut faults);
+            if let Some(chunks) = stage.objective().chunks() {
+                let fault = Chunked {
+                    max_len: self.model.max_len,
+                    chunks,
+                };
+                let path = format!("{path}.objective.chunks");
+                faults.check(fault.fault().is_none(), &path, || {
+                    fault.fault().unwrap_or_default()
+                });
+                let tokens = chunks.most.saturating_mul(self.model.max_len);
+                faults.check(max_tokens >= tokens, &path, || {
+                    format!("expected windows of at most batch.max_tokens {max_tokens} tokens together, found up to {tokens}")
+                });
+                faults.check(self.data.columns.second.is_none(), &path, || {
+                    "expected texts, found pairs of them; leave it out".to_owned()
+                });
+            }
             let key = match stage {
                 Stage::Train(_) => "validate.metric",
                 Stage::Fit(_) => "metric",

@@ -399,7 +399,7 @@ fn a_model_shows_what_it_is_and_how_it_would_run() {
     assert!(shown.contains("labels: "), "{shown}");
     assert!(shown.contains("layer.1.ffn.down.weight"), "{shown}");
     let message = error(&cloze(folder.path(), &["inspect", "bert4rek"]), 1);
-    for part in ["built-in recipe (bert, ", "not in the cache"] {
+    for part in ["built-in recipe (ad-bert, ", "not in the cache"] {
         assert!(message.contains(part), "{part}: {message}");
     }
 }

@@ -629,7 +629,7 @@ fn labels_of_words_that_are_chosen_together() {
     assert!(text.contains("judges whole sequences"), "{text}");
     fs::write(
         folder.join("legal/transitions.safetensors"),
-        &bytes_of_nothing(),
+        bytes_of_nothing(),
     )
     .unwrap();
     let arguments = ["predict", "legal", "--input-text", "Anna"];
@@ -743,6 +743,125 @@ fn classifiers_on_features_of_an_encoder_that_stays_as_it_is() {
         assert!(text.contains(expected), "{setting}: {text}");
         fs::remove_dir_all(folder.join("nowhere")).ok();
     }
+}
+
+/// Texts of four sentences, of which one tells the label.
+fn write_long(path: &Path) {
+    let mut numbers = Numbers(23);
+    let mut table = "text\tlabel\n".to_owned();
+    for at in 0..400 {
+        let mood = if at % 2 == 0 { &GOOD } else { &BAD };
+        let told = (at * 7) % 4;
+        let sentences: Vec<String> = (0..4)
+            .map(|place| match sentence(&mut numbers, mood) {
+                text if place == told => text,
+                text => mood
+                    .iter()
+                    .fold(text, |text, word| text.replace(*word, "old")),
+            })
+            .collect();
+        let label = if at % 2 == 0 { "good" } else { "bad" };
+        writeln!(table, "{}\t{label}", sentences.join(" ")).unwrap();
+    }
+    fs::write(path, table).unwrap();
+}
+
+#[test]
+fn long_texts_by_their_windows() {
+    let folder = base();
+    write_long(&folder.join("long.tsv"));
+    // Some words are several tokens: a sentence or so fits.
+    let settings = [
+        "optim.lr=1e-3",
+        "epochs=15",
+        "model.max_len=16",
+        "batch={ max_tokens = 1024, max_sequences = 8 }",
+    ];
+    let windows = ["objective.chunks.overlap=3", "objective.chunks.most=16"];
+    for recipe in ["ad-bert", "ad-bert/mean"] {
+        let out = recipe.replace('/', "-");
+        ok(train(
+            recipe,
+            "long.tsv",
+            &out,
+            &[&settings[..], &windows].concat(),
+        ));
+        assert_at_least(&metrics(&folder.join(&out)), "accuracy", 0.9);
+        let all = judged(&[&out]);
+        assert_eq!(all["models"][0]["metrics"], metrics(&folder.join(&out)));
+        // What Burn says of all windows together, the engine says of them by itself.
+        let found = ok(cloze(
+            folder,
+            &[
+                "predict",
+                &out,
+                "long.tsv",
+                "--top",
+                "1",
+                "-o",
+                &format!("{out}.jsonl"),
+            ],
+        ));
+        assert!(found.is_empty(), "{found}");
+        let lines = fs::read_to_string(folder.join(format!("{out}.jsonl"))).unwrap();
+        let table = fs::read_to_string(folder.join("long.tsv")).unwrap();
+        let right = lines
+            .lines()
+            .zip(table.lines().skip(1))
+            .filter(|(line, row)| {
+                let line: Value = serde_json::from_str(line).unwrap();
+                row.ends_with(line["labels"][0]["label"].as_str().unwrap())
+            });
+        assert!(right.count() >= 360, "{out}");
+    }
+    let few = ["objective.chunks.overlap=3", "objective.chunks.most=1"];
+    ok(train(
+        "ad-bert",
+        "long.tsv",
+        "first",
+        &[&settings[..], &few].concat(),
+    ));
+    let accuracy = metrics(&folder.join("first"))["accuracy"].as_f64().unwrap();
+    assert!(
+        accuracy < 0.85,
+        "one window of several says it seldom: {accuracy}"
+    );
+    let text = error(
+        &cloze(
+            folder,
+            &[
+                "predict",
+                "ad-bert",
+                "--input-text",
+                "a",
+                "--input-pair",
+                "b",
+            ],
+        ),
+        1,
+    );
+    assert!(text.contains("takes one text"), "{text}");
+    let wide = ["model.max_len=16", "objective.chunks.overlap=9"];
+    let text = error(&train("ad-bert", "long.tsv", "nowhere", &wide), 1);
+    assert!(text.contains("an overlap of up to 4"), "{text}");
+    // A head of another kind knows nothing of windows.
+    ok(cloze(
+        folder,
+        &[
+            "train",
+            "bert/classify",
+            "--model",
+            "ad-bert",
+            "--data",
+            "labels.tsv",
+            "-o",
+            "whole-again",
+            "--set",
+            "epochs=1",
+        ],
+    ));
+    let config = fs::read_to_string(folder.join("whole-again/config.json")).unwrap();
+    assert!(!config.contains("cloze_chunks"), "{config}");
 }
 
 /// What `cloze eval` says.

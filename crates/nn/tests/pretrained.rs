@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
-use cloze_data::text::batch::{TextBatch, Wanted};
+use cloze_data::text::batch::{Documents, TextBatch, Wanted};
 use cloze_nn::Noise;
 use cloze_nn::pretrained::{BurnEngine, LabelLoss, Pretrained, TRANSITIONS};
 use cloze_nn::weights::Values;
@@ -18,7 +18,7 @@ use cloze_runtime::golden::Golden;
 use cloze_runtime::model::Checkpoint;
 use cloze_spec::encoder::{DropoutRates, Problem, Task};
 use cloze_spec::inventory::encoder_parameters;
-use cloze_spec::text;
+use cloze_spec::text::{self, ChunkPool};
 
 /// Largest difference of any value, per root mean square of its stage: as for the CPU engine.
 const LARGEST: f32 = 2e-5;
@@ -333,4 +333,66 @@ fn a_chain_tells_the_true_labels_from_all_other_sequences() {
     }
     let (slope, norm) = along_the_gradient(&encoder, &start, &batch);
     assert!((slope - norm).abs() <= 0.03 * norm, "{slope}, not {norm}");
+}
+
+#[test]
+fn of_windows_neither_order_nor_repetition_counts() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../runtime/tests/pipelines/labels");
+    let checkpoint = Checkpoint::open(&folder).unwrap();
+    let start = values(&checkpoint);
+    let model = Pretrained::new(
+        Arc::new(checkpoint.encoder.clone()),
+        &start,
+        &Device::flex(),
+    );
+    let vocab = checkpoint.encoder.embed.vocab as u32;
+    let window = |number: u32| (0..4 + number).map(move |at| (number * 31 + at * 7) % vocab);
+    let batch = |windows: &[u32], offsets: &[usize], pool| {
+        let mut batch = TextBatch {
+            offsets: vec![0],
+            wanted: Wanted::Classes(vec![0; offsets.len() - 1]),
+            documents: Some(Documents {
+                offsets: offsets.to_vec(),
+                pool,
+            }),
+            ..TextBatch::default()
+        };
+        for &number in windows {
+            batch.tokens.extend(window(number));
+            batch.offsets.push(batch.tokens.len() as u32);
+        }
+        batch.segments = vec![0; batch.tokens.len()];
+        batch
+    };
+    let outputs = |batch: &TextBatch| -> Vec<f32> {
+        let outputs = model.outputs(batch, DropoutRates::NONE, &mut Noise::none());
+        outputs.into_data().try_into_vec().unwrap()
+    };
+    let (max, mean) = (ChunkPool::Max, ChunkPool::Mean);
+    let expected = outputs(&batch(&[0, 1, 2, 3], &[0, 3, 4], max));
+    assert_eq!(outputs(&batch(&[2, 0, 1, 3], &[0, 3, 4], max)), expected);
+    assert_eq!(outputs(&batch(&[0, 1, 2, 1, 3], &[0, 4, 5], max)), expected);
+    let near = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
+    let of_mean = outputs(&batch(&[0, 1, 2, 3], &[0, 3, 4], mean));
+    assert!(near(
+        &outputs(&batch(&[2, 0, 1, 3], &[0, 3, 4], mean)),
+        &of_mean
+    ));
+    assert!(!near(&of_mean, &expected));
+    // A document of one window is that window.
+    let mut alone = batch(&[3], &[0, 1], max);
+    alone.documents = None;
+    let count = expected.len() / 2;
+    assert!(near(&outputs(&alone), &expected[count..]));
+    assert!(near(&outputs(&alone), &of_mean[count..]));
+    // Every window learns.
+    let (slope, norm) = along_the_gradient(
+        &checkpoint.encoder,
+        &start,
+        &batch(&[0, 1, 2, 3], &[0, 3, 4], mean),
+    );
+    assert!(
+        (slope - norm).abs() <= 0.03 * norm + 1e-3,
+        "{slope}, not {norm}"
+    );
 }

@@ -49,6 +49,13 @@ impl Task {
         }
         drop(checkpoint);
         Ok(match Predictor::open(path, options)? {
+            Predictor::Classifier(model) if model.is_chunked() => {
+                return Err(Error::Input(format!(
+                    "{}: expected a model that takes a text at once, found one that makes one vector of many windows; cloze predict \
+                     asks it",
+                    path.display()
+                )));
+            }
             Predictor::Classifier(model) => Self::Label(model),
             Predictor::Features(_) => unreachable!("refused above"),
             Predictor::FillMask(model) => {

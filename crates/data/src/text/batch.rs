@@ -1,5 +1,7 @@
 //! Tokenised texts as batches to learn from.
 
+use cloze_spec::text::ChunkPool;
+
 /// Tokens of several texts, one after the other, and what is to be predicted of them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TextBatch {
@@ -17,9 +19,20 @@ pub struct TextBatch {
     pub pairs: Option<Vec<u32>>,
     /// Whether tokens of the same text, itself among them, see each token, `[N]`; all do if none.
     pub keys: Option<Vec<bool>>,
+    /// Where several texts are windows of one document, of which something is to be predicted.
+    pub documents: Option<Documents>,
 }
 
-/// What is to be predicted, in the order of [`TextBatch::rows`] or of the texts.
+/// Texts that are windows of documents.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Documents {
+    /// Document `d` is the texts `offsets[d]..offsets[d + 1]`.
+    pub offsets: Vec<usize>,
+    /// What is made of their vectors.
+    pub pool: ChunkPool,
+}
+
+/// What is to be predicted, in the order of [`TextBatch::rows`], or of the texts, or documents where there are some.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Wanted {
     /// The token that stood in each row, `[M]`.

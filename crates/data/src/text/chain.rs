@@ -258,9 +258,10 @@ mod tests {
             learned in prop::collection::vec(-1e3_f32..1e3, 36),
             is_bioes in any::<bool>(),
         ) {
-            let (names, scheme) = match is_bioes {
-                true => (labels(&BIOES), Scheme::Bioes),
-                false => (labels(&IOB2), Scheme::Iob2),
+            let (names, scheme) = if is_bioes {
+                (labels(&BIOES), Scheme::Bioes)
+            } else {
+                (labels(&IOB2), Scheme::Iob2)
             };
             let rows: Vec<&[f32]> = values.chunks_exact(5).collect();
             let found = Chain::new(&names, Some(&learned)).best(&rows);

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use cloze_spec::batch::Batch;
 use cloze_spec::objective::{Mixed, Replace};
-use cloze_spec::text::{BatchWarmup, MaskedToken, SpanLength, Tags, Unit};
+use cloze_spec::text::{BatchWarmup, ChunkPool, MaskedToken, SpanLength, Tags, Unit};
 
 use super::Encoding;
-use super::batch::{TextBatch, Wanted};
+use super::batch::{Documents, TextBatch, Wanted};
 use super::mixture::Mixture;
 pub use super::pair::Pairing;
 use super::store::Store;
@@ -27,6 +27,8 @@ pub struct Examples {
     pub originals: Vec<Vec<String>>,
     /// What is true.
     pub truth: Truth,
+    /// What is made of the vectors of a record's windows, where something is true of records rather than texts.
+    pub(super) pool: Option<ChunkPool>,
 }
 
 /// Tokens of texts, as [`pack`] has them.
@@ -151,6 +153,7 @@ impl Examples {
             records: Vec::new(),
             originals: Vec::new(),
             truth,
+            pool: None,
         }
     }
 
@@ -289,6 +292,23 @@ impl Examples {
         text(records.start)..text(records.end)
     }
 
+    /// Whether two texts are windows of one record whose vectors are made one.
+    fn are_together(&self, a: usize, b: usize) -> bool {
+        self.pool.is_some() && self.records[a] == self.records[b]
+    }
+
+    /// The texts, those together that are windows of one record.
+    fn documents(&self) -> Vec<Range<usize>> {
+        let mut all: Vec<Range<usize>> = Vec::with_capacity(self.len());
+        for text in 0..self.len() {
+            match all.last_mut() {
+                Some(last) if self.are_together(last.start, text) => last.end = text + 1,
+                _ => all.push(text..text + 1),
+            }
+        }
+        all
+    }
+
     /// The texts of an epoch.
     fn of_epoch(self: &Arc<Self>, epoch: u64) -> Arc<Self> {
         match &self.truth {
@@ -315,6 +335,25 @@ impl Examples {
             batch.offsets.push(batch.tokens.len() as u32);
         }
         let firsts = taken.iter().zip(batch.offsets.clone());
+        let documents: Vec<&[usize]> = texts.chunk_by(|a, b| self.are_together(*a, *b)).collect();
+        batch.documents = self.pool.map(|pool| {
+            let ends = documents.iter().scan(0, |end, windows| {
+                *end += windows.len();
+                Some(*end)
+            });
+            Documents {
+                offsets: std::iter::once(0).chain(ends).collect(),
+                pool,
+            }
+        });
+        // Of windows the record's number says what is true; else it is the text's own.
+        let documents: Vec<usize> = documents
+            .iter()
+            .map(|windows| match self.pool {
+                Some(_) => self.record(windows[0]),
+                None => windows[0],
+            })
+            .collect();
         match &self.truth {
             Truth::Lines(_) => unreachable!("an epoch has pairs of lines"),
             Truth::Tokens | Truth::Pairs(_) => {
@@ -343,15 +382,15 @@ impl Examples {
             }
             Truth::Places(context) => return self.unplaced(taken, *context, epoch),
             Truth::Classes(classes) => {
-                batch.wanted = Wanted::Classes(texts.iter().map(|&text| classes[text]).collect());
+                batch.wanted = Wanted::Classes(documents.iter().map(|&of| classes[of]).collect());
             }
             Truth::Numbers(numbers) => {
-                batch.wanted = Wanted::Numbers(texts.iter().map(|&text| numbers[text]).collect());
+                batch.wanted = Wanted::Numbers(documents.iter().map(|&of| numbers[of]).collect());
             }
             Truth::Sets(sets) => {
-                let mut all = vec![0.0; texts.len() * sets.labels];
-                for (row, &text) in texts.iter().enumerate() {
-                    for &label in &sets.of[text] {
+                let mut all = vec![0.0; documents.len() * sets.labels];
+                for (row, &of) in documents.iter().enumerate() {
+                    for &label in &sets.of[of] {
                         all[row * sets.labels + label as usize] = 1.0;
                     }
                 }
@@ -568,19 +607,22 @@ impl TextPlan {
     ) -> Self {
         let examples = examples.of_epoch(epoch);
         let mut order = match mixture {
-            Some(mixture) => mixture.draws(examples.len(), (seed, epoch)),
-            None => (0..examples.len()).collect(),
+            Some(mixture) => {
+                let draws = mixture.draws(examples.len(), (seed, epoch));
+                draws.into_iter().map(|taken| taken..taken + 1).collect()
+            }
+            None => examples.documents(),
         };
         let count = order.len();
         Stream::new(seed, epoch, Purpose::Order, 0).draw(&mut order, count);
-        Self::of(examples, blanks, (limits, growth), epoch, order)
+        Self::of(examples, blanks, (limits, growth), epoch, &order)
     }
 
     /// All texts as they come, the same tokens hidden each time.
     pub fn in_order(examples: &Arc<Examples>, blanks: Option<&Arc<Blanks>>, limits: Batch) -> Self {
         let examples = examples.of_epoch(VALIDATION);
-        let order = (0..examples.len()).collect();
-        Self::of(examples, blanks, (limits, None), VALIDATION, order)
+        let order = examples.documents();
+        Self::of(examples, blanks, (limits, None), VALIDATION, &order)
     }
 
     fn of(
@@ -588,7 +630,7 @@ impl TextPlan {
         blanks: Option<&Arc<Blanks>>,
         (limits, growth): (Batch, Option<Growth>),
         epoch: u64,
-        order: Vec<usize>,
+        documents: &[Range<usize>],
     ) -> Self {
         let most = limits.max_sequences.unwrap_or(usize::MAX);
         let max_tokens = |done: usize| match growth {
@@ -599,17 +641,22 @@ impl TextPlan {
             }
             None => limits.max_tokens,
         };
-        let (mut ends, mut tokens) = (vec![0], 0);
+        let (mut ends, mut tokens, mut since) = (vec![0], 0, 0);
         let (mut done, mut limit) = (0, max_tokens(0));
-        for (at, &taken) in order.iter().enumerate() {
-            let len = examples.text_len(taken % examples.len());
-            let since = at - ends[ends.len() - 1];
+        let mut order = Vec::with_capacity(documents.len());
+        for windows in documents {
+            let lens = windows
+                .clone()
+                .map(|taken| examples.text_len(taken % examples.len()));
+            let len: usize = lens.sum();
             if since > 0 && (since == most || tokens + len > limit) {
-                ends.push(at);
+                ends.push(order.len());
                 done += tokens;
-                (tokens, limit) = (0, max_tokens(done));
+                (tokens, since, limit) = (0, 0, max_tokens(done));
             }
+            order.extend(windows.clone());
             tokens += len;
+            since += 1;
         }
         if !order.is_empty() {
             ends.push(order.len());

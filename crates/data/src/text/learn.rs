@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use cloze_spec::data::Csv;
 use cloze_spec::text::{
-    ClassWeights, Columns, Documents, Folds, Objective, Pair, Problem, Tags, Texts,
+    Chunked, ClassWeights, Columns, Documents, Folds, Objective, Pair, Problem, Tags, Texts,
 };
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -716,6 +716,7 @@ impl Records {
     }
 
     /// The examples, and how many records were cut. `judged`: what it takes to compare predictions is kept.
+    #[expect(clippy::too_many_lines, reason = "one kind of record after the other")]
     fn examples(
         self,
         ask: &Ask<'_>,
@@ -741,13 +742,19 @@ impl Records {
                         Some(second) => (&*texts[at], &*second[at]).into(),
                         None => Input::from(&*texts[at]),
                     };
-                    tokenizer.encode(input, whole)
+                    match ask.objective.chunks() {
+                        Some(chunks) => tokenizer.chunks(input.first, Chunked { max_len, chunks }),
+                        None => tokenizer.encode(input, whole),
+                    }
                 })?;
                 let mut examples = Examples::new(truth);
+                examples.pool = ask.objective.chunks().map(|chunks| chunks.pool);
                 let mut cut = 0;
                 for (record, encodings) in encoded.iter().enumerate() {
-                    cut += usize::from(encodings[0].cut > 0);
-                    examples.push(&encodings[0], record);
+                    cut += usize::from(encodings.iter().any(|window| window.cut > 0));
+                    for window in encodings {
+                        examples.push(window, record);
+                    }
                 }
                 examples.originals = pairs(texts, second);
                 Ok((examples, cut))

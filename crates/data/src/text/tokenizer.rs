@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
+use cloze_spec::text::Chunked;
 use rayon::prelude::*;
 use tokenizers::ModelWrapper;
 
@@ -287,6 +288,26 @@ impl Tokenizer {
             tokens: self.pieces(None, text)?.ids.len(),
             text: text.to_owned(),
         })
+    }
+
+    /// The tokens of a text in windows, as `how` says; what is in none of them is counted as cut, at the last one.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn chunks(&self, text: &str, how: Chunked) -> Result<Vec<Encoding>, Error> {
+        let long = Long::Chunk {
+            overlap: how.chunks.overlap,
+            whole_words: true,
+        };
+        let max_len = how.max_len;
+        let mut windows = self.encode(text.into(), Limit { max_len, long })?;
+        let end = |window: &Encoding| window.start + window.body().len();
+        let whole = windows.last().map_or(0, end);
+        windows.truncate(how.chunks.most);
+        if let Some(last) = windows.last_mut() {
+            last.cut = whole - end(last);
+        }
+        Ok(windows)
     }
 
     /// The tokens of `input`: one encoding, or with [`Long::Chunk`] as many as it takes.

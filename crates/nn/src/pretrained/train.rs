@@ -2,10 +2,10 @@ use std::sync::Arc;
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Int, Tensor, TensorData, activation};
-use cloze_data::text::batch::{TextBatch, Wanted};
+use cloze_data::text::batch::{Documents, TextBatch, Wanted};
 use cloze_runtime::Batch;
 use cloze_spec::encoder::{Activation, DropoutRates, Pool};
-use cloze_spec::text;
+use cloze_spec::text::{self, ChunkPool};
 
 use super::{Pretrained, chain};
 use crate::noise::Noise;
@@ -31,7 +31,7 @@ impl Pretrained {
         })
     }
 
-    /// The head's outputs where `batch` asks for them: for its rows, or else for whole sequences.
+    /// The head's outputs where `batch` asks for them: for its rows, or else for whole sequences, or documents made of them.
     ///
     /// # Shapes
     /// `[M, C]`
@@ -52,7 +52,10 @@ impl Pretrained {
         rates: DropoutRates,
         noise: &mut Noise,
     ) -> (Tensor<2>, Option<Tensor<2>>) {
-        let (x, pairs) = self.hidden(batch, false, rates, noise);
+        let (mut x, pairs) = self.hidden(batch, false, rates, noise);
+        if let Some(documents) = &batch.documents {
+            x = pooled(&x, documents);
+        }
         let dropout = noise.dropout(rates.head);
         let head = self.head.as_ref().expect("the encoder has a head");
         (head.forward(x, &self.embed.token.weight, dropout), pairs)
@@ -202,6 +205,21 @@ impl Pretrained {
             _ => loss,
         }
     }
+}
+
+/// One vector a document, of those of its windows.
+///
+/// # Shapes
+/// `x: [B, D]` → `[documents, D]`
+fn pooled(x: &Tensor<2>, documents: &Documents) -> Tensor<2> {
+    let each = documents.offsets.windows(2).map(|windows| {
+        let rows = x.clone().narrow(0, windows[0], windows[1] - windows[0]);
+        match documents.pool {
+            ChunkPool::Max => rows.max_dim(0),
+            ChunkPool::Mean => rows.mean_dim(0),
+        }
+    });
+    Tensor::cat(each.collect(), 0)
 }
 
 /// How many of the rising `rows` each text has.

@@ -2,9 +2,10 @@ use cloze_data::text::{Encoding, Input, Long};
 use cloze_kernels::op::encode::score::softmax;
 use cloze_kernels::reference::packed::activate;
 use cloze_spec::encoder::{Activation, Problem, Sequence};
-use cloze_spec::hugging_face::ScoreActivation;
+use cloze_spec::hugging_face::{Folder, ScoreActivation};
+use cloze_spec::text::{ChunkPool, Chunked};
 
-use super::Predict;
+use super::{Predict, one_text};
 use crate::Error;
 use crate::cpu::activation_of;
 use crate::engine::sequence_vectors;
@@ -23,6 +24,7 @@ pub struct Classifier {
     pub top: Option<usize>,
     model: TextModel,
     labels: Vec<String>,
+    chunked: Option<Chunked>,
 }
 
 /// A label and its score.
@@ -39,6 +41,7 @@ impl Classifier {
         model: TextModel,
         sequence: Sequence,
         stated: Option<ScoreActivation>,
+        chunked: Option<Chunked>,
     ) -> Self {
         let activation = stated.unwrap_or(match sequence.problem {
             Problem::SingleLabel => ScoreActivation::Softmax,
@@ -50,7 +53,13 @@ impl Classifier {
             top: None,
             model,
             labels: sequence.labels,
+            chunked,
         }
+    }
+
+    /// Whether long texts become windows, whose vectors are made one before the head.
+    pub fn is_chunked(&self) -> bool {
+        self.chunked.is_some()
     }
 
     /// Names of the labels, in the order of the head's outputs.
@@ -83,6 +92,47 @@ impl Classifier {
     }
 }
 
+/// How a folder takes long texts, if it says so.
+///
+/// # Errors
+/// If it is not understood.
+pub(super) fn chunked(folder: &Folder, model: &TextModel) -> Result<Option<Chunked>, Error> {
+    let Some(stated) = folder.config.get(Chunked::KEY) else {
+        return Ok(None);
+    };
+    let fail = |message: String| {
+        let place = folder.path.display();
+        Error::Input(format!("{place}: config.json: {}: {message}", Chunked::KEY))
+    };
+    let mut chunked: Chunked =
+        serde_json::from_value(stated.clone()).map_err(|error| fail(error.to_string()))?;
+    chunked.max_len = chunked.max_len.min(model.max_len());
+    match chunked.fault() {
+        Some(fault) => Err(fail(fault)),
+        None => Ok(Some(chunked)),
+    }
+}
+
+/// One vector of those of all windows.
+fn pooled(windows: &[Vec<f32>], pool: ChunkPool) -> Vec<f32> {
+    let (first, rest) = windows.split_first().expect("a text has a window");
+    let mut vector = first.clone();
+    for window in rest {
+        for (x, &other) in vector.iter_mut().zip(window) {
+            *x = match pool {
+                ChunkPool::Max => x.max(other),
+                ChunkPool::Mean => *x + other,
+            };
+        }
+    }
+    if pool == ChunkPool::Mean {
+        for x in &mut vector {
+            *x /= windows.len() as f32;
+        }
+    }
+    vector
+}
+
 /// Labels with their scores, from the highest down.
 pub(super) fn ranked(labels: &[String], scores: impl IntoIterator<Item = f32>) -> Vec<Label> {
     let labels = labels.iter().cloned().zip(scores);
@@ -94,7 +144,7 @@ pub(super) fn ranked(labels: &[String], scores: impl IntoIterator<Item = f32>) -
 }
 
 impl Predict for Classifier {
-    /// Logits of the labels.
+    /// Logits of the labels; of windows whose vectors are yet to be made one, those.
     type Output = Vec<f32>;
     /// From the highest score down.
     type Prediction = Vec<Label>;
@@ -108,13 +158,28 @@ impl Predict for Classifier {
             let message = "labels of a whole text cannot be put together from chunks; truncate it, or label its parts";
             return Err(Error::Input(message.to_owned()));
         }
-        self.model.windows(input, long)
+        let Some(chunked) = self.chunked else {
+            return self.model.windows(input, long);
+        };
+        let text = one_text(input, "labelling a text by its windows")?;
+        let windows = self.model.tokenizer().chunks(text, chunked)?;
+        if long == Long::Error && windows.iter().any(|window| window.cut > 0) {
+            return Err(Error::Input(format!(
+                "expected a text of at most {} windows of {} tokens, found a longer one; cut it",
+                chunked.chunks.most, chunked.max_len
+            )));
+        }
+        Ok(windows)
     }
 
     fn run(&self, windows: &[&Encoding]) -> Result<Vec<Vec<f32>>, Error> {
         let engine = self.model.engine();
         let mut logits = Vec::new();
         let vectors = sequence_vectors(engine, &self.model.batch(windows))?;
+        if self.is_chunked() {
+            let rows = vectors.chunks_exact(engine.encoder().width);
+            return Ok(rows.map(<[f32]>::to_vec).collect());
+        }
         engine.head(&vectors, &mut logits)?;
         let rows = logits.chunks_exact(self.labels.len());
         Ok(rows.map(<[f32]>::to_vec).collect())
@@ -126,7 +191,16 @@ impl Predict for Classifier {
         _: &[Encoding],
         outputs: &[Vec<f32>],
     ) -> Result<Vec<Label>, Error> {
-        let mut labels = self.ranked(self.scores(&outputs[0]));
+        let scores = match self.chunked {
+            Some(Chunked { chunks, .. }) => {
+                let mut logits = Vec::new();
+                let vector = pooled(outputs, chunks.pool);
+                self.model.engine().head(&vector, &mut logits)?;
+                self.scores(&logits)
+            }
+            None => self.scores(&outputs[0]),
+        };
+        let mut labels = self.ranked(scores);
         labels.truncate(self.top.unwrap_or(usize::MAX));
         Ok(labels)
     }

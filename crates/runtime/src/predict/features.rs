@@ -516,9 +516,14 @@ impl Extractor {
     }
 }
 
+/// One vector of those of a text's tokens; zeros of a text that has none.
 fn pool(rows: &[f32], width: usize, pooling: Pooling) -> Vec<f32> {
-    let mut out = rows[..width].to_vec();
-    for row in rows[width..].chunks_exact(width) {
+    let mut rest = rows.chunks_exact(width);
+    let Some(first) = rest.next() else {
+        return vec![0.0; width];
+    };
+    let mut out = first.to_vec();
+    for row in rest {
         for (out, &x) in out.iter_mut().zip(row) {
             match pooling {
                 Pooling::First => {}

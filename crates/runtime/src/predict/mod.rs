@@ -77,7 +77,8 @@ impl Predictor {
             Task::MaskedToken => Self::FillMask(FillMask::new(model, &folder.path)?),
             Task::Sequence(sequence) => {
                 let activation = folder.score_activation;
-                Self::Classifier(Classifier::new(model, sequence, activation))
+                let chunked = classify::chunked(&folder, &model)?;
+                Self::Classifier(Classifier::new(model, sequence, activation, chunked))
             }
             Task::Token { labels } => {
                 let chain = transitions.map(|learned| Chain::new(&labels, Some(&learned)));

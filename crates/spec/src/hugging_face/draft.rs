@@ -69,8 +69,9 @@ impl Draft {
     /// at once.
     pub fn of(folder: &Folder, encoder: &Encoder, task: Task) -> Result<Self, Error> {
         // What spoke of the folder, its head or how it was loaded.
-        const GONE: [&str; 7] = [
+        const GONE: [&str; 8] = [
             "_num_labels",
+            crate::text::Chunked::KEY,
             "finetuning_task",
             "quantization_config",
             "sbert_ce_default_activation_function",

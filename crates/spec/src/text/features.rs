@@ -152,9 +152,11 @@ impl Fit {
             &self.objective,
             Objective::Sequence(sequence)
                 if sequence.problem == Problem::SingleLabel && sequence.loss == super::LabelLoss::default()
+                    && sequence.chunks.is_none()
         );
         faults.check(is_single, &format!("{path}.objective"), || {
-            "expected { kind = \"sequence\", problem = \"single-label\" } without a loss, found another".to_owned()
+            "expected { kind = \"sequence\", problem = \"single-label\" } alone, found another"
+                .to_owned()
         });
         faults.check(
             !self.features.is_empty(),

@@ -26,9 +26,9 @@ pub use features::{
 };
 pub use folds::Folds;
 pub use objective::{
-    ClassWeights, Crf, Decode, Decoder, DecoderMix, LabelLoss, MaskedToken, MixShare, Objective,
-    Pair, Position, Problem, ReplacedToken, Segments, Sequence, Span, SpanLength, Tags, Token,
-    Unit, lower_is_better,
+    ChunkPool, Chunked, Chunks, ClassWeights, Crf, Decode, Decoder, DecoderMix, LabelLoss,
+    MaskedToken, MixShare, Objective, Pair, Position, Problem, ReplacedToken, Segments, Sequence,
+    Span, SpanLength, Tags, Token, Unit, lower_is_better,
 };
 pub use scaffold::{Generator, Scaffold};
 
@@ -454,8 +454,9 @@ impl Document for TextRecipe {
             "expected an objective of masked tokens without pairs, found another; leave it out"
                 .to_owned()
         });
-        faults.check(!pairs || self.data.corpus.is_empty(), "data.corpus", || {
-            "expected an objective without pairs, found one with; name the files in data.files"
+        let joins = pairs || objectives().any(|objective| objective.chunks().is_some());
+        faults.check(!joins || self.data.corpus.is_empty(), "data.corpus", || {
+            "expected an objective without pairs or chunks, found one with; name the files in data.files"
                 .to_owned()
         });
         self.model.check(&mut faults);
@@ -473,6 +474,23 @@ impl Document for TextRecipe {
             stage
                 .objective()
                 .check(&format!("{path}.objective"), &mut faults);
+            if let Some(chunks) = stage.objective().chunks() {
+                let fault = Chunked {
+                    max_len: self.model.max_len,
+                    chunks,
+                };
+                let path = format!("{path}.objective.chunks");
+                faults.check(fault.fault().is_none(), &path, || {
+                    fault.fault().unwrap_or_default()
+                });
+                let tokens = chunks.most.saturating_mul(self.model.max_len);
+                faults.check(max_tokens >= tokens, &path, || {
+                    format!("expected windows of at most batch.max_tokens {max_tokens} tokens together, found up to {tokens}")
+                });
+                faults.check(self.data.columns.second.is_none(), &path, || {
+                    "expected texts, found pairs of them; leave it out".to_owned()
+                });
+            }
             let key = match stage {
                 Stage::Train(_) => "validate.metric",
                 Stage::Fit(_) => "metric",

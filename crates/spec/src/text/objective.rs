@@ -201,6 +201,63 @@ pub struct Sequence {
     /// How labels are judged; without meaning for numbers, whose squared error counts.
     #[serde(default)]
     pub loss: LabelLoss,
+    /// Long texts become windows, whose vectors are made one; none: they are cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chunks: Option<Chunks>,
+}
+
+/// Windows of a long text, and what makes one vector of theirs, before the head.
+///
+/// # Source
+/// Mao et al., `AD-BERT`, Journal of Biomedical Informatics 144, 2023, arXiv:2212.06042.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Chunks {
+    /// What is made of the windows' vectors.
+    pub pool: ChunkPool,
+    /// Tokens that a window shares with the one before.
+    pub overlap: usize,
+    /// Windows of a text at most; what comes after them is cut. All of a text's windows are in one batch.
+    pub most: usize,
+}
+
+/// What is made of the vectors of a text's windows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ChunkPool {
+    /// The largest of each channel: what one window shows is shown.
+    Max,
+    /// The mean.
+    Mean,
+}
+
+/// How a trained model takes long texts, as its folder says it: the value of [`Self::KEY`] in `config.json`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Chunked {
+    /// Longest window in tokens, special ones included.
+    pub max_len: usize,
+    /// The windows.
+    pub chunks: Chunks,
+}
+
+impl Chunked {
+    /// Name of the setting; of this project alone.
+    pub const KEY: &str = "cloze_chunks";
+
+    /// What does not fit, if anything: windows may share half of their tokens.
+    pub fn fault(&self) -> Option<String> {
+        let Self { max_len, chunks } = self;
+        let fits = chunks.most > 0 && chunks.overlap <= (max_len / 2).saturating_sub(4);
+        (!fits).then(|| {
+            format!(
+                "expected at least one window, and an overlap of up to {}, half of the longest less 4, found {} and {}",
+                (max_len / 2).saturating_sub(4),
+                chunks.most,
+                chunks.overlap
+            )
+        })
+    }
 }
 
 /// A label of each word, taken at the word's first token.
@@ -391,6 +448,14 @@ impl Objective {
             Self::MaskedToken(_) | Self::ReplacedToken(_) | Self::Position(_) | Self::Span(_) => {
                 LabelLoss::default()
             }
+        }
+    }
+
+    /// What becomes of long texts, where texts have labels or numbers.
+    pub fn chunks(&self) -> Option<Chunks> {
+        match self {
+            Self::Sequence(sequence) => sequence.chunks,
+            Self::MaskedToken(_) | Self::Token(_) | Self::Span(_) => None,
         }
     }
 

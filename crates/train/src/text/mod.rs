@@ -29,7 +29,7 @@ use cloze_spec::folder::{self, write_atomically, write_text};
 use cloze_spec::hugging_face::{self, Draft};
 use cloze_spec::inventory::{Parameter, encoder_parameters};
 use cloze_spec::recipe::Document;
-use cloze_spec::text::{Decode, Generator, Objective, Scaffold, lower_is_better};
+use cloze_spec::text::{Chunked, Decode, Generator, Objective, Scaffold, lower_is_better};
 
 use crate::fit::{Event, Fit, Job, Outcome, Plan};
 use crate::safetensors::{self, Tensors};
@@ -509,7 +509,14 @@ impl Job for TextRun<'_> {
                     std::io::Write::write_all(out, &bytes)
                 })?;
             }
-            let config = serde_json::to_string_pretty(draft.config());
+            let mut config = draft.config().clone();
+            if let Some(chunks) = recipe.objective().chunks() {
+                let max_len = recipe.model.max_len.min(draft.encoder().max_len);
+                let chunked = serde_json::to_value(Chunked { max_len, chunks });
+                let chunked = chunked.expect("numbers and a name");
+                config.insert(Chunked::KEY.to_owned(), chunked);
+            }
+            let config = serde_json::to_string_pretty(&config);
             let config = config.expect("an object of JSON can be written");
             write_text(&out.join(folder::CONFIG), &config)?;
         }

@@ -455,7 +455,11 @@ impl Objective {
     pub fn chunks(&self) -> Option<Chunks> {
         match self {
             Self::Sequence(sequence) => sequence.chunks,
-            Self::MaskedToken(_) | Self::Token(_) | Self::Span(_) => None,
+            Self::MaskedToken(_)
+            | Self::ReplacedToken(_)
+            | Self::Position(_)
+            | Self::Token(_)
+            | Self::Span(_) => None,
         }
     }
 

@@ -28,7 +28,7 @@ pub fn run(job: &Job<'_>, count: usize) -> anyhow::Result<()> {
         if let Some(folds) = &mut own.data.folds {
             folds.only = Some(fold);
         }
-        let Some(held) = job.train(own, &out.join(format!("fold-{fold}")))? else {
+        let Some(held) = job.learn(own, &out.join(format!("fold-{fold}")))? else {
             return Ok(());
         };
         folds.push(held);

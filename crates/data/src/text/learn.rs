@@ -716,7 +716,6 @@ impl Records {
     }
 
     /// The examples, and how many records were cut. `judged`: what it takes to compare predictions is kept.
-    #[expect(clippy::too_many_lines, reason = "one kind of record after the other")]
     fn examples(
         self,
         ask: &Ask<'_>,

@@ -417,6 +417,26 @@ impl Stage {
 impl Document for TextRecipe {
     fn validate(&self, place: &str) -> Result<(), Error> {
         let mut faults = Faults::default();
+        self.check_data(&mut faults);
+        self.model.check(&mut faults);
+        faults.check(self.stage.len() == 1, "stage", || {
+            format!("expected one [[stage]], found {}", self.stage.len())
+        });
+        for (index, stage) in self.stage.iter().enumerate() {
+            let path = &format!("stage.{index}");
+            self.check_objective(path, stage.objective(), &mut faults);
+            match stage {
+                Stage::Train(train) => train.check(path, self.model.max_len, &mut faults),
+                Stage::Fit(fit) => fit.check(path, &mut faults),
+            }
+        }
+        faults.into_result(place)
+    }
+}
+
+impl TextRecipe {
+    /// Whether what the data is said to be fits what is learned.
+    fn check_data(&self, faults: &mut Faults) {
         let share = self.data.validation_share;
         faults.check(
             (0.0..1.0).contains(&share) && share > 0.0,
@@ -442,10 +462,10 @@ impl Document for TextRecipe {
                     .to_owned()
             });
         }
-        self.data.check_corpora(&mut faults);
+        self.data.check_corpora(faults);
         if let Some(folds) = &self.data.folds {
             let objective = self.stage.first().map(Stage::objective);
-            folds.check(&self.data, objective, &mut faults);
+            folds.check(&self.data, objective, faults);
         }
         let objectives = || self.stage.iter().map(Stage::objective);
         let pairs = objectives().any(|objective| objective.pair().is_some());
@@ -459,100 +479,89 @@ impl Document for TextRecipe {
             "expected an objective without pairs or chunks, found one with; name the files in data.files"
                 .to_owned()
         });
-        self.model.check(&mut faults);
-        faults.check(self.stage.len() == 1, "stage", || {
-            format!("expected one [[stage]], found {}", self.stage.len())
+        let has_lines = self.data.documents == Documents::Paragraphs;
+        faults.check(!pairs || has_lines, "data.documents", || {
+            "expected \"paragraphs\", since pairs are made of lines that follow each other, found \"lines\""
+                .to_owned()
         });
-        for (index, stage) in self.stage.iter().enumerate() {
-            let path = format!("stage.{index}");
-            let (max_len, max_tokens) = (self.model.max_len, self.batch().max_tokens);
-            faults.check(
-                max_tokens >= max_len,
-                &format!("{path}.batch.max_tokens"),
-                || format!("expected at least model.max_len {max_len}, found {max_tokens}"),
-            );
-            stage
-                .objective()
-                .check(&format!("{path}.objective"), &mut faults);
-            if let Some(chunks) = stage.objective().chunks() {
-                let fault = Chunked {
-                    max_len: self.model.max_len,
-                    chunks,
-                };
-                let path = format!("{path}.objective.chunks");
-                faults.check(fault.fault().is_none(), &path, || {
-                    fault.fault().unwrap_or_default()
-                });
-                let tokens = chunks.most.saturating_mul(self.model.max_len);
-                faults.check(max_tokens >= tokens, &path, || {
-                    format!("expected windows of at most batch.max_tokens {max_tokens} tokens together, found up to {tokens}")
-                });
-                faults.check(self.data.columns.second.is_none(), &path, || {
-                    "expected texts, found pairs of them; leave it out".to_owned()
-                });
-            }
-            let key = match stage {
-                Stage::Train(_) => "validate.metric",
-                Stage::Fit(_) => "metric",
+    }
+
+    /// Whether an objective fits the model, the batches and the metric.
+    fn check_objective(&self, path: &str, objective: &Objective, faults: &mut Faults) {
+        let (max_len, max_tokens) = (self.model.max_len, self.batch().max_tokens);
+        faults.check(
+            max_tokens >= max_len,
+            &format!("{path}.batch.max_tokens"),
+            || format!("expected at least model.max_len {max_len}, found {max_tokens}"),
+        );
+        objective.check(&format!("{path}.objective"), faults);
+        if let Some(chunks) = objective.chunks() {
+            let fault = Chunked {
+                max_len: self.model.max_len,
+                chunks,
             };
-            let (metric, known) = (self.metric(), stage.objective().metrics());
-            faults.check(known.contains(&metric), &format!("{path}.{key}"), || {
-                format!("expected one of {}, found {metric:?}", known.join(", "))
+            let path = format!("{path}.objective.chunks");
+            faults.check(fault.fault().is_none(), &path, || {
+                fault.fault().unwrap_or_default()
             });
-            let train = match stage {
-                Stage::Train(train) => train,
-                Stage::Fit(fit) => {
-                    fit.check(&path, &mut faults);
-                    continue;
-                }
-            };
-            if let Some(warmup) = train.batch_warmup {
-                let from = warmup.from_tokens;
-                faults.check(
-                    (max_len..=max_tokens.max(max_len)).contains(&from),
-                    &format!("{path}.batch_warmup.from_tokens"),
-                    || {
-                        format!(
-                            "expected from model.max_len {max_len} to batch.max_tokens {max_tokens}, found {from}"
-                        )
-                    },
-                );
-                faults.check(
-                    warmup.share > 0.0 && warmup.share <= 1.0,
-                    &format!("{path}.batch_warmup.share"),
-                    || format!("expected a share above 0, up to 1, found {}", warmup.share),
-                );
-            }
-            let has_lines = self.data.documents == Documents::Paragraphs;
+            let tokens = chunks.most.saturating_mul(self.model.max_len);
+            faults.check(max_tokens >= tokens, &path, || {
+                format!("expected windows of at most batch.max_tokens {max_tokens} tokens together, found up to {tokens}")
+            });
+            faults.check(self.data.columns.second.is_none(), &path, || {
+                "expected texts, found pairs of them; leave it out".to_owned()
+            });
+        }
+        let key = match &self.stage[0] {
+            Stage::Train(_) => "validate.metric",
+            Stage::Fit(_) => "metric",
+        };
+        let (metric, known) = (self.metric(), objective.metrics());
+        faults.check(known.contains(&metric), &format!("{path}.{key}"), || {
+            format!("expected one of {}, found {metric:?}", known.join(", "))
+        });
+    }
+}
+
+impl Train {
+    fn check(&self, path: &str, max_len: usize, faults: &mut Faults) {
+        let max_tokens = self.batch.max_tokens;
+        if let Some(warmup) = self.batch_warmup {
+            let from = warmup.from_tokens;
             faults.check(
-                train.objective.pair().is_none() || has_lines,
-                "data.documents",
+                (max_len..=max_tokens.max(max_len)).contains(&from),
+                &format!("{path}.batch_warmup.from_tokens"),
                 || {
-                    "expected \"paragraphs\", since pairs are made of lines that follow each other, found \"lines\""
-                        .to_owned()
+                    format!(
+                        "expected from model.max_len {max_len} to batch.max_tokens {max_tokens}, found {from}"
+                    )
                 },
             );
-            faults.extend(train.batch.faults(&format!("{path}.batch")));
-            check_training(
-                &path,
-                train.accumulate,
-                train.epochs,
-                &train.optim,
-                &train.schedule,
-                &mut faults,
-            );
-            let decay = train.layer_decay;
             faults.check(
-                decay > 0.0 && decay <= 1.0,
-                &format!("{path}.layer_decay"),
-                || format!("expected a factor above 0, up to 1, found {decay}"),
-            );
-            faults.check_positive(
-                &format!("{path}.validate.every_epochs"),
-                train.validate.every_epochs as usize,
+                warmup.share > 0.0 && warmup.share <= 1.0,
+                &format!("{path}.batch_warmup.share"),
+                || format!("expected a share above 0, up to 1, found {}", warmup.share),
             );
         }
-        faults.into_result(place)
+        faults.extend(self.batch.faults(&format!("{path}.batch")));
+        check_training(
+            path,
+            self.accumulate,
+            self.epochs,
+            &self.optim,
+            &self.schedule,
+            faults,
+        );
+        let decay = self.layer_decay;
+        faults.check(
+            decay > 0.0 && decay <= 1.0,
+            &format!("{path}.layer_decay"),
+            || format!("expected a factor above 0, up to 1, found {decay}"),
+        );
+        faults.check_positive(
+            &format!("{path}.validate.every_epochs"),
+            self.validate.every_epochs as usize,
+        );
     }
 }
 

@@ -171,33 +171,7 @@ impl Predictions {
                 texts: found(&plan, model),
             },
             Truth::Places(_) => Self::Places(placed(&plan, model)),
-            Truth::Tokens | Truth::Lines(_) | Truth::Pairs(_) => {
-                let mut sums = vec![Blank::default(); plan.examples().len()];
-                for index in 0..plan.len() {
-                    let batch = plan.build(index);
-                    let (outputs, pairs) =
-                        model.outputs_and_pairs(&batch, DropoutRates::NONE, &mut Noise::none());
-                    let outputs = floats(outputs);
-                    if let (Some(pairs), Some(classes)) = (pairs.map(floats), &batch.pairs) {
-                        let rows = pairs.values.chunks(pairs.width).zip(classes);
-                        for (&text, (row, &class)) in plan.texts(index).iter().zip(rows) {
-                            sums[text].add_pair(class, largest(row));
-                        }
-                    }
-                    let Wanted::Tokens(targets) = &batch.wanted else {
-                        unreachable!("tokens are what is hidden");
-                    };
-                    let rows = outputs.values.chunks(outputs.width).zip(targets);
-                    for (owner, (row, &target)) in owners(&batch).zip(rows) {
-                        let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                        let scores = row.iter();
-                        let sum: f64 = scores.map(|&x| f64::from((x - most).exp())).sum();
-                        let nats = sum.ln() - f64::from(row[target as usize] - most);
-                        sums[plan.texts(index)[owner]].add(nats, largest(row) == target as usize);
-                    }
-                }
-                Self::Blanks(sums)
-            }
+            Truth::Tokens | Truth::Lines(_) | Truth::Pairs(_) => Self::Blanks(named(&plan, model)),
             Truth::Classes(_) => Self::of_probabilities(batches.flat_map(|(_, outputs)| {
                 let rows = outputs.values.chunks(outputs.width);
                 rows.map(probabilities).collect::<Vec<_>>()
@@ -263,6 +237,35 @@ impl Predictions {
             }
         }
     }
+}
+
+/// How well a model names the hidden tokens of each text, and tells whether its segments belong together.
+fn named(plan: &TextPlan, model: &Pretrained) -> Vec<Blank> {
+    let mut sums = vec![Blank::default(); plan.examples().len()];
+    for index in 0..plan.len() {
+        let batch = plan.build(index);
+        let (outputs, pairs) =
+            model.outputs_and_pairs(&batch, DropoutRates::NONE, &mut Noise::none());
+        let outputs = floats(outputs);
+        if let (Some(pairs), Some(classes)) = (pairs.map(floats), &batch.pairs) {
+            let rows = pairs.values.chunks(pairs.width).zip(classes);
+            for (&text, (row, &class)) in plan.texts(index).iter().zip(rows) {
+                sums[text].add_pair(class, largest(row));
+            }
+        }
+        let Wanted::Tokens(targets) = &batch.wanted else {
+            unreachable!("tokens are what is hidden");
+        };
+        let rows = outputs.values.chunks(outputs.width).zip(targets);
+        for (owner, (row, &target)) in owners(&batch).zip(rows) {
+            let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let scores = row.iter();
+            let sum: f64 = scores.map(|&x| f64::from((x - most).exp())).sum();
+            let nats = sum.ln() - f64::from(row[target as usize] - most);
+            sums[plan.texts(index)[owner]].add(nats, largest(row) == target as usize);
+        }
+    }
+    sums
 }
 
 /// How well a model's generator names the hidden tokens of each text, and how well the model finds what it put.

@@ -2,8 +2,10 @@
 //!
 //! A worker thread takes batches of at most so many tokens. Nothing is padded, so a batch costs what its tokens cost and
 //! needs no texts of like length; order is free to be fair: a text's turn comes when the encoder has done as many tokens
-//! since it came as its own request has before it (start-time fair queueing, Goyal, Vin and Cheng, SIGCOMM 1996). A
-//! short request passes the rest of a long one, and no text waits for more than what was there before it.
+//! since it came as its own request has before it (start-time fair queueing, Goyal, Vin and Cheng, SIGCOMM 1996, by a clock
+//! of what is done rather than of whose turn it is: that one stands still while newcomers keep coming, and the rest of a
+//! request would wait for ever). A short request passes the rest of a long one, and no text waits for more than what
+//! came before its turn did.
 //!
 //! A request is let in whole or refused at once, by tokens under way. What nobody waits for any more, or cannot be in time,
 //! is dropped before it costs anything. Equal texts of a batch are computed once.
@@ -184,7 +186,7 @@ struct State {
     line: BinaryHeap<Reverse<Turn>>,
     /// Tokens waiting or being computed.
     under_way: usize,
-    /// Start of the text that was taken last.
+    /// Tokens done so far.
     clock: u64,
     arrivals: u64,
     is_closed: bool,
@@ -358,6 +360,7 @@ fn work(shared: &Shared, compute: &Compute) {
         let mut state = shared.lock();
         state.busy_since = None;
         state.under_way -= tokens;
+        state.clock += tokens as u64;
         let speed = tokens as f64 / computed.as_secs_f64().max(1e-6);
         state.speed = if state.speed == 0.0 {
             speed
@@ -380,7 +383,7 @@ fn take(state: &mut State, batch_tokens: usize, now: Instant) -> Vec<Taken> {
         if !is_dead && tokens > 0 && tokens + len > batch_tokens {
             break;
         }
-        let Some(Reverse(Turn { start, job, .. })) = state.line.pop() else {
+        let Some(Reverse(Turn { job, .. })) = state.line.pop() else {
             break;
         };
         if is_dead {
@@ -389,7 +392,6 @@ fn take(state: &mut State, batch_tokens: usize, now: Instant) -> Vec<Taken> {
             let _ = job.reply.send(Err(Lost::Late));
             continue;
         }
-        state.clock = start;
         tokens += len;
         batch.push(Taken {
             encoding: job.encoding,

@@ -134,6 +134,28 @@ fn a_short_request_passes_the_rest_of_a_long_one_and_no_other() {
 }
 
 #[test]
+fn the_rest_of_a_request_is_not_passed_for_ever() {
+    let gate = gate();
+    let queue = Queue::new(BOUNDS, gate.compute.clone()).unwrap();
+    let long = vec![text(1, 8), text(2, 8)];
+    let mut places = queue.submit(long, Wanted::Pooled, later()).unwrap();
+    for batch in 1..=5 {
+        gate.wait_for(batch);
+        let newcomer = vec![text(10 + batch as u32, 8)];
+        places.extend(queue.submit(newcomer, Wanted::Pooled, later()).unwrap());
+        gate.open.send(()).unwrap();
+    }
+    for _ in 0..2 {
+        gate.open.send(()).unwrap();
+    }
+    for place in places {
+        values(place);
+    }
+    let order: Vec<u32> = gate.batches.lock().unwrap().concat();
+    assert_eq!(order, [1, 11, 2, 12, 13, 14, 15]);
+}
+
+#[test]
 fn batches_keep_to_their_tokens_and_longer_texts_come_alone() {
     let gate = gate();
     let queue = Queue::new(BOUNDS, gate.compute.clone()).unwrap();

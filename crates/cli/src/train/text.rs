@@ -71,19 +71,25 @@ struct Held {
 impl Job<'_> {
     /// Learns and judges one model; none if it was interrupted.
     fn learn(&self, recipe: TextRecipe, out: &Path) -> anyhow::Result<Option<Held>> {
-        if out != self.out {
-            std::fs::create_dir_all(self.out)?;
-            write_text(&self.out.join(RECIPE), &self.recipe.to_toml())?;
-        }
         match &recipe.stage[0] {
             Stage::Train(_) => self.train(recipe, out),
             Stage::Fit(_) => self.fit(recipe, out).map(Some),
         }
     }
 
+    /// Says in the folder of the command what all models are of, once it is known that the data can be read.
+    fn begin(&self, out: &Path) -> anyhow::Result<()> {
+        if out != self.out {
+            std::fs::create_dir_all(self.out)?;
+            write_text(&self.out.join(RECIPE), &self.recipe.to_toml())?;
+        }
+        Ok(())
+    }
+
     /// Trains an encoder, and judges it.
     fn train(&self, recipe: TextRecipe, out: &Path) -> anyhow::Result<Option<Held>> {
         let preparation = Preparation::new(recipe, self.base, out)?;
+        self.begin(out)?;
         describe(&preparation.data, &preparation.recipe);
         let run = TextRun {
             preparation: &preparation,
@@ -126,6 +132,7 @@ impl Job<'_> {
             "--device, --max-steps: features are made on the CPU, and a classifier is fitted at once; leave them out"
         );
         let run = FeatureRun::new(recipe, self.base, Options::default())?;
+        self.begin(out)?;
         describe(&run.data, &run.recipe);
         run.fit(out, &mut |_| {})?;
         // What is judged is what was written.

@@ -66,6 +66,40 @@ fn prepare(
 }
 
 #[test]
+fn a_corpus_of_long_texts_is_judged_by_all_their_windows() {
+    let folder = TempDir::new().unwrap();
+    let folder = folder.path();
+    let tokenizer = tokenizer(folder);
+    let line = |number: u32| format!("{}\n", format!("text {number} ").repeat(30));
+    let corpus = |name: &str, numbers: std::ops::Range<u32>| {
+        let file = folder.join(name).with_extension("txt");
+        fs::write(&file, numbers.map(line).collect::<String>()).unwrap();
+        Corpus {
+            name: name.to_owned(),
+            files: vec![file],
+            validation: Vec::new(),
+            columns: None,
+            weight: None,
+        }
+    };
+    let texts = Texts {
+        corpus: vec![corpus("large", 0..60), corpus("small", 60..80)],
+        ..texts()
+    };
+    let position = json!({ "kind": "position", "hidden_share": 0.5 });
+    for objective in [masked(), serde_json::from_value(position).unwrap()] {
+        let data = prepare(folder, &texts, &objective, &tokenizer).unwrap();
+        let [large, small] = &data.corpora[..] else {
+            panic!("{:?}", data.corpora);
+        };
+        assert!(data.validation.len() > 16, "8 texts of several windows");
+        assert_eq!(large.validation.start, 0);
+        assert_eq!(large.validation.end, small.validation.start);
+        assert_eq!(small.validation.end, data.validation.len());
+    }
+}
+
+#[test]
 fn a_small_corpus_is_taken_often_with_other_blanks_and_nothing_held_out_ever() {
     let folder = TempDir::new().unwrap();
     let folder = folder.path();

@@ -187,7 +187,7 @@ impl TextData {
         let corpora = corpora.into_iter().map(|corpus| Corpus {
             train: train.texts(corpus.train),
             validation: match &validation.truth {
-                Truth::Tokens => validation.texts(corpus.validation),
+                Truth::Tokens | Truth::Places(_) => validation.texts(corpus.validation),
                 _ => corpus.validation,
             },
             name: corpus.name,

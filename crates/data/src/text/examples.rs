@@ -297,16 +297,17 @@ impl Examples {
         self.pool.is_some() && self.records[a] == self.records[b]
     }
 
-    /// The texts, those together that are windows of one record.
-    fn documents(&self) -> Vec<Range<usize>> {
-        let mut all: Vec<Range<usize>> = Vec::with_capacity(self.len());
+    /// The texts that are windows of one record each, where their vectors are made one; else each text stands for itself.
+    fn documents(&self) -> Option<Vec<Range<usize>>> {
+        self.pool?;
+        let mut all: Vec<Range<usize>> = Vec::new();
         for text in 0..self.len() {
             match all.last_mut() {
                 Some(last) if self.are_together(last.start, text) => last.end = text + 1,
                 _ => all.push(text..text + 1),
             }
         }
-        all
+        Some(all)
     }
 
     /// The texts of an epoch.
@@ -606,31 +607,43 @@ impl TextPlan {
         (seed, epoch): (u64, u64),
     ) -> Self {
         let examples = examples.of_epoch(epoch);
+        let documents = examples.documents();
         let mut order = match mixture {
-            Some(mixture) => {
-                let draws = mixture.draws(examples.len(), (seed, epoch));
-                draws.into_iter().map(|taken| taken..taken + 1).collect()
-            }
-            None => examples.documents(),
+            Some(mixture) => mixture.draws(examples.len(), (seed, epoch)),
+            None => (0..documents.as_ref().map_or(examples.len(), Vec::len)).collect(),
         };
         let count = order.len();
         Stream::new(seed, epoch, Purpose::Order, 0).draw(&mut order, count);
-        Self::of(examples, blanks, (limits, growth), epoch, &order)
+        Self::of(
+            examples,
+            blanks,
+            (limits, growth),
+            epoch,
+            (order, documents),
+        )
     }
 
     /// All texts as they come, the same tokens hidden each time.
     pub fn in_order(examples: &Arc<Examples>, blanks: Option<&Arc<Blanks>>, limits: Batch) -> Self {
         let examples = examples.of_epoch(VALIDATION);
-        let order = examples.documents();
-        Self::of(examples, blanks, (limits, None), VALIDATION, &order)
+        let documents = examples.documents();
+        let order = (0..documents.as_ref().map_or(examples.len(), Vec::len)).collect();
+        Self::of(
+            examples,
+            blanks,
+            (limits, None),
+            VALIDATION,
+            (order, documents),
+        )
     }
 
+    /// `order` is of `documents`, or of texts where there are none.
     fn of(
         examples: Arc<Examples>,
         blanks: Option<&Arc<Blanks>>,
         (limits, growth): (Batch, Option<Growth>),
         epoch: u64,
-        documents: &[Range<usize>],
+        (mut order, documents): (Vec<usize>, Option<Vec<Range<usize>>>),
     ) -> Self {
         let most = limits.max_sequences.unwrap_or(usize::MAX);
         let max_tokens = |done: usize| match growth {
@@ -643,20 +656,25 @@ impl TextPlan {
         };
         let (mut ends, mut tokens, mut since) = (vec![0], 0, 0);
         let (mut done, mut limit) = (0, max_tokens(0));
-        let mut order = Vec::with_capacity(documents.len());
-        for windows in documents {
-            let lens = windows
-                .clone()
-                .map(|taken| examples.text_len(taken % examples.len()));
+        let windows = |at: usize| match &documents {
+            Some(documents) => documents[at].clone(),
+            None => at..at + 1,
+        };
+        let mut texts = 0;
+        for &at in &order {
+            let lens = windows(at).map(|taken| examples.text_len(taken % examples.len()));
             let len: usize = lens.sum();
             if since > 0 && (since == most || tokens + len > limit) {
-                ends.push(order.len());
+                ends.push(texts);
                 done += tokens;
                 (tokens, since, limit) = (0, 0, max_tokens(done));
             }
-            order.extend(windows.clone());
+            texts += windows(at).len();
             tokens += len;
             since += 1;
+        }
+        if documents.is_some() {
+            order = order.into_iter().flat_map(windows).collect();
         }
         if !order.is_empty() {
             ends.push(order.len());

@@ -490,19 +490,21 @@ impl Head {
         }
     }
 
+    /// The output map's weight `[O, I]`, which is the token table if it has none of its own, and its bias `[O]`; none without
+    /// such a map.
+    fn output_map(&self, table: &Param<Tensor<2>>) -> Option<(Tensor<2>, Option<Tensor<1>>)> {
+        let map = self.output.as_ref()?;
+        let weight = map.weight.as_ref().unwrap_or(table).val();
+        Some((weight, map.bias.as_ref().map(Param::val)))
+    }
+
     fn forward(&self, x: Tensor<2>, table: &Param<Tensor<2>>, dropout: Dropout) -> Tensor<2> {
         let x = op::dropout_add(self.transformed(x), None, dropout);
-        match &self.output {
-            None => x,
-            Some(map) => {
-                let weight = map.weight.as_ref().unwrap_or(table).val();
-                let bias = match &map.bias {
-                    Some(bias) => bias.val(),
-                    None => Tensor::zeros([weight.dims()[0]], &x.device()),
-                };
-                linear(x, weight, bias, Activation::Identity)
-            }
-        }
+        let Some((weight, bias)) = self.output_map(table) else {
+            return x;
+        };
+        let bias = bias.unwrap_or_else(|| Tensor::zeros([weight.dims()[0]], &x.device()));
+        linear(x, weight, bias, Activation::Identity)
     }
 }
 

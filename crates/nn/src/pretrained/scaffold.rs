@@ -200,9 +200,8 @@ impl Pretrained {
 
     /// The weight and bias of the generator's output map.
     fn named_by(&self, generator: &Generator) -> (Tensor<2>, Option<Tensor<1>>) {
-        let output = generator.head.output.as_ref().expect("it names tokens");
-        let table = output.weight.as_ref().unwrap_or(&self.embed.token.weight);
-        (table.val(), output.bias.as_ref().map(Param::val))
+        let map = generator.head.output_map(&self.embed.token.weight);
+        map.expect("it names tokens")
     }
 
     /// The generator's loss, and that of finding its tokens times its weight, `[1]`.

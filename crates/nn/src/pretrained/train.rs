@@ -185,13 +185,12 @@ impl Pretrained {
         noise: &mut Noise,
     ) -> Tensor<1> {
         let head = self.head.as_ref().expect("the encoder has a head");
-        let output = head.output.as_ref().expect("the head has an output map");
+        let (table, bias) = head
+            .output_map(&self.embed.token.weight)
+            .expect("the head has an output map");
         let (x, pairs) = self.hidden(batch, true, rates, noise);
         let hidden = head.transformed(x);
-        let table = output.weight.as_ref().unwrap_or(&self.embed.token.weight);
-        let table = table.val();
         let vocab = table.dims()[0];
-        let bias = output.bias.as_ref().map(Param::val);
         let loss = op::cross_entropy(hidden, table, bias, vocab, &targets.into());
         match (pairs, &batch.pairs) {
             (Some(scores), Some(classes)) => {

@@ -116,6 +116,25 @@ pub fn write_atomically(
     Ok(())
 }
 
+/// Copies files into a folder, under their own names, each as [`write_atomically`] does.
+///
+/// # Errors
+/// What the system said, with the path.
+///
+/// # Panics
+/// If one of `files` has no name.
+pub fn copy_into(files: &[PathBuf], folder: &Path) -> Result<(), Error> {
+    for path in files {
+        let bytes = fs::read(path).map_err(|source| Error::Io {
+            path: path.clone(),
+            source,
+        })?;
+        let name = path.file_name().expect("a file has a name");
+        write_atomically(&folder.join(name), |file| file.write_all(&bytes))?;
+    }
+    Ok(())
+}
+
 /// Asks the system to make renames within a folder durable. Some file systems can't; then the rename is still atomic.
 pub fn sync_folder(folder: &Path) {
     if let Ok(folder) = File::open(folder) {

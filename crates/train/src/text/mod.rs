@@ -25,7 +25,7 @@ use cloze_nn::weights::{self, Values};
 use cloze_runtime::model::Checkpoint;
 use cloze_spec::TextRecipe;
 use cloze_spec::encoder::{self, DropoutRates, Task};
-use cloze_spec::folder::{self, write_atomically, write_text};
+use cloze_spec::folder::{self, copy_into, write_text};
 use cloze_spec::hugging_face::{self, Draft};
 use cloze_spec::inventory::{Parameter, encoder_parameters};
 use cloze_spec::recipe::Document;
@@ -493,22 +493,15 @@ impl Job for TextRun<'_> {
             generator,
             ..
         } = self.preparation;
-        let io = |path: &Path| {
-            let path = path.to_owned();
-            move |source| cloze_spec::Error::Io { path, source }
-        };
         let inner = self.out.join(GENERATOR);
         let folders =
             std::iter::once((self.out, draft)).chain(generator.as_ref().map(|of| (&*inner, of)));
         for (out, draft) in folders {
-            std::fs::create_dir_all(out).map_err(io(out))?;
-            for file in tokenizer_files {
-                let bytes = std::fs::read(file).map_err(io(file))?;
-                let name = file.file_name().expect("a file has a name");
-                write_atomically(&out.join(name), |out| {
-                    std::io::Write::write_all(out, &bytes)
-                })?;
-            }
+            std::fs::create_dir_all(out).map_err(|source| cloze_spec::Error::Io {
+                path: out.to_owned(),
+                source,
+            })?;
+            copy_into(tokenizer_files, out)?;
             let mut config = draft.config().clone();
             if let Some(chunks) = recipe.objective().chunks() {
                 let max_len = recipe.model.max_len.min(draft.encoder().max_len);

@@ -19,7 +19,7 @@ use cloze_runtime::predict::features::{
     Extractor, FEATURES, Family, FeatureClassifier, Fitted, Plane, Rule, Scale,
 };
 use cloze_spec::TextRecipe;
-use cloze_spec::folder::{self, write_atomically, write_text};
+use cloze_spec::folder::{self, copy_into, write_text};
 use cloze_spec::recipe::Document;
 use cloze_spec::text::{Classifier, Cost, Feature, Fit, Pooled, Stage};
 
@@ -123,13 +123,7 @@ impl FeatureRun {
         std::fs::create_dir_all(out).map_err(io(out))?;
         write_text(&out.join(folder::RECIPE), &self.recipe.to_toml())?;
         let fitted = self.fitted(done)?;
-        for file in &self.files {
-            let bytes = std::fs::read(file).map_err(io(file))?;
-            let name = file.file_name().expect("a file has a name");
-            write_atomically(&out.join(name), |out| {
-                std::io::Write::write_all(out, &bytes)
-            })?;
-        }
+        copy_into(&self.files, out)?;
         let json = serde_json::to_string(&fitted).expect("what was fitted are numbers and texts");
         Ok(write_text(&out.join(FEATURES), &json)?)
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::claim::{Claim, Values, Verdict, mean};
 use super::make::Make;
-use crate::workspace::{read, shown};
+use crate::workspace::{file_name, read, shown};
 
 /// The check of a recipe.
 #[derive(Debug, Deserialize)]
@@ -204,7 +204,7 @@ impl Outcome {
             bail!(
                 "{}: is of other claims than check.toml has; run `cargo x zoo run {}`",
                 shown(&path),
-                crate::workspace::file_name(folder)
+                file_name(folder)
             );
         }
         Ok(Some(outcome))

@@ -14,11 +14,11 @@ use serde::Deserialize;
 #[serde(deny_unknown_fields)]
 pub struct Make {
     /// What is read.
-    pub read: Form,
-    /// From these, in this order; of a class each for [`Form::Classes`].
+    pub read: Input,
+    /// From these, in this order.
     #[serde(default)]
     pub files: Vec<String>,
-    /// The files of each class.
+    /// And from the files of each class, whose name becomes the label.
     #[serde(default)]
     pub classes: BTreeMap<String, Vec<String>>,
     /// Columns of words to keep, in this order; none: all.
@@ -37,21 +37,29 @@ pub struct Make {
     #[serde(default)]
     pub bytes: Option<usize>,
     /// What is written.
-    pub write: Form,
+    pub write: Output,
 }
 
-/// A form of file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+/// A form of file that is read.
+#[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Form {
+pub enum Input {
     /// A text a line.
     Lines,
     /// A word a line with its columns, an empty line between sentences.
     Words,
     /// Contexts of questions, as of `SQuAD`.
     Questions,
-    /// Lines, of one class a file.
-    Classes,
+}
+
+/// A form of file that is written.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Output {
+    /// A text a line.
+    Lines,
+    /// A word a line with its columns, an empty line between sentences.
+    Words,
     /// A TSV of `text` and `label`.
     Table,
 }
@@ -130,18 +138,18 @@ impl Make {
         if records.is_empty() {
             bail!("nothing is left of {:?} for {}", self.files, to.display());
         }
-        fs::write(to, self.written(&records)?).with_context(|| to.display().to_string())
+        fs::write(to, self.written(&records)).with_context(|| to.display().to_string())
     }
 
     fn read(&self, path: &Path, label: &str, into: &mut Vec<Record>) -> Result<()> {
         let text = open(path)?;
         match self.read {
-            Form::Lines | Form::Classes => into.extend(
+            Input::Lines => into.extend(
                 text.lines()
                     .filter(|line| !line.trim().is_empty())
                     .map(|line| Record::line(line, label)),
             ),
-            Form::Words => {
+            Input::Words => {
                 let mut words = Vec::new();
                 for line in text.lines().chain([""]) {
                     if line.trim().is_empty() {
@@ -156,7 +164,7 @@ impl Make {
                     }
                 }
             }
-            Form::Questions => {
+            Input::Questions => {
                 let parsed: serde_json::Value =
                     serde_json::from_str(text.trim_start_matches('\u{feff}'))?;
                 let list =
@@ -169,9 +177,6 @@ impl Make {
                         into.push(Record::line(&context.replace(['\n', '\r'], " "), ""));
                     }
                 }
-            }
-            Form::Table => {
-                bail!("`read = \"table\"` is not known; tables are read by cloze itself")
             }
         }
         Ok(())
@@ -193,41 +198,37 @@ impl Make {
         self.columns.iter().map(pick).collect()
     }
 
-    fn written(&self, records: &[Record]) -> Result<String> {
+    fn written(&self, records: &[Record]) -> String {
         let mut out = String::new();
-        if self.write == Form::Table {
+        if matches!(self.write, Output::Table) {
             out.push_str("text\tlabel\n");
         }
         for record in records {
             match self.write {
-                Form::Lines => out.push_str(&record.text()),
-                Form::Words => {
+                Output::Lines => out.push_str(&record.text()),
+                Output::Words => {
                     for word in &record.words {
                         out.push_str(&word.join("\t"));
                         out.push('\n');
                     }
                 }
-                Form::Table => {
+                Output::Table => {
                     out.push_str(&record.text().replace('\t', " "));
                     out.push('\t');
                     out.push_str(&record.label);
                 }
-                Form::Questions | Form::Classes => {
-                    bail!("`write` takes lines, words or table, not {:?}", self.write)
-                }
             }
             out.push('\n');
         }
-        Ok(out)
+        out
     }
 }
 
-impl Form {
+impl Output {
     /// What names of such files end in.
     pub fn extension(self) -> &'static str {
         match self {
-            Self::Lines | Self::Words | Self::Classes => ".txt",
-            Self::Questions => ".json",
+            Self::Lines | Self::Words => ".txt",
             Self::Table => ".tsv",
         }
     }
@@ -314,7 +315,7 @@ mod tests {
     #[test]
     fn classes_become_a_table_of_one_script() {
         let files = [("a", "نعم\nyes\n"), ("b", "لا\n")];
-        let make = "read = 'classes'\nclasses = { good = ['a'], bad = ['b'] }\nscript = 'arabic'\nwrite = 'table'";
+        let make = "read = 'lines'\nclasses = { good = ['a'], bad = ['b'] }\nscript = 'arabic'\nwrite = 'table'";
         assert_eq!(
             made(make, &files).unwrap(),
             "text\tlabel\nلا\tbad\nنعم\tgood\n"

@@ -31,9 +31,26 @@ fn vector(x: &Tensor<2>) -> Tensor<1> {
     x.clone().reshape([columns])
 }
 
+/// Where Burn's own operations run: on the GPU that the build has a backend for, or else on the CPU.
+fn elsewhere() -> Device {
+    #[cfg(feature = "cuda")]
+    return Device::cuda(0);
+    #[cfg(all(feature = "metal", not(feature = "cuda")))]
+    return Device::metal(burn::tensor::DeviceKind::DefaultDevice);
+    #[cfg(all(feature = "vulkan", not(any(feature = "cuda", feature = "metal"))))]
+    return Device::vulkan(burn::tensor::DeviceKind::DefaultDevice);
+    #[cfg(not(any(feature = "cuda", feature = "metal", feature = "vulkan")))]
+    Device::flex()
+}
+
 /// The output, then the gradient of every input, of a random weighted sum of the output.
-fn run(sides: &[Sides], seed: u64, op: &impl Fn(&[Tensor<2>]) -> Tensor<2>) -> Vec<Vec<f32>> {
-    let device = Device::flex().autodiff();
+fn run(
+    device: Device,
+    sides: &[Sides],
+    seed: u64,
+    op: &impl Fn(&[Tensor<2>]) -> Tensor<2>,
+) -> Vec<Vec<f32>> {
+    let device = device.autodiff();
     let inputs: Vec<Tensor<2>> = (seed + 1..)
         .zip(sides)
         .map(|(seed, &sides)| leaf(seed, sides, &device).require_grad())
@@ -57,7 +74,8 @@ fn assert_mirror(
     fused: impl Fn(&[Tensor<2>]) -> Tensor<2>,
     composed: impl Fn(&[Tensor<2>]) -> Tensor<2>,
 ) {
-    let (fused, composed) = (run(sides, seed, &fused), run(sides, seed, &composed));
+    let fused = run(Device::flex(), sides, seed, &fused);
+    let composed = run(elsewhere(), sides, seed, &composed);
     for (index, (got, want)) in fused.iter().zip(&composed).enumerate() {
         let part = match index {
             0 => "output".to_owned(),
@@ -229,12 +247,13 @@ proptest! {
 
     #[test]
     fn adamw(rows in 1..70_usize, width in 4..40_usize, decay: bool, clipped: bool, seed in 0..1000_u64) {
-        let device = Device::flex();
         let sides = [rows, width];
-        let zeros = || Tensor::<2>::zeros(sides, &device);
-        let start = leaf(seed, sides, &device);
-        let mut fused = (start.clone(), zeros(), zeros());
-        let mut composed = (start.clone(), zeros(), zeros());
+        let start = |device: &Device| {
+            let zeros = || Tensor::<2>::zeros(sides, device);
+            (leaf(seed, sides, device), zeros(), zeros())
+        };
+        let devices = [Device::flex(), elsewhere()];
+        let [mut fused, mut composed] = devices.each_ref().map(start);
         for step in 1..=3 {
             let config = AdamW {
                 lr: 0.01,
@@ -245,11 +264,14 @@ proptest! {
                 step,
                 grad_scale: if clipped { 0.25 } else { 1.0 },
             };
-            let gradient = || leaf(seed + step, sides, &device);
-            fused = op::adamw(&config, fused.0, gradient(), fused.1, fused.2);
-            composed = composed::adamw(&config, composed.0, gradient(), composed.1, composed.2);
+            let [here, there] = devices.each_ref().map(|device| leaf(seed + step, sides, device));
+            fused = op::adamw(&config, fused.0, here, fused.1, fused.2);
+            composed = composed::adamw(&config, composed.0, there, composed.1, composed.2);
         }
-        let moved = |param: Tensor<2>| read(&(param - start.clone()));
+        let moved = |param: Tensor<2>| {
+            let start = leaf(seed, sides, &param.device());
+            read(&(param - start))
+        };
         // The difference of two parameters keeps their rounding, 3e-8 at each step, and is a move of 0.01 or so.
         assert_close("adamw: move", &moved(fused.0), &moved(composed.0), 3e-5, 1e-5);
         assert_close("adamw: mean", &read(&fused.1), &read(&composed.1), LARGEST, RMS);
@@ -258,9 +280,11 @@ proptest! {
 
     #[test]
     fn sum_of_squares(rows in 1..70_usize, width in 4..40_usize, seed in 0..1000_u64) {
-        let x = leaf(seed, [rows, width], &Device::flex());
-        let want: f64 = read(&x).iter().map(|&x| f64::from(x).powi(2)).sum();
-        prop_assert!((op::sum_of_squares(&x) - want).abs() <= 1e-6 * want);
+        for device in [Device::flex(), elsewhere()] {
+            let (x, y) = (leaf(seed, [1, rows], &device), leaf(seed + 1, [1, width], &device));
+            let want: f64 = [read(&x), read(&y)].concat().iter().map(|&x| f64::from(x).powi(2)).sum();
+            prop_assert!((op::sum_of_squares(&[&vector(&x), &vector(&y)]) - want).abs() <= 1e-6 * want);
+        }
     }
 }
 
@@ -364,7 +388,8 @@ fn a_step_on_part_of_a_tensor_leaves_the_rest_alone() {
     assert_close("parameter", &read(&param), &want, LARGEST, RMS);
     assert_eq!(read(&whole), before);
     let squares: f64 = before[8..16].iter().map(|&x| f64::from(x).powi(2)).sum();
-    assert!((op::sum_of_squares(&part()) - squares).abs() <= 1e-6 * squares);
+    let flat = whole.reshape([24]).slice([8..16]);
+    assert!((op::sum_of_squares(&[&flat]) - squares).abs() <= 1e-6 * squares);
 }
 
 #[test]

@@ -118,13 +118,9 @@ impl Optimizer {
         self.steps += 1;
         let mean = 1.0 / self.summed.max(1) as f64;
         self.summed = 0;
-        let sum: f64 = self
-            .slots
-            .iter()
-            .filter_map(|slot| slot.gradient.as_ref())
-            .map(sum_of_squares)
-            .sum();
-        let gradient_norm = sum.sqrt() * mean;
+        let gradients = self.slots.iter().filter_map(|slot| slot.gradient.as_ref());
+        let gradients: Vec<&Tensor<1>> = gradients.collect();
+        let gradient_norm = sum_of_squares(&gradients).sqrt() * mean;
         let clip = match self.settings.clip_norm {
             Some(limit) if gradient_norm > limit => limit / gradient_norm,
             _ => 1.0,

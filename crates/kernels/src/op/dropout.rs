@@ -14,9 +14,10 @@ use crate::arch::{Vector, dispatch, require};
 use crate::scratch::Shared;
 
 /// 2³² and 2⁶⁴ over the golden ratio, made odd: consecutive rows and columns land far apart.
-const COLUMN_STEP: u32 = 0x9E37_79B9;
+pub const COLUMN_STEP: u32 = 0x9E37_79B9;
 const ROW_STEP: u64 = 0x9E37_79B9_7F4A_7C15;
-const LOWBIAS: [u32; 2] = [0x7FEB_352D, 0x846C_A68B];
+/// The factors of `lowbias32`.
+pub const LOWBIAS: [u32; 2] = [0x7FEB_352D, 0x846C_A68B];
 
 /// Zeroes elements with probability `prob` and multiplies the others by 1 / (1 − prob).
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -51,14 +52,16 @@ impl Dropout {
         self.prob > 0.0
     }
 
-    pub(crate) fn row_key(self, row: u64) -> u32 {
+    /// What a row's columns are hashed with.
+    pub fn row_key(self, row: u64) -> u32 {
         let mut z = self.seed ^ row.wrapping_mul(ROW_STEP);
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         (z ^ (z >> 31)) as u32
     }
 
-    fn threshold(self) -> u32 {
+    /// Hashes below it are dropped.
+    pub fn threshold(self) -> u32 {
         (f64::from(self.prob) * 2_f64.powi(32)) as u32
     }
 }

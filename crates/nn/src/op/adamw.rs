@@ -59,13 +59,21 @@ pub fn composed<const D: usize>(
     (param, mean, square)
 }
 
-/// The sum of the squares of all values, in an order that does not depend on the number of threads.
-pub fn sum_of_squares<const D: usize>(x: &Tensor<D>) -> f64 {
-    if on_host(&x.device()) {
-        cloze_kernels::op::adamw::sum_of_squares(Isa::detect(), host(x.clone()).storage())
-    } else {
-        f64::from(x.clone().powi_scalar(2).sum().into_scalar::<f32>())
+/// The sum of the squares of all values of all tensors, in an order that does not depend on the number of threads.
+pub fn sum_of_squares(tensors: &[&Tensor<1>]) -> f64 {
+    let Some(first) = tensors.first() else {
+        return 0.0;
+    };
+    if on_host(&first.device()) {
+        let host = tensors.iter().map(|&x| host(x.clone()));
+        return host
+            .map(|x| cloze_kernels::op::adamw::sum_of_squares(Isa::detect(), x.storage()))
+            .sum();
     }
+    // One tensor for all of them, since each reading back waits for the device.
+    let sums = tensors.iter().map(|&x| x.clone().powi_scalar(2).sum());
+    let sums = Tensor::cat(sums.collect(), 0).into_data();
+    sums.iter::<f64>().sum()
 }
 
 /// The tensor as a slice of its own: contiguous, from its first value to its last.

@@ -1,11 +1,12 @@
 use std::sync::Arc;
 
-use burn::tensor::{Tensor, activation};
+use burn::tensor::{Device, Tensor, activation};
 use cloze_kernels::Isa;
 use cloze_kernels::op::attention::{Attention, backward, forward};
 
 use super::bridge::{Forward, HostOp, Operands, Past, View, apply};
-use super::{Dropout, floats, on_host};
+use super::padded::{HIDDEN, Padded};
+use super::{Dropout, dropout_factors, floats, on_host};
 
 /// Multi-head softmax attention within each sequence of a packed batch, scores scaled by `1/√K`.
 ///
@@ -35,7 +36,7 @@ pub fn attention(
     apply(Operands::One(qkv.into_dispatch()), op)
 }
 
-/// [`attention`] from Burn's operations, one sequence after the other.
+/// [`attention`] from Burn's operations, for sequences of similar lengths at once.
 #[expect(
     clippy::needless_pass_by_value,
     reason = "the signature of its fused twin"
@@ -50,59 +51,47 @@ pub fn composed(
     let device = qkv.device();
     let width = qkv.dims()[1] / 3;
     let head_width = width / heads;
-    let sequences = offsets.windows(2).filter(|w| w[0] < w[1]).map(|w| {
-        let (from, to) = (w[0] as usize, w[1] as usize);
-        let len = to - from;
-        // [T, 3D] → [3, H, T, K]
-        let parts = qkv
-            .clone()
-            .slice([from..to, 0..3 * width])
-            .reshape([len, 3, heads, head_width])
-            .permute([1, 2, 0, 3]);
+    let padded = Padded::new(offsets);
+    let groups = padded.groups.iter().zip(padded.spread(qkv));
+    let mixed = groups.map(|(group, qkv)| {
+        let (count, len) = (group.sequences.len(), group.len);
+        // [B·T, 3D] → [B, H, T, K]
         let part = |index: usize| {
-            parts
-                .clone()
-                .slice([index..index + 1, 0..heads, 0..len, 0..head_width])
-                .reshape([heads, len, head_width])
+            qkv.clone()
+                .narrow(1, index * width, width)
+                .reshape([count, len, heads, head_width])
+                .swap_dims(1, 2)
         };
         let mut scores = part(0)
             .matmul(part(1).transpose())
             .mul_scalar(1.0 / (head_width as f32).sqrt());
+        scores = scores + group.unseen(None, &device);
         if causal {
-            let future = (0..len * len)
-                .map(|i| {
-                    if i % len > i / len {
-                        f32::NEG_INFINITY
-                    } else {
-                        0.0
-                    }
-                })
-                .collect();
-            scores = scores + floats(future, [1, len, len], &device);
+            scores = scores + future(len, &device);
         }
-        let mut probabilities = activation::softmax(scores, 2);
-        if dropout.prob > 0.0 {
-            let kept = 1.0 / (1.0 - dropout.prob);
-            let factor = |head: usize, query: usize, key: usize| {
-                let row = ((from + query) * heads + head) as u64;
-                if dropout.keep(row, key as u32) {
-                    kept
-                } else {
-                    0.0
-                }
-            };
-            let factors = (0..heads * len * len)
-                .map(|i| factor(i / (len * len), i / len % len, i % len))
-                .collect();
-            probabilities = probabilities * floats(factors, [heads, len, len], &device);
+        let mut probabilities = activation::softmax(scores, 3);
+        // Rows are numbered as they lie in the batch.
+        let rows = group.sequences.iter().flat_map(|&(from, _)| {
+            (0..heads).flat_map(move |head| {
+                (0..len).map(move |query| ((from + query) * heads + head) as u64)
+            })
+        });
+        if let Some(factors) = dropout_factors(dropout, rows, len, &device) {
+            probabilities = probabilities * factors.reshape([count, heads, len, len]);
         }
-        // [H, T, K] → [T, D]
+        // [B, H, T, K] → [B·T, D]
         probabilities
             .matmul(part(2))
-            .permute([1, 0, 2])
-            .reshape([len, width])
+            .swap_dims(1, 2)
+            .reshape([count * len, width])
     });
-    Tensor::cat(sequences.collect(), 0)
+    padded.gather(mixed.collect())
+}
+
+/// [`HIDDEN`] for keys that come after the query, 0 for the others: `[1, 1, T, T]`.
+fn future(len: usize, device: &Device) -> Tensor<4> {
+    let hidden = (0..len * len).map(|at| if at % len > at / len { HIDDEN } else { 0.0 });
+    floats(hidden.collect(), [1, 1, len, len], device)
 }
 
 #[derive(Debug)]

@@ -27,7 +27,7 @@ pub fn dropout_add(x: Tensor<2>, residual: Option<Tensor<2>>, dropout: Dropout) 
 /// [`dropout_add`] from Burn's operations.
 pub fn composed(x: Tensor<2>, residual: Option<Tensor<2>>, dropout: Dropout) -> Tensor<2> {
     let [rows, width] = x.dims();
-    let x = match dropout_factors(dropout, rows, width, &x.device()) {
+    let x = match dropout_factors(dropout, 0..rows as u64, width, &x.device()) {
         Some(factors) => x * factors,
         None => x,
     };

@@ -12,22 +12,25 @@ mod dropout;
 mod embed;
 mod linear;
 mod norm;
+mod padded;
 mod select;
 
 pub use adamw::{adamw, sum_of_squares};
 pub use attention::attention;
 use burn::backend::DispatchDevice;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 pub use candidates::candidate_loss;
 pub use cloze_kernels::op::adamw::AdamW;
 pub use cloze_kernels::op::candidates::CandidateLoss;
 pub use cloze_kernels::op::dropout::Dropout;
+use cloze_kernels::op::dropout::{COLUMN_STEP, LOWBIAS};
 pub use cloze_kernels::op::linear::Activation;
 pub use cross_entropy::cross_entropy;
 pub use dropout::dropout_add;
 pub use embed::embed;
 pub use linear::linear;
 pub use norm::add_norm;
+pub(crate) use padded::{Group, HIDDEN, Padded};
 pub use select::select_rows;
 
 /// The same operations from Burn's own, for devices without kernels of ours and for the tests that compare both.
@@ -64,26 +67,39 @@ fn floats<const D: usize>(data: Vec<f32>, shape: [usize; D], device: &Device) ->
     Tensor::from_data(TensorData::new(data, shape), device)
 }
 
-/// Factors that `dropout` puts on a `[rows, width]` matrix: 0, or one over the share kept.
+/// Factors that `dropout` puts on a matrix of `width` columns: 0, or one over the share kept. The hash that
+/// [`Dropout::keep`] takes of each element, taken where the tensors lie.
+///
+/// # Shapes
+/// `rows: N` row numbers → `[N, width]`
 fn dropout_factors(
     dropout: Dropout,
-    rows: usize,
+    rows: impl Iterator<Item = u64>,
     width: usize,
     device: &Device,
 ) -> Option<Tensor<2>> {
-    (dropout.prob > 0.0).then(|| {
-        let kept = 1.0 / (1.0 - dropout.prob);
-        let factors = (0..rows)
-            .flat_map(|row| {
-                (0..width).map(move |col| {
-                    if dropout.keep(row as u64, col as u32) {
-                        kept
-                    } else {
-                        0.0
-                    }
-                })
-            })
-            .collect();
-        floats(factors, [rows, width], device)
-    })
+    if dropout.prob == 0.0 {
+        return None;
+    }
+    let ints = |values: Vec<u32>, shape| {
+        let values: Vec<i32> = values.into_iter().map(u32::cast_signed).collect();
+        Tensor::<2, Int>::from_data(TensorData::new(values, shape), (device, DType::I32))
+    };
+    let keys: Vec<u32> = rows.map(|row| dropout.row_key(row)).collect();
+    let cols = (0..width as u32).map(|col| col.wrapping_mul(COLUMN_STEP));
+    let shape = [keys.len(), width];
+    // Signed numbers shift their sign in: it is masked out again.
+    let shifted = |hash: Tensor<2, Int>, by: u32| {
+        let low = hash.clone().bitwise_right_shift_scalar(by as i32);
+        hash.bitwise_xor(low.bitwise_and_scalar((u32::MAX >> by).cast_signed()))
+    };
+    let rows = ints(keys, [shape[0], 1]).expand(shape);
+    let mut hash = rows.bitwise_xor(ints(cols.collect(), [1, width]).expand(shape));
+    hash = shifted(hash, 16).mul_scalar(LOWBIAS[0].cast_signed());
+    hash = shifted(hash, 15).mul_scalar(LOWBIAS[1].cast_signed());
+    // With the top bit turned, signed numbers lie in the order of unsigned ones.
+    let hash = shifted(hash, 16).bitwise_xor_scalar(i32::MIN);
+    let threshold = (dropout.threshold() ^ (1 << 31)).cast_signed();
+    let kept = hash.greater_equal_elem(threshold).float();
+    Some(kept.mul_scalar(1.0 / (1.0 - dropout.prob)))
 }

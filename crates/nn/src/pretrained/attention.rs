@@ -4,7 +4,7 @@ use cloze_spec::encoder::{self, Activation, Disentangled, Position, Rotary, alib
 
 use super::{Linear, Norm, Pass, Table, linear};
 use crate::noise::Noise;
-use crate::op::{self, Dropout};
+use crate::op::{self, Dropout, Group, HIDDEN, Padded};
 use crate::weights::Source;
 
 /// The table of distances that all layers use.
@@ -98,49 +98,45 @@ impl Attention {
         if plain && usual && pass.keys.is_none() {
             return op::attention(qkv, pass.offsets, heads, false, dropout());
         }
-        let sequences = pass.offsets.windows(2).map(|w| {
-            let rows = w[0] as usize..w[1] as usize;
-            let keys = pass.keys.map(|keys| &keys[rows.clone()]);
-            let one = qkv.clone().slice([rows, 0..3 * heads * width]);
-            self.sequence(settings, &one, pass.relative, keys, dropout())
-        });
-        Tensor::cat(sequences.collect(), 0)
+        let padded = Padded::new(pass.offsets);
+        let groups = padded.groups.iter().zip(padded.spread(qkv));
+        let mixed = groups.map(|(group, qkv)| self.mixed(settings, group, &qkv, pass, dropout()));
+        padded.gather(mixed.collect())
     }
 
     /// # Shapes
-    /// `qkv: [T, 3·H·K]` → `[T, H·K]`
-    fn sequence(
+    /// `qkv: [B·T, 3·H·K]` → `[B·T, H·K]`
+    fn mixed(
         &self,
         settings: &encoder::Attention,
+        group: &Group,
         qkv: &Tensor<2>,
-        relative: Option<(&encoder::Relative, &Tensor<2>)>,
-        keys: Option<&[bool]>,
+        pass: Pass<'_>,
         dropout: Dropout,
     ) -> Tensor<2> {
         let device = qkv.device();
-        let (heads, width, len) = (settings.heads, settings.head_width, qkv.dims()[0]);
+        let (count, len) = (group.sequences.len(), group.len);
+        let (heads, width) = (settings.heads, settings.head_width);
         let inner = heads * width;
-        let part = |index: usize| {
-            qkv.clone()
-                .slice([0..len, index * inner..(index + 1) * inner])
-        };
+        let relative = pass.relative;
+        let part = |index: usize| qkv.clone().narrow(1, index * inner, inner);
         let normed = |x: Tensor<2>, norm: &Option<Norm>| match norm {
             Some(norm) => norm.forward(x, None, Dropout::NONE),
             None => x,
         };
-        // [T, H·K] → [H, T, K]
-        let split = |x: Tensor<2>| {
-            let rows = x.dims()[0];
-            x.reshape([rows, heads, width]).swap_dims(0, 1)
+        // [B·T, H·K] → [B, H, T, K]
+        let split = |x: Tensor<2>, count: usize| {
+            let len = x.dims()[0] / count;
+            x.reshape([count, len, heads, width]).swap_dims(1, 2)
         };
-        let mut query = split(normed(part(0), &self.query_norm));
-        let mut key = split(normed(part(1), &self.key_norm));
-        let value = split(part(2));
+        let mut query = split(normed(part(0), &self.query_norm), count);
+        let mut key = split(normed(part(1), &self.key_norm), count);
+        let value = split(part(2), count);
         if let Position::Rotary(rotary) = &settings.position {
             query = turn(query, rotary);
             key = turn(key, rotary);
         }
-        let mut scores = query.clone().matmul(key.clone().transpose()); // [H, T, T]
+        let mut scores = query.clone().matmul(key.clone().transpose()); // [B, H, T, T]
         // Row of the table that the pair of a query and a key meets, [T, T].
         let rows = |row: &dyn Fn(isize) -> usize| -> Tensor<2, Int> {
             let pairs = (0..len * len).map(|at| row((at / len) as isize - (at % len) as isize));
@@ -155,7 +151,7 @@ impl Attention {
                     let pairs = (0..len * len).map(|at| (at / len).abs_diff(at % len));
                     pairs.map(move |distance| -slope * distance as f32)
                 });
-                let fall = TensorData::new(fall.collect::<Vec<_>>(), [heads, len, len]);
+                let fall = TensorData::new(fall.collect::<Vec<_>>(), [1, heads, len, len]);
                 scores = scores.mul_scalar(settings.scale) + Tensor::from_data(fall, &device);
             }
             Position::Buckets => {
@@ -163,21 +159,23 @@ impl Attention {
                 let picked = table
                     .clone()
                     .select(0, rows(&|distance| buckets.row(distance)).reshape([-1]));
-                // [T·T, H] → [H, T, T]
-                let added = picked.transpose().reshape([heads, len, len]);
+                // [T·T, H] → [1, H, T, T]
+                let added = picked.transpose().reshape([1, heads, len, len]);
                 scores = scores.mul_scalar(settings.scale) + added;
             }
             Position::Key(meet) => {
                 let table = self.distance.as_ref().expect("made with the layer");
                 let max = meet.max_distance as isize;
-                // Rows q − k + max for all pairs lie within len − 1 of the middle.
-                let (from, to) = (max + 1 - len as isize, max + len as isize);
+                // Rows q − k + max for all pairs lie within len − 1 of the middle; where padding is further apart, no matter.
+                let span = max.min(len as isize);
+                let (from, to) = (max + 1 - span, max + span);
                 let near = table
                     .weight
                     .val()
                     .slice([from as usize..to as usize, 0..width]);
-                let near = near.transpose().unsqueeze::<3>(); // [1, K, 2T − 1]
-                let places = rows(&|distance| (distance + len as isize - 1) as usize);
+                let near = near.transpose().unsqueeze::<4>(); // [1, 1, K, 2T − 1]
+                let places =
+                    rows(&|distance| (distance.clamp(1 - span, span - 1) + span - 1) as usize);
                 scores = scores + meet_rows(&query, &near, &places);
                 if meet.keys {
                     let places = places.transpose();
@@ -191,34 +189,34 @@ impl Attention {
                 let places = rows(&|distance| vectors.row(distance));
                 if meet.content_to_position {
                     let keys = self.position_map(*meet, 1, table.clone(), inner);
-                    scores = scores + meet_rows(&query, &split(keys).transpose(), &places);
+                    scores = scores + meet_rows(&query, &split(keys, 1).transpose(), &places);
                 }
                 if meet.position_to_content {
                     let queries = self.position_map(*meet, 0, table.clone(), inner);
                     let places = places.transpose();
-                    let met = meet_rows(&key, &split(queries).transpose(), &places);
+                    let met = meet_rows(&key, &split(queries, 1).transpose(), &places);
                     scores = scores + met.transpose();
                 }
                 scores = scores.mul_scalar(settings.scale);
             }
         }
         if let Some(from) = settings.log_scale {
-            let growth = (len as f32).ln() / (from as f32).ln();
-            scores = scores.mul_scalar(growth.max(1.0));
+            let growth = |len: usize| ((len as f32).ln() / (from as f32).ln()).max(1.0);
+            let growths = group.sequences.iter().map(|&(_, len)| growth(len));
+            let growths = TensorData::new(growths.collect::<Vec<_>>(), [count, 1, 1, 1]);
+            scores = scores * Tensor::from_data(growths, &device);
         }
         if let Some(window) = settings.window {
             scores = scores + beyond(window, len, &device);
         }
-        if let Some(keys) = keys {
-            scores = scores + unseen(keys, &device);
-        }
-        let mut shares = activation::softmax(scores, 2);
+        let mut shares = activation::softmax(scores + group.unseen(pass.keys, &device), 3);
         if dropout.prob > 0.0 {
-            let flat = shares.reshape([heads * len, len]);
-            shares = op::dropout_add(flat, None, dropout).reshape([heads, len, len]);
+            let flat = shares.reshape([count * heads * len, len]);
+            shares = op::dropout_add(flat, None, dropout).reshape([count, heads, len, len]);
         }
-        // [H, T, K] → [T, H·K]
-        shares.matmul(value).swap_dims(0, 1).reshape([len, inner])
+        // [B, H, T, K] → [B·T, H·K]
+        let mixed = shares.matmul(value).swap_dims(1, 2);
+        mixed.reshape([count * len, inner])
     }
 
     /// Position vectors as keys (`part` 1) or queries (0): by the layer's own maps of content, or by further ones.
@@ -248,90 +246,71 @@ impl Attention {
     }
 }
 
-/// Minus infinity for pairs of tokens that are further than `window` apart, 0 for the others: `[1, T, T]`.
-fn beyond(window: usize, len: usize, device: &Device) -> Tensor<3> {
+/// [`HIDDEN`] for pairs of tokens that are further than `window` apart, 0 for the others: `[1, 1, T, T]`.
+fn beyond(window: usize, len: usize, device: &Device) -> Tensor<4> {
     let hidden = (0..len * len).map(|at| {
         if (at / len).abs_diff(at % len) > window {
-            f32::NEG_INFINITY
+            HIDDEN
         } else {
             0.0
         }
     });
-    let hidden = TensorData::new(hidden.collect::<Vec<_>>(), [1, len, len]);
-    Tensor::from_data(hidden, device)
-}
-
-/// Minus infinity for keys that are not in sight, 0 for the others: `[1, 1, T]`.
-fn unseen(keys: &[bool], device: &Device) -> Tensor<3> {
-    let hidden = keys
-        .iter()
-        .map(|&seen| if seen { 0.0 } else { f32::NEG_INFINITY });
-    let hidden = TensorData::new(hidden.collect::<Vec<_>>(), [1, 1, keys.len()]);
+    let hidden = TensorData::new(hidden.collect::<Vec<_>>(), [1, 1, len, len]);
     Tensor::from_data(hidden, device)
 }
 
 /// Products of each token with the row of a table that each pair meets.
 ///
 /// # Shapes
-/// `x: [H, T, K]`, `table: [H or 1, K, R]`, `places: [T, T]` below `R` → `[H, T, T]`
-fn meet_rows(x: &Tensor<3>, table: &Tensor<3>, places: &Tensor<2, Int>) -> Tensor<3> {
-    let heads = x.dims()[0];
-    let places = places.clone().unsqueeze::<3>().repeat_dim(0, heads);
-    let table = if table.dims()[0] == heads {
-        table.clone()
-    } else {
-        table.clone().repeat_dim(0, heads)
-    };
-    x.clone().matmul(table).gather(2, places)
+/// `x: [B, H, T, K]`, `table: [1, H or 1, K, R]`, `places: [T, T]` below `R` → `[B, H, T, T]`
+fn meet_rows(x: &Tensor<4>, table: &Tensor<4>, places: &Tensor<2, Int>) -> Tensor<4> {
+    let [count, heads, len, _] = x.dims();
+    let places = places
+        .clone()
+        .unsqueeze::<4>()
+        .expand([count, heads, len, len]);
+    x.clone().matmul(table.clone()).gather(3, places)
 }
 
 /// Turns the first channels of every head by angles that grow with the position.
 ///
 /// # Shapes
-/// `[H, T, K]` → `[H, T, K]`
-fn turn(x: Tensor<3>, rotary: &Rotary) -> Tensor<3> {
+/// `[B, H, T, K]` → `[B, H, T, K]`
+fn turn(x: Tensor<4>, rotary: &Rotary) -> Tensor<4> {
     let device = x.device();
-    let [heads, len, width] = x.dims();
+    let [count, heads, len, width] = x.dims();
     let pairs = rotary.frequencies.len();
     let turned = 2 * pairs;
-    let table = |of: fn(f64) -> f64| -> Tensor<3> {
+    let table = |of: fn(f64) -> f64| -> Tensor<4> {
         let angles = (0..len).flat_map(|place| {
             let angle = move |frequency: &f32| f64::from(place as f32 * frequency);
             rotary.frequencies.iter().map(angle)
         });
         let values = angles.map(|angle| of(angle) as f32 * rotary.amplitude);
-        table_of(values.collect(), len, pairs, &device)
+        let values = TensorData::new(values.collect::<Vec<_>>(), [1, 1, len, pairs]);
+        Tensor::from_data(values, &device)
     };
     let (cos, sin) = (table(f64::cos), table(f64::sin));
-    let rest = x.clone().slice([0..heads, 0..len, turned..width]);
-    let head = x.slice([0..heads, 0..len, 0..turned]);
-    // The two of each pair, [H, T, R/2].
+    let rest = (turned < width).then(|| x.clone().narrow(3, turned, width - turned));
+    let head = x.narrow(3, 0, turned);
+    // The two of each pair, [B, H, T, R/2].
     let (a, b) = if rotary.interleaved {
-        let both = head.reshape([heads, len, pairs, 2]);
-        let pick = |index: usize| {
-            both.clone()
-                .slice([0..heads, 0..len, 0..pairs, index..index + 1])
-                .squeeze_dim::<3>(3)
-        };
+        let both = head.reshape([count, heads, len, pairs, 2]);
+        let pick = |index: usize| both.clone().narrow(4, index, 1).squeeze_dim::<4>(4);
         (pick(0), pick(1))
     } else {
-        let pick = |from: usize| head.clone().slice([0..heads, 0..len, from..from + pairs]);
+        let pick = |from: usize| head.clone().narrow(3, from, pairs);
         (pick(0), pick(pairs))
     };
     let first = a.clone() * cos.clone() - b.clone() * sin.clone();
     let second = a * sin + b * cos;
     let head = if rotary.interleaved {
-        Tensor::stack::<4>(vec![first, second], 3).reshape([heads, len, turned])
+        Tensor::stack::<5>(vec![first, second], 4).reshape([count, heads, len, turned])
     } else {
-        Tensor::cat(vec![first, second], 2)
+        Tensor::cat(vec![first, second], 3)
     };
-    if turned == width {
-        head
-    } else {
-        Tensor::cat(vec![head, rest], 2)
+    match rest {
+        Some(rest) => Tensor::cat(vec![head, rest], 3),
+        None => head,
     }
-}
-
-fn table_of(values: Vec<f32>, len: usize, pairs: usize, device: &Device) -> Tensor<3> {
-    Tensor::from_data(TensorData::new(values, [1, len, pairs]), device)
 }

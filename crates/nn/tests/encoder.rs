@@ -5,7 +5,7 @@ mod tiny;
 use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use cloze_data::batch::PackedBatch;
 use cloze_nn::weights::{self, Values};
 use cloze_nn::{Encoder, Noise, Sequences, objective, op};
@@ -17,8 +17,9 @@ use cloze_spec::inventory::parameters;
 use cloze_spec::objective::Loss;
 use rayon::ThreadPoolBuilder;
 use tiny::{
-    BLANK, ITEMS, MAX_LEN, NEGATIVES, assert_close, batch, bits, by_name, causal, ids, losses,
-    model, numbers, read, values, wide_model, with_candidates, with_dropout, with_positions,
+    BLANK, ITEMS, MAX_LEN, NEGATIVES, assert_close, batch, bits, by_name, causal,
+    device_under_test, ids, losses, model, numbers, read, values, wide_model, with_candidates,
+    with_dropout, with_positions,
 };
 
 /// Every wiring of the small model, with its description.
@@ -53,7 +54,12 @@ fn variants() -> Vec<(String, Model)> {
 }
 
 fn encoder(model: &Model, seed: u64) -> Encoder {
-    Encoder::new(model, ITEMS, &values(model, ITEMS, seed), &Device::flex())
+    Encoder::new(
+        model,
+        ITEMS,
+        &values(model, ITEMS, seed),
+        &device_under_test(),
+    )
 }
 
 fn loss_of(encoder: &Encoder, batch: &PackedBatch, loss: &Loss, noise: &Noise) -> f32 {
@@ -69,7 +75,7 @@ fn loss_and_gradients(
     loss: &Loss,
     noise: &Noise,
 ) -> (f32, Values) {
-    let encoder = Encoder::new(model, items, values, &Device::flex().autodiff());
+    let encoder = Encoder::new(model, items, values, &device_under_test().autodiff());
     let loss = objective::loss(&encoder, batch, loss, &mut noise.clone());
     let gradients = loss.backward();
     (loss.into_scalar(), by_name(&encoder, gradients))
@@ -109,7 +115,7 @@ fn parameters_are_those_of_the_inventory() {
     }
     for (what, model) in variants() {
         let given = values(&model, ITEMS, 1);
-        let encoder = Encoder::new(&model, ITEMS, &given, &Device::flex());
+        let encoder = Encoder::new(&model, ITEMS, &given, &device_under_test());
         let mut shapes = Shapes(Vec::new());
         encoder.visit(&mut shapes);
         let found: Vec<_> = weights::names(&encoder).into_iter().zip(shapes.0).collect();
@@ -162,7 +168,7 @@ fn every_parameters_gradient_is_the_slope_of_the_loss() {
                     .iter_mut()
                     .zip(gradient)
                     .for_each(|(x, g)| *x += step * g / length);
-                let encoder = Encoder::new(&model, ITEMS, &values, &Device::flex());
+                let encoder = Encoder::new(&model, ITEMS, &values, &device_under_test());
                 loss_of(&encoder, &batch, loss, &noise)
             };
             let near = at(STEP) - at(-STEP);
@@ -277,7 +283,7 @@ fn positions_from_the_end_are_those_from_the_start_turned_round() {
     let from = |model: &Model, values: &Values| {
         bits(
             &outputs(
-                &Encoder::new(model, ITEMS, values, &Device::flex()),
+                &Encoder::new(model, ITEMS, values, &device_under_test()),
                 &sequence,
             )[0],
         )

@@ -3,13 +3,15 @@
 mod tiny;
 
 use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::{Device, Gradients, Tensor};
+use burn::tensor::{Gradients, Tensor};
 use cloze_data::batch::PackedBatch;
 use cloze_nn::op::{AdamW, adamw};
 use cloze_nn::{Encoder, Noise, Sequences, objective, weights};
 use cloze_spec::Model;
 use cloze_spec::objective::Loss;
-use tiny::{BLANK, ITEMS, NEGATIVES, causal, losses, model, read, with_candidates};
+use tiny::{
+    BLANK, ITEMS, NEGATIVES, causal, device_under_test, losses, model, read, with_candidates,
+};
 
 /// What each blank hides is told by items before it, items after it, or their order.
 const BLANKS: [(&[u32], u32); 8] = [
@@ -94,7 +96,7 @@ fn with_negatives(batch: &PackedBatch, step: u64) -> PackedBatch {
 /// The loss before and after, and the item that each row ranks first.
 fn learn(model: &Model, batch: &PackedBatch, loss: &Loss, steps: u64) -> (f32, f32, Vec<u32>) {
     let values = weights::init(model, ITEMS, 1);
-    let mut encoder = Encoder::new(model, ITEMS, &values, &Device::flex().autodiff());
+    let mut encoder = Encoder::new(model, ITEMS, &values, &device_under_test().autodiff());
     let (mut moments, mut first, mut last) = (Vec::new(), None, 0.0);
     for step in 1..=steps {
         let batch = match loss {

@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use cloze_nn::op::{self, Activation, AdamW, CandidateLoss, Dropout, composed};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use tiny::{assert_close, ids, numbers, read};
+use tiny::{assert_close, device_under_test, ids, numbers, read};
 
 /// Both sides round to f32, in different orders of summation. Sums here have up to a few hundred terms, whose
 /// rounding errors add up like their square root: some tens of units in the last place (6e-8) of the largest term, and
@@ -29,18 +29,6 @@ fn vector(x: &Tensor<2>) -> Tensor<1> {
     let [rows, columns] = x.dims();
     assert_eq!(rows, 1);
     x.clone().reshape([columns])
-}
-
-/// Where Burn's own operations run: on the GPU that the build has a backend for, or else on the CPU.
-fn elsewhere() -> Device {
-    #[cfg(feature = "cuda")]
-    return Device::cuda(0);
-    #[cfg(all(feature = "metal", not(feature = "cuda")))]
-    return Device::metal(burn::tensor::DeviceKind::DefaultDevice);
-    #[cfg(all(feature = "vulkan", not(any(feature = "cuda", feature = "metal"))))]
-    return Device::vulkan(burn::tensor::DeviceKind::DefaultDevice);
-    #[cfg(not(any(feature = "cuda", feature = "metal", feature = "vulkan")))]
-    Device::flex()
 }
 
 /// The output, then the gradient of every input, of a random weighted sum of the output.
@@ -75,7 +63,7 @@ fn assert_mirror(
     composed: impl Fn(&[Tensor<2>]) -> Tensor<2>,
 ) {
     let fused = run(Device::flex(), sides, seed, &fused);
-    let composed = run(elsewhere(), sides, seed, &composed);
+    let composed = run(device_under_test(), sides, seed, &composed);
     for (index, (got, want)) in fused.iter().zip(&composed).enumerate() {
         let part = match index {
             0 => "output".to_owned(),
@@ -252,7 +240,7 @@ proptest! {
             let zeros = || Tensor::<2>::zeros(sides, device);
             (leaf(seed, sides, device), zeros(), zeros())
         };
-        let devices = [Device::flex(), elsewhere()];
+        let devices = [Device::flex(), device_under_test()];
         let [mut fused, mut composed] = devices.each_ref().map(start);
         for step in 1..=3 {
             let config = AdamW {
@@ -280,7 +268,7 @@ proptest! {
 
     #[test]
     fn sum_of_squares(rows in 1..70_usize, width in 4..40_usize, seed in 0..1000_u64) {
-        for device in [Device::flex(), elsewhere()] {
+        for device in [Device::flex(), device_under_test()] {
             let (x, y) = (leaf(seed, [1, rows], &device), leaf(seed + 1, [1, width], &device));
             let want: f64 = [read(&x), read(&y)].concat().iter().map(|&x| f64::from(x).powi(2)).sum();
             prop_assert!((op::sum_of_squares(&[&vector(&x), &vector(&y)]) - want).abs() <= 1e-6 * want);

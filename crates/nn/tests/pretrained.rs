@@ -8,7 +8,7 @@ mod tiny;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use cloze_data::text::batch::{Documents, TextBatch, Wanted};
 use cloze_nn::Noise;
 use cloze_nn::pretrained::{BurnEngine, LabelLoss, Pretrained, TRANSITIONS};
@@ -19,6 +19,7 @@ use cloze_runtime::model::Checkpoint;
 use cloze_spec::encoder::{DropoutRates, Problem, Task};
 use cloze_spec::inventory::encoder_parameters;
 use cloze_spec::text::{self, ChunkPool};
+use tiny::device_under_test;
 
 /// Largest difference of any value, per root mean square of its stage: as for the CPU engine.
 const LARGEST: f32 = 2e-5;
@@ -30,7 +31,7 @@ fn every_family_gives_what_its_authors_code_gives() {
     for folder in folders() {
         let checkpoint = Checkpoint::open(&folder).unwrap();
         let values = values(&checkpoint);
-        let engine = BurnEngine::new(checkpoint.encoder.clone(), &values, &Device::flex());
+        let engine = BurnEngine::new(checkpoint.encoder.clone(), &values, &device_under_test());
         let golden = Golden::read(&folder.join("golden.safetensors")).unwrap();
         let differences = golden.compare(&engine).unwrap();
         let far = differences.iter().filter(|found| found.largest > LARGEST);
@@ -131,7 +132,7 @@ fn along_the_gradient(
     batch: &TextBatch,
 ) -> (f64, f64) {
     let encoder = Arc::new(encoder.clone());
-    let model = Pretrained::new(encoder.clone(), start, &Device::flex().autodiff());
+    let model = Pretrained::new(encoder.clone(), start, &device_under_test().autodiff());
     let gradients = gradients(&model, batch);
     let squares = gradients.values().flatten();
     let norm = squares.map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt();
@@ -144,7 +145,7 @@ fn along_the_gradient(
                 *value += (sign * step * f64::from(*g) / norm) as f32;
             }
         }
-        let model = Pretrained::new(encoder.clone(), &values, &Device::flex());
+        let model = Pretrained::new(encoder.clone(), &values, &device_under_test());
         f64::from(loss(&model, batch).into_scalar::<f32>())
     };
     ((moved(1.0) - moved(-1.0)) / (2.0 * step), norm)
@@ -180,7 +181,7 @@ fn outputs_of_some_rows_are_those_of_all() {
         let model = Pretrained::new(
             Arc::new(checkpoint.encoder.clone()),
             &values(&checkpoint),
-            &Device::flex(),
+            &device_under_test(),
         );
         let few = model.outputs(&batch, DropoutRates::NONE, &mut Noise::none());
         let tokens = Batch {
@@ -229,7 +230,7 @@ fn what_is_frozen_has_no_gradient_and_dropout_follows_its_seed() {
         .unwrap();
     let checkpoint = Checkpoint::open(&folder).unwrap();
     let batch = batch(&checkpoint.encoder).unwrap();
-    let device = Device::flex().autodiff();
+    let device = device_under_test().autodiff();
     let model = Pretrained::new(
         Arc::new(checkpoint.encoder.clone()),
         &values(&checkpoint),
@@ -296,7 +297,7 @@ fn a_chain_tells_the_true_labels_from_all_other_sequences() {
     batch.rows = Some(vec![0, 1, 3, 4, 8, 9, 13]);
     batch.wanted = Wanted::Classes(truth.clone());
 
-    let device = Device::flex().autodiff();
+    let device = device_under_test().autodiff();
     let model = Pretrained::new(Arc::clone(&encoder), &start, &device);
     let logits = model.outputs(&batch, DropoutRates::NONE, &mut Noise::none());
     let logits: Vec<f32> = logits.into_data().try_into_vec().unwrap();
@@ -343,7 +344,7 @@ fn of_windows_neither_order_nor_repetition_counts() {
     let model = Pretrained::new(
         Arc::new(checkpoint.encoder.clone()),
         &start,
-        &Device::flex(),
+        &device_under_test(),
     );
     let vocab = checkpoint.encoder.embed.vocab as u32;
     let window = |number: u32| (0..4 + number).map(move |at| (number * 31 + at * 7) % vocab);

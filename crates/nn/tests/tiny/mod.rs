@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "every test file uses its own part")]
 
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{Gradients, Tensor};
+use burn::tensor::{Device, Gradients, Tensor};
 use cloze_data::batch::{Candidates, PackedBatch};
 use cloze_nn::weights::{self, Values};
 use cloze_spec::Model;
@@ -16,6 +16,18 @@ use cloze_spec::mixer::{Attention, Mixer};
 use cloze_spec::model::Stack;
 use cloze_spec::norm::{Layer, Norm};
 use cloze_spec::objective::{Bce, Gbce, Loss, SampledSoftmax, Sampler};
+
+/// The GPU that the build has a backend for, or else the CPU.
+pub fn device_under_test() -> Device {
+    #[cfg(feature = "cuda")]
+    return Device::cuda(0);
+    #[cfg(all(feature = "metal", not(feature = "cuda")))]
+    return Device::metal(burn::tensor::DeviceKind::DefaultDevice);
+    #[cfg(all(feature = "vulkan", not(any(feature = "cuda", feature = "metal"))))]
+    return Device::vulkan(burn::tensor::DeviceKind::DefaultDevice);
+    #[cfg(not(any(feature = "cuda", feature = "metal", feature = "vulkan")))]
+    Device::flex()
+}
 
 /// Items of the small model.
 pub const ITEMS: usize = 23;

@@ -28,6 +28,7 @@ def cloze(args, task, seed, out):
     command = [
         str(ROOT / "target/release/cloze"), "train", recipe, "--model", args.model, "--data", args.train,
         "--validation", args.validation, "--seed", str(seed), "--threads", str(args.threads), "-o", out,
+        "--device", args.device,
         "--set", f"epochs={args.epochs or epochs}", "--set", f"optim.lr={args.lr or lr}",
         "--set", f"model.max_len={max_len}", "--set", f"batch={{ max_tokens = {32 * max_len}, max_sequences = 32 }}",
         "--set", f"validate.metric={metric}",
@@ -60,6 +61,7 @@ def peer(args, task, seed, _):
         "--validation", args.validation, "--columns", ",".join(columns), "--metric", metric,
         "--epochs", str(args.epochs or epochs), "--lr", str(args.lr or lr), "--batch", "32",
         "--max-len", str(max_len), "--seed", str(seed), "--threads", str(args.threads),
+        "--device", "cpu" if args.device == "cpu" else "cuda",
     ]
     environment = os.environ | {"OMP_NUM_THREADS": str(args.threads), "TOKENIZERS_PARALLELISM": "false"}
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment,
@@ -76,6 +78,7 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--sides", nargs="+", choices=["cloze", "transformers"], default=["cloze", "transformers"])
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--device", default="cpu", help="where Cloze trains; the peer uses CUDA if it is not the CPU")
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--lr", type=float)
     parser.add_argument("--verbose", action="store_true")

@@ -77,6 +77,7 @@ def main():
     parser.add_argument("--max-len", type=int, required=True)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
@@ -110,6 +111,7 @@ def main():
             label = float(row[-1]) if args.kind == "regress" else labels.index(row[-1])
             return {**encoded, "labels": label}
 
+    model.to(args.device)
     start = time.perf_counter()
     train, validation = ([encode(example) for example in part] for part in parts)
 
@@ -129,7 +131,7 @@ def main():
             inputs["labels"] = padded([e["labels"] for e in examples], -100)
         else:
             inputs["labels"] = torch.tensor([e["labels"] for e in examples])
-        return inputs
+        return {name: values.to(args.device) for name, values in inputs.items()}
 
     decayed = [p for p in model.parameters() if p.dim() > 1]
     others = [p for p in model.parameters() if p.dim() <= 1]

@@ -5,6 +5,7 @@
 
 mod tiny;
 
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -166,6 +167,77 @@ fn the_loss_falls_along_its_gradient_as_fast_as_that_is_long() {
             "{}: the loss changes by {slope} a step, the gradient is {norm} long",
             folder.display()
         );
+    }
+    assert!(tasks >= 15, "{tasks} heads");
+}
+
+/// The sum of what each part has of a parameter.
+fn summed(parts: impl IntoIterator<Item = Values>) -> Values {
+    let mut sum = Values::new();
+    for (name, gradient) in parts.into_iter().flatten() {
+        match sum.entry(name) {
+            Entry::Vacant(place) => {
+                place.insert(gradient);
+            }
+            Entry::Occupied(mut place) => {
+                for (sum, g) in place.get_mut().iter_mut().zip(gradient) {
+                    *sum += g;
+                }
+            }
+        }
+    }
+    sum
+}
+
+#[test]
+fn what_is_computed_once_more_on_the_way_back_has_the_same_gradients() {
+    let mut tasks = 0;
+    for folder in folders() {
+        let checkpoint = Checkpoint::open(&folder).unwrap();
+        let Some(batch) = batch(&checkpoint.encoder) else {
+            continue;
+        };
+        tasks += 1;
+        let (encoder, values) = (Arc::new(checkpoint.encoder.clone()), values(&checkpoint));
+        let rates = DropoutRates {
+            hidden: 0.1,
+            attention: 0.1,
+            head: 0.1,
+        };
+        // Once with the embedding table as it is: nothing lies below the first layer then.
+        for frozen in ["", "embed."] {
+            let device = device_under_test().autodiff();
+            let model = Pretrained::new(encoder.clone(), &values, &device)
+                .freeze(|name| !frozen.is_empty() && name.starts_with(frozen));
+            let run = |model: Pretrained| {
+                let settings = settings();
+                let how = LabelLoss {
+                    settings: &settings,
+                    class_weights: None,
+                };
+                let loss = model.loss(&batch, how, rates, &mut Noise::new(3));
+                let parts = model.gradients(&loss).into_iter();
+                summed(parts.map(|part| tiny::by_name(&model, part)))
+            };
+            let (kept, again) = (run(model.clone()), run(model.with_checkpoints()));
+            assert_eq!(
+                kept.keys().collect::<Vec<_>>(),
+                again.keys().collect::<Vec<_>>()
+            );
+            let largest = |values: &[f32]| values.iter().fold(0.0_f32, |size, w| size.max(w.abs()));
+            let all = kept.values().map(|of| largest(of)).fold(0.0, f32::max);
+            for (name, want) in &kept {
+                let what = format!("{}: {name}", folder.display());
+                // Sums that cancel out keep the rounding of what was summed.
+                let size = largest(want).max(0.01 * all);
+                for (got, want) in again[name].iter().zip(want) {
+                    assert!(
+                        (got - want).abs() <= 1e-6 * size,
+                        "{what}: {got}, needs {want}"
+                    );
+                }
+            }
+        }
     }
     assert!(tasks >= 15, "{tasks} heads");
 }

@@ -144,7 +144,7 @@ fn main() {
         let mut noise = Noise::new(optimizer.steps());
         let loss = objective::loss(&encoder, &batches[index], &Loss::Softmax, &mut noise);
         let gradients = loss.backward();
-        optimizer.accumulate(&encoder, gradients);
+        optimizer.accumulate(&encoder, [gradients]);
         (encoder, _) = optimizer.step(encoder, 1.0);
         let ms = start.elapsed().as_secs_f64() * 1e3;
         println!("ms={ms:.3} loss={:.4}", loss.into_scalar::<f32>());

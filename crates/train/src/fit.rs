@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Gradients, Tensor};
 use cloze_data::prefetch::Prefetch;
 use cloze_nn::Noise;
 use cloze_nn::weights::{self, Values};
@@ -107,6 +107,10 @@ pub(crate) trait Job {
     fn size(&self, batch: &Self::Batch) -> (usize, usize);
     /// The mean loss of a batch, `[1]`.
     fn loss(&self, model: &Self::Model, batch: &Self::Batch, noise: &mut Noise) -> Tensor<1>;
+    /// The gradients of such a loss, in parts.
+    fn gradients(&self, _: &Self::Model, loss: &Tensor<1>) -> Vec<Gradients> {
+        vec![loss.backward()]
+    }
     /// What the validation part says of a model, by the name of each metric.
     fn validate(&self, model: &Self::Model) -> Result<Vec<(String, f64)>, Error>;
     /// Writes what does not change while learning.
@@ -208,7 +212,7 @@ impl<J: Job> Fit<'_, J> {
             for batch in batches {
                 let seed = pass_seed(plan.seed, state.epoch, state.batch);
                 let loss = job.loss(&model, &batch, &mut Noise::new(seed));
-                let gradients = loss.backward();
+                let gradients = job.gradients(&model, &loss);
                 let value = loss.into_scalar::<f32>();
                 if !value.is_finite() {
                     return Err(Error::Diverged {

@@ -99,12 +99,14 @@ impl Optimizer {
         moments
     }
 
-    /// Adds the gradients of one batch to those that wait for [`Self::step`].
-    pub fn accumulate(&mut self, model: &impl Module, gradients: Gradients) {
-        model.visit(&mut Collect {
-            gradients,
-            slots: self.slots.iter_mut(),
-        });
+    /// Adds the gradients of one batch, given in parts, to those that wait for [`Self::step`].
+    pub fn accumulate(&mut self, model: &impl Module, parts: impl IntoIterator<Item = Gradients>) {
+        for gradients in parts {
+            model.visit(&mut Collect {
+                gradients,
+                slots: self.slots.iter_mut(),
+            });
+        }
         self.summed += 1;
     }
 

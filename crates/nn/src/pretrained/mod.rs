@@ -5,6 +5,7 @@
 
 mod attention;
 mod chain;
+mod checkpoints;
 mod engine;
 mod layer;
 mod scaffold;
@@ -15,7 +16,7 @@ pub use engine::BurnEngine;
 use std::sync::Arc;
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor, activation};
+use burn::tensor::{Device, Gradients, Tensor, activation};
 use cloze_runtime::Batch;
 use cloze_spec::encoder::{self, Activation, DropoutRates, NormKind, Order};
 use cloze_spec::inventory::{Parameter, encoder_parameters};
@@ -24,6 +25,7 @@ use cloze_spec::text::{self, Lora};
 use crate::noise::Noise;
 use crate::op::{self, Dropout};
 use crate::pretrained::attention::Relative;
+use crate::pretrained::checkpoints::Tape;
 use crate::pretrained::layer::Layer;
 use crate::pretrained::scaffold::Scaffold;
 use crate::weights::{Source, Values};
@@ -43,6 +45,8 @@ pub struct Pretrained {
     scaffold: Scaffold,
     #[module(skip)]
     settings: Arc<cloze_spec::Encoder>,
+    #[module(skip)]
+    tape: Option<Tape>,
 }
 
 impl Pretrained {
@@ -103,6 +107,25 @@ impl Pretrained {
                 .map(|head| Head::new(head, &source, "head")),
             scaffold: Scaffold::new(scaffold, &settings, &source),
             settings,
+            tape: None,
+        }
+    }
+
+    /// The same encoder, which computes its layers once more on the way back from a loss instead of keeping what they are made
+    /// of: as long as [`Self::gradients`] is asked for each loss.
+    #[must_use]
+    pub fn with_checkpoints(self) -> Self {
+        Self {
+            tape: Some(Tape::default()),
+            ..self
+        }
+    }
+
+    /// The gradients of a loss that this encoder computed last, each parameter's the sum of those that it has in the parts.
+    pub fn gradients(&self, loss: &Tensor<1>) -> Vec<Gradients> {
+        match &self.tape {
+            Some(tape) => tape.back(loss),
+            None => vec![loss.backward()],
         }
     }
 
@@ -164,7 +187,7 @@ impl Pretrained {
     ) -> Tensor<2> {
         let relative = self.relative.as_ref().map(Relative::table);
         let offsets: Arc<[u32]> = offsets.into();
-        for (index, (layer, settings)) in layers.iter().enumerate() {
+        for (index, &(layer, settings)) in layers.iter().enumerate() {
             let pass = Pass {
                 offsets: &offsets,
                 relative: self.settings.relative.as_ref().zip(relative.as_ref()),
@@ -172,10 +195,53 @@ impl Pretrained {
                 keys: sight.keys,
                 rates,
             };
-            x = layer.forward(settings, x, pass, noise);
+            x = match &self.tape {
+                Some(tape) if x.device().is_autodiff() => {
+                    self.cut(tape, layer, settings, x, pass, noise)
+                }
+                _ => layer.forward(settings, x, pass, noise),
+            };
             see(&x);
         }
         x
+    }
+
+    /// Through a layer of which nothing is kept but what went into it.
+    fn cut(
+        &self,
+        tape: &Tape,
+        layer: &Layer,
+        settings: &encoder::Layer,
+        x: Tensor<2>,
+        pass: Pass<'_>,
+        noise: &mut Noise,
+    ) -> Tensor<2> {
+        let (model, layer, settings) = (self.clone(), layer.clone(), settings.clone());
+        let (offsets, rows) = (pass.offsets.clone(), pass.rows.cloned());
+        let keys = pass.keys.map(<[bool]>::to_vec);
+        let (rates, mut same_noise) = (pass.rates, noise.clone());
+        let relative = pass
+            .relative
+            .map(|(settings, table)| (settings, table.clone().detach()));
+        let pass = Pass {
+            relative: relative
+                .as_ref()
+                .map(|(settings, table)| (*settings, table)),
+            ..pass
+        };
+        let untracked = layer.clone().no_grad();
+        let output = untracked.forward(&settings, x.clone().detach(), pass, noise);
+        tape.cut(x, output, move |x| {
+            let relative = model.relative.as_ref().map(Relative::table);
+            let pass = Pass {
+                offsets: &offsets,
+                relative: model.settings.relative.as_ref().zip(relative.as_ref()),
+                rows: rows.as_ref(),
+                keys: keys.as_deref(),
+                rates,
+            };
+            layer.forward(&settings, x, pass, &mut same_noise)
+        })
     }
 
     fn normed(&self, x: Tensor<2>) -> Tensor<2> {

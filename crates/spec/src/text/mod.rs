@@ -311,6 +311,13 @@ pub struct Train {
     /// Batches whose gradients are summed for one step.
     #[serde(default = "one")]
     pub accumulate: usize,
+    /// Keep of each layer only what goes into it, and compute the rest once more on the way back: a good third more time, for
+    /// batches of several times the tokens in the same memory.
+    ///
+    /// # Source
+    /// Chen et al., Training Deep Nets with Sublinear Memory Cost, 2016, arXiv:1604.06174.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gradient_checkpointing: bool,
     /// Passes over the data; early stopping may end sooner. The schedule ends with the last of these.
     pub epochs: u64,
     /// The optimiser.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Gradients, Tensor};
 use cloze_data::prefetch::Prefetch;
 use cloze_data::text::Tokenizer;
 use cloze_data::text::batch::TextBatch;
@@ -411,7 +411,13 @@ impl Job for TextRun<'_> {
         let model = &self.preparation.recipe.model;
         let lora = model.lora.as_ref();
         let scaffold = &self.preparation.scaffold;
-        Pretrained::in_scaffold(encoder, scaffold, lora, values, device).freeze(|name| {
+        let built = Pretrained::in_scaffold(encoder, scaffold, lora, values, device);
+        let built = if self.preparation.recipe.train().gradient_checkpointing {
+            built.with_checkpoints()
+        } else {
+            built
+        };
+        built.freeze(|name| {
             let is_new = [".lora.", "head.", "scaffold."]
                 .iter()
                 .any(|part| name.contains(part));
@@ -466,6 +472,10 @@ impl Job for TextRun<'_> {
             class_weights: data.class_weights.as_deref(),
         };
         model.loss(batch, how, self.preparation.rates(), noise)
+    }
+
+    fn gradients(&self, model: &Pretrained, loss: &Tensor<1>) -> Vec<Gradients> {
+        model.gradients(loss)
     }
 
     fn validate(&self, model: &Pretrained) -> Result<Vec<(String, f64)>, Error> {

@@ -28,7 +28,7 @@ pub use cloze_kernels::op::linear::Activation;
 pub use cross_entropy::cross_entropy;
 pub use dropout::dropout_add;
 pub use embed::embed;
-pub use linear::linear;
+pub use linear::{gelu, linear};
 pub use norm::add_norm;
 pub(crate) use padded::{Group, HIDDEN, Padded};
 pub use select::select_rows;

@@ -447,7 +447,7 @@ fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, then: Activation) ->
 fn activate(x: Tensor<2>, then: Activation) -> Tensor<2> {
     match then {
         Activation::Identity => x,
-        Activation::Gelu => activation::gelu(x),
+        Activation::Gelu => op::gelu(x),
         Activation::GeluTanh => activation::gelu_approximate(x),
         Activation::QuickGelu => x.clone() * activation::sigmoid(x.mul_scalar(1.702)),
         Activation::Relu => activation::relu(x),

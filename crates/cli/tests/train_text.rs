@@ -864,6 +864,100 @@ fn long_texts_by_their_windows() {
     assert!(!config.contains("cloze_chunks"), "{config}");
 }
 
+/// What each sentence says, as labels in the order of its words.
+fn write_said(path: &Path) {
+    let mut numbers = Numbers(31);
+    let mut table = "text\tlabel\n".to_owned();
+    for at in 0..400 {
+        let is_good = at % 2 == 0;
+        let text = sentence(&mut numbers, if is_good { &GOOD } else { &BAD });
+        let words: Vec<&str> = text.split(' ').collect();
+        let mood = if is_good { "good" } else { "bad" };
+        writeln!(table, "{text}\t{mood},{},{}", words[4], words[6]).unwrap();
+    }
+    fs::write(path, table).unwrap();
+}
+
+#[test]
+fn sequences_of_labels_are_written_or_read_along_the_text() {
+    let folder = base();
+    write_said(&folder.join("said.tsv"));
+    for (recipe, out) in [("slu", "written"), ("slu/ctc", "along")] {
+        let settings = [
+            "epochs=20",
+            "model.max_len=32",
+            "model.config.model_type=bert",
+        ];
+        let found = twice(recipe, "said.tsv", out, &settings);
+        assert_at_least(&found, "exact-match", 0.9);
+        let rate = found["error-rate"].as_f64().unwrap();
+        assert!(rate < 0.05, "{rate}");
+        let all = judged(&[out]);
+        assert_eq!(names(&all), [out, "majority", "tf-idf + logistic"]);
+        // What Burn found while it learned, the engine finds too.
+        let predictions = format!("{out}.jsonl");
+        let said = ok(cloze(
+            folder,
+            &["predict", out, "said.tsv", "-o", &predictions],
+        ));
+        assert!(said.is_empty(), "{said}");
+        let lines = fs::read_to_string(folder.join(predictions)).unwrap();
+        let table = fs::read_to_string(folder.join("said.tsv")).unwrap();
+        let right = lines
+            .lines()
+            .zip(table.lines().skip(1))
+            .filter(|(line, row)| {
+                let line: Value = serde_json::from_str(line).unwrap();
+                let score = line["score"].as_f64().unwrap();
+                assert!((0.0..=1.0001).contains(&score), "{line}");
+                row.split('\t').nth(1) == line["label"].as_str()
+            });
+        let right = right.count();
+        assert!(right >= 360, "{out}: {right}");
+        assert_goes_on(out);
+        let config = fs::read_to_string(folder.join(format!("{out}-classify/config.json")));
+        assert!(!config.unwrap().contains("cloze_transcript"));
+    }
+    for (settings, expected) in [
+        (
+            ["model.max_len=32", "objective.decode.most=2"],
+            "text 1: its labels take 3 labels, found room for 2",
+        ),
+        (
+            ["model.max_len=32", "objective.decode.heads=5"],
+            "a divisor of the encoder's width 48, found 5",
+        ),
+        (
+            ["model.max_len=32", "objective.decode={ kind = \"ctc\" }"],
+            "ctc judges whole sequences",
+        ),
+    ] {
+        let text = error(&train("slu", "said.tsv", "nowhere", &settings), 1);
+        assert!(text.contains(expected), "{text}");
+    }
+    fs::write(
+        folder.join("long-labels.tsv"),
+        "text\tlabel\na\tx,x,x,x\nb\tx\n",
+    )
+    .unwrap();
+    let text = error(&train("slu/ctc", "long-labels.tsv", "nowhere", &[]), 1);
+    assert!(
+        text.contains("its labels take 7 tokens, found room for"),
+        "{text}"
+    );
+    let damaged = fs::read(folder.join("written/scaffold.safetensors")).unwrap();
+    fs::write(
+        folder.join("written-parts/scaffold.safetensors"),
+        &damaged[..damaged.len() / 2],
+    )
+    .unwrap();
+    let text = error(
+        &cloze(folder, &["predict", "written-parts", "--input-text", "a"]),
+        1,
+    );
+    assert!(text.contains("scaffold.safetensors"), "{text}");
+}
+
 /// What `cloze eval` says.
 fn judged(arguments: &[&str]) -> Value {
     let out = ok(cloze(base(), &[&["eval"], arguments, &["--json"]].concat()));

@@ -72,6 +72,29 @@ pub fn values(module: &impl Module) -> Values {
     reader.values.unwrap_or_default()
 }
 
+/// The gradient of each parameter.
+#[cfg(test)]
+pub(crate) fn gradients(module: &impl Module, loss: &Tensor<1>) -> Values {
+    struct Collect<'a>(
+        burn::tensor::Gradients,
+        std::vec::IntoIter<String>,
+        &'a mut Values,
+    );
+    impl ModuleVisitor for Collect<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let name = self.1.next().expect("a name a parameter");
+            if let Some(gradient) = param.val().grad(&self.0) {
+                let values = gradient.into_data().try_into_vec();
+                self.2.insert(name, values.expect("parameters are f32"));
+            }
+        }
+    }
+    let mut found = Values::new();
+    let names = names(module).into_iter();
+    module.visit(&mut Collect(loss.backward(), names, &mut found));
+    found
+}
+
 #[derive(Default)]
 struct Reader {
     path: Vec<String>,

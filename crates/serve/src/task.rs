@@ -57,6 +57,13 @@ impl Task {
                 )));
             }
             Predictor::Classifier(model) => Self::Label(model),
+            Predictor::Transcripts(_) => {
+                return Err(Error::Input(format!(
+                    "{}: expected a model that labels texts or tokens, fills masks or answers questions, found one that gives \
+                     sequences of labels; cloze predict asks it",
+                    path.display()
+                )));
+            }
             Predictor::Features(_) => unreachable!("refused above"),
             Predictor::FillMask(model) => {
                 let encoder = TextEncoder::mean_of(model.model().clone());

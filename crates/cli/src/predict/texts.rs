@@ -35,7 +35,7 @@ pub fn run(args: &Predict) -> anyhow::Result<()> {
     );
     let weights = texts.weights.unwrap_or(WeightType::F32);
     let options = engine_options(args.compute.threads, weights)?;
-    let mut predictor = Predictor::open(&args.model, options)?;
+    let mut predictor = Predictor::open_with(&args.model, options, &cloze_train::text::parts)?;
     check(&predictor, args)?;
     match &mut predictor {
         Predictor::FillMask(task) => {
@@ -76,6 +76,9 @@ pub fn run(args: &Predict) -> anyhow::Result<()> {
             }
             Work::new(task, args, ["text"], LongText::Chunk, 32).run()
         }
+        Predictor::Transcripts(task) => {
+            Work::new(task, args, ["text"], LongText::Truncate, 0).run()
+        }
         Predictor::Answerer(task) => {
             task.answers.count = args.top.unwrap_or(1);
             task.answers.nothing = texts.no_answer;
@@ -88,6 +91,7 @@ pub fn run(args: &Predict) -> anyhow::Result<()> {
 }
 
 // Options that not every task takes.
+const NONE: &[&str] = &[];
 const OF_MASKS: &[&str] = &["--candidates"];
 const OF_LABELS: &[&str] = &["--activation", "--raw-scores", "--pair", "--input-pair"];
 const OF_FEATURES: &[&str] = &["--pair", "--input-pair"];
@@ -107,11 +111,17 @@ fn check(predictor: &Predictor, args: &Predict) -> anyhow::Result<()> {
         Predictor::Features(_) => ("labels texts by their features", OF_FEATURES),
         Predictor::TokenClassifier(_) => ("labels tokens", OF_TOKENS),
         Predictor::Answerer(_) => ("answers questions", OF_ANSWERS),
+        Predictor::Transcripts(_) => ("gives texts sequences of labels", NONE),
     };
     let of_tasks = [OF_MASKS, OF_LABELS, OF_TOKENS, OF_ANSWERS].concat();
     let mut wrong = args.texts.given();
     wrong.retain(|option| of_tasks.contains(option) && !own.contains(option));
-    if args.top.is_some() && matches!(predictor, Predictor::TokenClassifier(_)) {
+    if args.top.is_some()
+        && matches!(
+            predictor,
+            Predictor::TokenClassifier(_) | Predictor::Transcripts(_)
+        )
+    {
         wrong.push("--top");
     }
     let folder = args.model.display();

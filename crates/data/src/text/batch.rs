@@ -47,6 +47,8 @@ pub enum Wanted {
     Sets(Vec<f32>),
     /// A number for each text, `[B]`.
     Numbers(Vec<f32>),
+    /// The labels of each text, in their order, `[B]`.
+    Transcripts(Vec<Vec<u32>>),
     /// First and last token of the answer in each text, counted from the text's first token, `[B]`.
     Spans(Vec<[u32; 2]>),
 }

@@ -59,6 +59,8 @@ pub enum Truth {
     Numbers(Vec<f32>),
     /// Labels of words.
     Words(Words),
+    /// The labels of each text, in their order.
+    Transcripts(Vec<Vec<u32>>),
     /// Where the answer stands.
     Answers(Asked),
 }
@@ -272,10 +274,12 @@ impl Examples {
             // Where documents end.
             Truth::Lines(_) => &mut self.records.iter().copied(),
             Truth::Pairs(classes) | Truth::Classes(classes) => &mut classes.iter().copied(),
-            Truth::Sets(sets) => &mut sets.of.iter().flat_map(|set| {
-                let end = std::iter::once(u32::MAX);
-                set.iter().copied().chain(end)
-            }),
+            Truth::Sets(Sets { of, .. }) | Truth::Transcripts(of) => {
+                &mut of.iter().flat_map(|of| {
+                    let end = std::iter::once(u32::MAX);
+                    of.iter().copied().chain(end)
+                })
+            }
             Truth::Numbers(numbers) => &mut numbers.iter().map(|number| number.to_bits()),
             Truth::Words(words) => &mut words
                 .places
@@ -407,6 +411,10 @@ impl Examples {
                 }
                 batch.rows = Some(rows);
                 batch.wanted = Wanted::Classes(classes);
+            }
+            Truth::Transcripts(of) => {
+                let of = documents.iter().map(|&text| of[text].clone());
+                batch.wanted = Wanted::Transcripts(of.collect());
             }
             Truth::Answers(asked) => {
                 batch.wanted = Wanted::Spans(texts.iter().map(|&text| asked.spans[text]).collect());

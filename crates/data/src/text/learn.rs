@@ -8,6 +8,7 @@ use std::sync::Arc;
 use cloze_spec::data::Csv;
 use cloze_spec::text::{
     Chunked, ClassWeights, Columns, Documents, Folds, Objective, Pair, Problem, Tags, Texts,
+    Transcriber,
 };
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::examples::{Asked, Blanks, Context, Examples, Pairing, Sets, Truth, Word, Words, pack};
 use super::fold;
 use super::mixture::Mixture;
+use super::path;
 use super::store;
 use super::{Encoding, Input, Limit, Long, Shorten, Tokenizer};
 use crate::annotation::{Conll, Question, Scheme, Sentence, Squad};
@@ -381,6 +383,8 @@ struct Fold {
 enum Labels {
     One(Vec<Cells>),
     Several(Vec<Cells>, char),
+    /// In their order, each as often as it stands there.
+    InOrder(Vec<Cells>, char),
     Numbers(Vec<f32>),
 }
 
@@ -398,7 +402,7 @@ impl Records {
                 })?;
                 Ok(Self::Plain(all))
             }
-            Objective::Sequence(sequence) => labelled(ask.texts, sequence.problem, None, files),
+            Objective::Sequence(_) | Objective::Transcript(_) => labelled(ask, None, files),
             Objective::Token(token) => sentences(ask.texts, token.tags, files),
             Objective::Span(_) => {
                 let mut questions = Vec::new();
@@ -442,8 +446,8 @@ impl Records {
     fn split_folds(ask: &Ask<'_>, folds: &Folds) -> Result<Split, Error> {
         let texts = ask.texts;
         let mut train = match (ask.objective, &folds.group) {
-            (Objective::Sequence(sequence), Some(group)) => {
-                labelled(texts, sequence.problem, Some(group), &texts.files)?
+            (Objective::Sequence(_) | Objective::Transcript(_), Some(group)) => {
+                labelled(ask, Some(group), &texts.files)?
             }
             _ => Self::read(ask, &texts.files)?,
         };
@@ -541,7 +545,8 @@ impl Records {
                 }
                 match (labels, more_labels) {
                     (Labels::One(all), Labels::One(more))
-                    | (Labels::Several(all, _), Labels::Several(more, _)) => all.extend(more),
+                    | (Labels::Several(all, _), Labels::Several(more, _))
+                    | (Labels::InOrder(all, _), Labels::InOrder(more, _)) => all.extend(more),
                     (Labels::Numbers(all), Labels::Numbers(more)) => all.extend(more),
                     _ => unreachable!("one objective reads one kind of labels"),
                 }
@@ -679,7 +684,7 @@ impl Records {
                     let values = cells.iter().flat_map(|cells| &cells.values);
                     found.extend(values.filter_map(Value::label));
                 }
-                Labels::Several(cells, separator) => {
+                Labels::Several(cells, separator) | Labels::InOrder(cells, separator) => {
                     let values = cells.iter().flat_map(|cells| &cells.values);
                     let lists = values.filter_map(|value| value.list(Some(*separator)));
                     found.extend(lists.flatten().filter_map(|value| value.label()));
@@ -748,6 +753,7 @@ impl Records {
                 })?;
                 let mut examples = Examples::new(truth);
                 examples.pool = ask.objective.chunks().map(|chunks| chunks.pool);
+                check_room(ask.objective, &examples.truth, &encoded)?;
                 let mut cut = 0;
                 for (record, encodings) in encoded.iter().enumerate() {
                     cut += usize::from(encodings.iter().any(|window| window.cut > 0));
@@ -994,12 +1000,8 @@ fn documents(
     Ok(())
 }
 
-fn labelled(
-    texts: &Texts,
-    problem: Problem,
-    group: Option<&String>,
-    files: &[PathBuf],
-) -> Result<Records, Error> {
+fn labelled(ask: &Ask<'_>, group: Option<&String>, files: &[PathBuf]) -> Result<Records, Error> {
+    let texts = ask.texts;
     let columns = &texts.columns;
     let mut names = vec![&*columns.text, &*columns.label];
     names.extend(columns.second.as_deref());
@@ -1018,10 +1020,15 @@ fn labelled(
             groups.extend(next().each("what the text belongs to", Value::label)?);
         }
     }
+    let problem = match ask.objective {
+        Objective::Sequence(sequence) => Some(sequence.problem),
+        _ => None,
+    };
     let labels = match problem {
-        Problem::SingleLabel => Labels::One(cells),
-        Problem::MultiLabel => Labels::Several(cells, texts.label_separator),
-        Problem::Regression => {
+        None => Labels::InOrder(cells, texts.label_separator),
+        Some(Problem::SingleLabel) => Labels::One(cells),
+        Some(Problem::MultiLabel) => Labels::Several(cells, texts.label_separator),
+        Some(Problem::Regression) => {
             let mut numbers = Vec::new();
             for cells in &cells {
                 numbers.extend(cells.each("a number", |value| {
@@ -1055,6 +1062,7 @@ impl Labels {
         match self {
             Self::One(cells) => Self::One(of_cells(cells)),
             Self::Several(cells, separator) => Self::Several(of_cells(cells), *separator),
+            Self::InOrder(cells, separator) => Self::InOrder(of_cells(cells), *separator),
             Self::Numbers(numbers) => Self::Numbers(part(numbers, wanted)),
         }
     }
@@ -1069,20 +1077,21 @@ impl Labels {
                 }
                 Truth::Classes(classes)
             }
-            Self::Several(cells, separator) => {
+            Self::Several(cells, separator) | Self::InOrder(cells, separator) => {
                 let mut of = Vec::new();
-                let set = |value: &Value| {
-                    let mut set = value
-                        .list(Some(*separator))?
-                        .iter()
-                        .map(id)
-                        .collect::<Option<Vec<u32>>>()?;
-                    set.sort_unstable();
-                    set.dedup();
-                    Some(set)
+                let list = |value: &Value| {
+                    let list = value.list(Some(*separator))?;
+                    list.iter().map(id).collect::<Option<Vec<u32>>>()
                 };
                 for cells in cells {
-                    of.extend(cells.each(&format!("labels, each {}", expected(ids)), set)?);
+                    of.extend(cells.each(&format!("labels, each {}", expected(ids)), list)?);
+                }
+                if matches!(self, Self::InOrder(..)) {
+                    return Ok(Truth::Transcripts(of));
+                }
+                for set in &mut of {
+                    set.sort_unstable();
+                    set.dedup();
                 }
                 Truth::Sets(Sets {
                     labels: ids.len(),
@@ -1245,6 +1254,35 @@ fn span_of(question: &Question, encoding: &Encoding) -> [u32; 2] {
     }
 }
 
+/// Refuses a text of which no decoder can say what is true: one that has fewer tokens than its labels take, or more labels than
+/// are written.
+fn check_room(
+    objective: &Objective,
+    truth: &Truth,
+    encoded: &[Vec<Encoding>],
+) -> Result<(), Error> {
+    let (Objective::Transcript(transcript), Truth::Transcripts(all)) = (objective, truth) else {
+        return Ok(());
+    };
+    for (at, (labels, windows)) in all.iter().zip(encoded).enumerate() {
+        let (needed, room, what) = match transcript.decode {
+            Transcriber::Ctc => (path::tokens(labels), windows[0].len(), "tokens"),
+            Transcriber::Attention(decoder) => (labels.len(), decoder.most, "labels"),
+        };
+        if needed > room {
+            return Err(Error::Text(format!(
+                "text {}: its labels take {needed} {what}, found room for {room}; {}",
+                at + 1,
+                match transcript.decode {
+                    Transcriber::Ctc => "leave the text out, or decode by attention",
+                    Transcriber::Attention(_) => "raise objective.decode.most",
+                }
+            )));
+        }
+    }
+    Ok(())
+}
+
 fn class_weights(objective: &Objective, truth: &Truth, labels: usize) -> Option<Vec<f32>> {
     if objective.label_loss().class_weights == ClassWeights::Even {
         return None;
@@ -1282,6 +1320,7 @@ fn counts(truth: &Truth, labels: usize) -> Option<Vec<u64>> {
         | Truth::Places(_)
         | Truth::Sets(_)
         | Truth::Numbers(_)
+        | Truth::Transcripts(_)
         | Truth::Answers(_) => return None,
     }
     Some(counts)

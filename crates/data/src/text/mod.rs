@@ -16,6 +16,7 @@ pub mod learn;
 pub mod lexicon;
 pub mod mixture;
 mod pair;
+pub mod path;
 mod prepare;
 mod report;
 pub mod store;

@@ -5,12 +5,17 @@
 
 mod attention;
 mod chain;
+mod cross;
+mod ctc;
 mod engine;
 mod layer;
+mod parts;
 mod scaffold;
 mod train;
+mod transcript;
 
 pub use engine::BurnEngine;
+pub use parts::BurnParts;
 
 use std::sync::Arc;
 

@@ -9,6 +9,7 @@ use cloze_spec::text::{self, DecoderMix, MixShare};
 use rand::Rng;
 
 use super::layer::Layer;
+use super::transcript::Writer;
 use super::{Head, Linear, Norm, Pretrained, Sight};
 use crate::noise::Noise;
 use crate::op::{self, Dropout};
@@ -22,6 +23,7 @@ pub(super) struct Scaffold {
     position: Option<Places>,
     generator: Option<Generator>,
     replaced: Option<Scored>,
+    pub transcript: Option<Writer>,
     #[module(skip)]
     settings: Arc<text::Scaffold>,
 }
@@ -51,6 +53,10 @@ impl Scaffold {
             }),
             generator: generator.map(|generator| Generator::new(&generator.encoder, source)),
             replaced: score(generator.is_some(), "scaffold.replaced"),
+            transcript: settings
+                .transcript
+                .as_ref()
+                .map(|own| Writer::new(own, source, "scaffold.transcript")),
             settings: Arc::new(settings.clone()),
         }
     }
@@ -409,7 +415,6 @@ fn shares(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::path::Path;
 
     use burn::tensor::Device;
@@ -421,7 +426,7 @@ mod tests {
 
     use super::*;
     use crate::pretrained::LabelLoss;
-    use crate::weights::{Values, fresh, names};
+    use crate::weights::{fresh, gradients};
 
     const OFFSETS: [u32; 4] = [0, 5, 7, 14];
 
@@ -472,30 +477,6 @@ mod tests {
 
     fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
         tensor.into_data().try_into_vec().unwrap()
-    }
-
-    /// The gradient of each parameter.
-    fn gradients(model: &Pretrained, loss: &Tensor<1>) -> Values {
-        struct Collect<'a>(
-            burn::tensor::Gradients,
-            std::vec::IntoIter<String>,
-            &'a mut Values,
-        );
-        impl burn::module::ModuleVisitor for Collect<'_> {
-            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-                let name = self.1.next().unwrap();
-                if let Some(gradient) = param.val().grad(&self.0) {
-                    self.2.insert(name, floats(gradient));
-                }
-            }
-        }
-        let mut found = BTreeMap::new();
-        model.visit(&mut Collect(
-            loss.backward(),
-            names(model).into_iter(),
-            &mut found,
-        ));
-        found
     }
 
     #[test]

@@ -7,7 +7,7 @@ use cloze_runtime::Batch;
 use cloze_spec::encoder::{Activation, DropoutRates, Pool};
 use cloze_spec::text::{self, ChunkPool};
 
-use super::{Pretrained, chain};
+use super::{Pretrained, chain, ctc};
 use crate::noise::Noise;
 use crate::op;
 use crate::weights::names;
@@ -111,6 +111,14 @@ impl Pretrained {
                 );
                 (found - truth).powi_scalar(2).mean()
             }
+            Wanted::Transcripts(labels) => match &self.scaffold.transcript {
+                Some(writer) => {
+                    let tokens = self.tokens(batch);
+                    let states = self.pass(&tokens, None, rates, noise, |_| ());
+                    writer.loss(&states, &batch.offsets, labels, how, (rates, noise))
+                }
+                None => ctc::loss(self.outputs(batch, rates, noise), &batch.offsets, labels),
+            },
             Wanted::Spans(spans) => {
                 span_loss(&self.outputs(batch, rates, noise), &batch.offsets, spans)
             }
@@ -231,7 +239,7 @@ fn rows_of_texts(offsets: &[u32], rows: &[u32]) -> impl Iterator<Item = usize> {
 
 /// Cross-entropy of rows of scores with their classes, smoothed and focused as the settings say: each row counts as much as its
 /// class weighs, and the sum is divided by what all rows weigh.
-fn label_loss(logits: Tensor<2>, classes: &[u32], how: LabelLoss<'_>) -> Tensor<1> {
+pub(super) fn label_loss(logits: Tensor<2>, classes: &[u32], how: LabelLoss<'_>) -> Tensor<1> {
     let [rows, count] = logits.dims();
     let device = logits.device();
     let smoothing = how.settings.label_smoothing;

@@ -22,12 +22,14 @@ pub mod features;
 mod fill;
 mod label;
 mod sparse;
+mod transcribe;
 
 use std::path::Path;
 
 use cloze_data::records::length;
 use cloze_data::text::{Chain, Encoding, Input, Long};
 use cloze_spec::encoder::Task;
+use cloze_spec::text::{Scaffold, Transcriber, Transcribing};
 
 use crate::Error;
 use crate::cpu::Options;
@@ -39,6 +41,7 @@ pub use classify::{Classifier, Label};
 pub use features::FeatureClassifier;
 pub use fill::{Fill, FillMask, Filled};
 pub use label::TokenClassifier;
+pub use transcribe::{Transcript, Transcripts, transcribed};
 
 /// A model folder's head, by what it predicts.
 pub enum Predictor {
@@ -52,7 +55,21 @@ pub enum Predictor {
     TokenClassifier(TokenClassifier),
     /// Answers to questions, as stretches of a context.
     Answerer(Answerer),
+    /// Sequences of labels of texts.
+    Transcripts(Transcripts),
 }
+
+/// Parts of a model behind its encoder that have no kernels here, computed by another room.
+pub trait Parts: Send + Sync {
+    /// The sequence of labels of each text, and how likely it is.
+    ///
+    /// # Shapes
+    /// `states: [N, D]`, `offsets: [B + 1]` → `B`
+    fn transcripts(&self, states: &[f32], offsets: &[u32]) -> Vec<(Vec<u32>, f64)>;
+}
+
+/// Opens the parts that a folder has behind its encoder.
+pub type OpenParts<'a> = &'a dyn Fn(&Checkpoint, &Scaffold) -> Result<Box<dyn Parts>, Error>;
 
 impl Predictor {
     /// Opens a folder.
@@ -60,10 +77,43 @@ impl Predictor {
     /// # Errors
     /// As [`Checkpoint::open`] and [`TextModel::new`], and if there is no head that predicts.
     pub fn open(path: &Path, options: Options) -> Result<Self, Error> {
+        Self::open_with(path, options, &|checkpoint, _| {
+            Err(Error::Input(format!(
+                "{}: expected a model whose head this engine computes, found parts of training's own behind it; cloze predict \
+                 asks it",
+                checkpoint.folder.path.display()
+            )))
+        })
+    }
+
+    /// The same, `parts` opening what the engine does not compute.
+    ///
+    /// # Errors
+    /// As there, and as `parts`.
+    pub fn open_with(path: &Path, options: Options, parts: OpenParts<'_>) -> Result<Self, Error> {
         if FeatureClassifier::is_at(path) {
             return FeatureClassifier::open(path, options).map(Self::Features);
         }
         let checkpoint = Checkpoint::open(path)?;
+        if let Some(settings) = transcribed(&checkpoint.folder)? {
+            let head = checkpoint.encoder.head.as_ref();
+            let output = head.and_then(|head| head.output);
+            let outputs = output.map(|output| output.outputs);
+            transcribe::check(&checkpoint.folder, &settings, outputs)?;
+            let writer = match settings.decode {
+                Transcriber::Ctc => None,
+                Transcriber::Attention(decoder) => {
+                    let labels = settings.labels.len();
+                    let scaffold = Scaffold {
+                        transcript: Some(Transcribing { labels, decoder }),
+                        ..Scaffold::default()
+                    };
+                    Some(parts(&checkpoint, &scaffold)?)
+                }
+            };
+            let (_, model) = TextModel::new(checkpoint, options)?;
+            return Ok(Self::Transcripts(Transcripts::new(model, settings, writer)));
+        }
         let Some(head) = checkpoint.encoder.head.clone() else {
             return Err(no_prediction(&checkpoint));
         };

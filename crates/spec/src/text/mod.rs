@@ -26,11 +26,12 @@ pub use features::{
 };
 pub use folds::Folds;
 pub use objective::{
-    ChunkPool, Chunked, Chunks, ClassWeights, Crf, Decode, Decoder, DecoderMix, LabelLoss,
-    MaskedToken, MixShare, Objective, Pair, Position, Problem, ReplacedToken, Segments, Sequence,
-    Span, SpanLength, Tags, Token, Unit, lower_is_better,
+    ChunkPool, Chunked, Chunks, ClassWeights, Crf, Decode, Decoder, DecoderMix, LabelDecoder,
+    LabelLoss, MaskedToken, MixShare, Objective, Pair, Position, Problem, ReplacedToken, Segments,
+    Sequence, Span, SpanLength, Tags, Token, Transcribed, Transcriber, Transcript, Unit,
+    lower_is_better,
 };
-pub use scaffold::{Generator, Scaffold};
+pub use scaffold::{Generator, Scaffold, Transcribing};
 
 /// A system over texts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

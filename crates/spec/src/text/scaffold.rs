@@ -3,9 +3,10 @@ use std::sync::Arc;
 use crate::encoder::Encoder;
 use crate::inventory::{Parameter, encoder_parameters};
 
-use super::{Decoder, Objective};
+use super::{Decoder, LabelDecoder, Objective, Transcriber};
 
-/// What an encoder learns with and then does without: parameters beside its own, named `scaffold.…`.
+/// What an encoder learns with beside its own parts, and a folder as of `transformers` does without: parameters named
+/// `scaffold.…`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Scaffold {
     /// A pooler and two scores that say whether the segments of a pair belong together.
@@ -16,6 +17,17 @@ pub struct Scaffold {
     pub positions: Option<usize>,
     /// What puts tokens in the place of others, and scores that say of which.
     pub generator: Option<Generator>,
+    /// What writes sequences of labels.
+    pub transcript: Option<Transcribing>,
+}
+
+/// What writes sequences of labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transcribing {
+    /// How many labels there are.
+    pub labels: usize,
+    /// The layers.
+    pub decoder: LabelDecoder,
 }
 
 /// An encoder that puts tokens in the place of others.
@@ -28,8 +40,14 @@ pub struct Generator {
 }
 
 impl Scaffold {
-    /// What `objective` needs, for texts of at most `max_len` tokens; `generator` is the encoder that puts tokens.
-    pub fn of(objective: &Objective, max_len: usize, generator: Option<Encoder>) -> Self {
+    /// What `objective` needs, for texts of at most `max_len` tokens and so many `labels`; `generator` is the encoder that puts
+    /// tokens.
+    pub fn of(
+        objective: &Objective,
+        max_len: usize,
+        labels: usize,
+        generator: Option<Encoder>,
+    ) -> Self {
         let mut scaffold = Self::default();
         match objective {
             Objective::MaskedToken(masked) => {
@@ -43,6 +61,12 @@ impl Scaffold {
                 });
             }
             Objective::Position(_) => scaffold.positions = Some(max_len),
+            Objective::Transcript(transcript) => match transcript.decode {
+                Transcriber::Ctc => {}
+                Transcriber::Attention(decoder) => {
+                    scaffold.transcript = Some(Transcribing { labels, decoder });
+                }
+            },
             Objective::Sequence(_) | Objective::Token(_) | Objective::Span(_) => {}
         }
         scaffold
@@ -87,6 +111,31 @@ impl Scaffold {
             }));
             parameters.extend(map("replaced.transform", width, width));
             parameters.extend(map("replaced.output", 1, width));
+        }
+        if let Some(Transcribing { labels, decoder }) = &self.transcript {
+            let inner = width * LabelDecoder::WIDER;
+            // A row for the beginning, an output for the end.
+            let tables = [("token", labels + 1), ("position", decoder.most + 1)];
+            parameters.extend(tables.map(|(table, rows)| {
+                named(&format!("transcript.{table}.weight"), vec![rows, width])
+            }));
+            for layer in 0..decoder.layers {
+                let name = |part: &str| format!("transcript.layer.{layer}.{part}");
+                for part in ["own", "cross"] {
+                    for one in ["query", "key", "value", "output"] {
+                        parameters.extend(map(&name(&format!("{part}.{one}")), width, width));
+                    }
+                }
+                parameters.extend(map(&name("up"), inner, width));
+                parameters.extend(map(&name("down"), width, inner));
+                for norm in ["own_norm", "cross_norm", "ffn_norm"] {
+                    let norm = name(norm);
+                    parameters.extend(
+                        ["gain", "bias"].map(|part| named(&format!("{norm}.{part}"), vec![width])),
+                    );
+                }
+            }
+            parameters.extend(map("transcript.output", labels + 1, width));
         }
         parameters
     }

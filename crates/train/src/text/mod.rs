@@ -29,14 +29,17 @@ use cloze_spec::folder::{self, copy_into, write_text};
 use cloze_spec::hugging_face::{self, Draft};
 use cloze_spec::inventory::{Parameter, encoder_parameters};
 use cloze_spec::recipe::Document;
-use cloze_spec::text::{Chunked, Decode, Generator, Objective, Scaffold, lower_is_better};
+use cloze_spec::text::{
+    Chunked, Decode, Generator, Objective, Scaffold, Transcribed, Transcriber, Transcribing,
+    lower_is_better,
+};
 
 use crate::fit::{Event, Fit, Job, Outcome, Plan};
 use crate::safetensors::{self, Tensors};
 use crate::{Error, checkpoint};
 use judge::{Aim, Judged, Predictions};
 
-pub use trained::Trained;
+pub use trained::{Trained, parts};
 
 /// All that a recipe over texts names, read.
 pub struct Preparation {
@@ -101,6 +104,7 @@ impl Preparation {
             },
         })?;
         let task = task(&train.objective, &data.labels);
+        let labels = data.labels.len();
         if let Some(tags) = data.tags() {
             recipe.settle(tags);
         }
@@ -130,23 +134,29 @@ impl Preparation {
             Objective::MaskedToken(_)
             | Objective::Sequence(_)
             | Objective::Token(_)
+            | Objective::Transcript(_)
             | Objective::Span(_) => (draft, None),
         };
         let scaffold = Scaffold::of(
             objective,
             recipe.model.max_len.min(longest),
+            labels,
             generator.as_ref().map(|draft| draft.encoder().clone()),
         );
+        if let Some(Transcribing { decoder, .. }) = scaffold.transcript {
+            let width = draft.encoder().width;
+            if width % decoder.heads > 0 {
+                return Err(refused(format!(
+                    "objective.decode.heads: expected a divisor of the encoder's width {width}, found {}",
+                    decoder.heads
+                )));
+            }
+        }
         let (found, fits) = (recipe.model.max_len, draft.encoder().max_len);
         if base.is_none() && found > fits {
-            let message = format!(
+            return Err(refused(format!(
                 "model.max_len: expected at most {fits}, as model.config has it, found {found}"
-            );
-            return Err(cloze_spec::Error::Recipe {
-                place: "recipe".to_owned(),
-                message,
-            }
-            .into());
+            )));
         }
         Ok(Self {
             recipe,
@@ -278,6 +288,12 @@ fn task(objective: &Objective, labels: &[String]) -> Task {
         Objective::Token(_) => Task::Token {
             labels: labels.to_vec(),
         },
+        Objective::Transcript(transcript) => match transcript.decode {
+            Transcriber::Ctc => Task::Token {
+                labels: [labels, &[Transcribed::BLANK.to_owned()]].concat(),
+            },
+            Transcriber::Attention(_) => Task::Vector,
+        },
         Objective::Span(_) => Task::Span,
     }
 }
@@ -294,11 +310,17 @@ fn check_without_positions(encoder: &encoder::Encoder) -> Result<(), Error> {
     if !knows {
         return Ok(());
     }
-    let message = "model: expected an encoder whose positions are a table, such as bert or roberta, so that tokens can be without, \
-                   found one with others"
-        .to_owned();
+    Err(refused(
+        "model: expected an encoder whose positions are a table, such as bert or roberta, so that tokens can be without, \
+         found one with others"
+            .to_owned(),
+    ))
+}
+
+/// A recipe that does not fit what it is of.
+fn refused(message: String) -> Error {
     let place = "recipe".to_owned();
-    Err(cloze_spec::Error::Recipe { place, message }.into())
+    cloze_spec::Error::Recipe { place, message }.into()
 }
 
 /// A training run on texts.
@@ -508,6 +530,15 @@ impl Job for TextRun<'_> {
                 let chunked = serde_json::to_value(Chunked { max_len, chunks });
                 let chunked = chunked.expect("numbers and a name");
                 config.insert(Chunked::KEY.to_owned(), chunked);
+            }
+            if let Objective::Transcript(transcript) = recipe.objective() {
+                let transcribed = serde_json::to_value(Transcribed {
+                    labels: self.preparation.data.labels.clone(),
+                    separator: recipe.data.label_separator,
+                    decode: transcript.decode,
+                });
+                let transcribed = transcribed.expect("names and numbers");
+                config.insert(Transcribed::KEY.to_owned(), transcribed);
             }
             let config = serde_json::to_string_pretty(&config);
             let config = config.expect("an object of JSON can be written");

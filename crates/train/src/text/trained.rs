@@ -6,11 +6,11 @@ use cloze_data::text::Tokenizer;
 use cloze_data::text::examples::{Blanks, Examples};
 use cloze_data::text::learn::{Ask, Part};
 use cloze_data::text::store;
-use cloze_nn::pretrained::{Pretrained, TRANSITIONS};
+use cloze_nn::pretrained::{BurnParts, Pretrained, TRANSITIONS};
 use cloze_nn::weights::Values;
 use cloze_runtime::cpu::Options;
 use cloze_runtime::model::Checkpoint;
-use cloze_runtime::predict::{FeatureClassifier, Predict};
+use cloze_runtime::predict::{FeatureClassifier, Parts, Predict, transcribed};
 use cloze_spec::TextRecipe;
 use cloze_spec::encoder::Task;
 use cloze_spec::inventory::{Parameter, encoder_parameters};
@@ -60,11 +60,13 @@ impl Trained {
         let checkpoint = Checkpoint::open(folder)?;
         let tokenizer = Tokenizer::open(folder)?;
         let encoder = checkpoint.encoder.clone();
+        let transcribed = transcribed(&checkpoint.folder)?;
         let labels = match encoder.head.as_ref().map(|head| &head.task) {
             Some(Task::Sequence(sequence)) => sequence.labels.clone(),
             Some(Task::Token { labels }) => labels.clone(),
             Some(Task::MaskedToken | Task::Span | Task::Vector) | None => Vec::new(),
         };
+        let labels = transcribed.map_or(labels, |own| own.labels);
         let mut values = values(&checkpoint, encoder_parameters(&encoder))?;
         let max_len = recipe.model.max_len.min(encoder.max_len);
         let objective = &recipe.train().objective;
@@ -72,7 +74,7 @@ impl Trained {
             Objective::ReplacedToken(_) => Some(Checkpoint::open(&folder.join(GENERATOR))?.encoder),
             _ => None,
         };
-        let scaffold = Scaffold::of(objective, max_len, generator).judged();
+        let scaffold = Scaffold::of(objective, max_len, labels.len(), generator).judged();
         values.extend(further(folder, &scaffold.parameters(&encoder))?);
         let mut trained = Self {
             max_len,
@@ -158,6 +160,26 @@ pub(super) fn values(checkpoint: &Checkpoint, parameters: Vec<Parameter>) -> Res
     let transitions = checkpoint.transitions()?;
     values.extend(transitions.map(|of| (TRANSITIONS.to_owned(), of)));
     Ok(values)
+}
+
+/// The parts that a folder has behind its encoder, in Burn: what [`Predictor::open_with`](cloze_runtime::predict::Predictor::open_with)
+/// asks for.
+///
+/// # Errors
+/// If the folder lacks them, or they do not fit its encoder.
+pub fn parts(
+    checkpoint: &Checkpoint,
+    scaffold: &Scaffold,
+) -> Result<Box<dyn Parts>, cloze_runtime::Error> {
+    let (encoder, folder) = (&checkpoint.encoder, &checkpoint.folder.path);
+    let values = further(folder, &scaffold.parameters(encoder));
+    let values = values.map_err(|error| cloze_runtime::Error::Input(error.to_string()))?;
+    Ok(Box::new(BurnParts::new(
+        encoder,
+        scaffold,
+        &values,
+        &Device::flex(),
+    )))
 }
 
 /// The values of `parameters` that a folder has beside its encoder.

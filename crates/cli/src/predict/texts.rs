@@ -58,7 +58,9 @@ pub fn run(args: &Predict) -> anyhow::Result<()> {
                     Activation::None => ScoreActivation::Each(encoder::Activation::Identity),
                 };
             }
-            Work::new(task, args, ["text"], LongText::Truncate, 0).run()
+            let mut work = Work::new(task, args, ["text"], LongText::Truncate, 0);
+            work.sections = task.is_chunked();
+            work.run()
         }
         Predictor::Features(task) => {
             task.top = args.top;
@@ -151,6 +153,8 @@ struct Work<'a, T> {
     /// Whether long texts may be gone through in windows.
     has_windows: bool,
     batch_tokens: usize,
+    /// Whether a list of texts is one text.
+    sections: bool,
     bar: ProgressBar,
     /// Texts done, and those of them that were cut and those that gave nothing.
     count: usize,
@@ -192,6 +196,7 @@ impl<'a, T: Report> Work<'a, T> {
             long,
             has_windows,
             batch_tokens: texts.batch_tokens.unwrap_or(8192),
+            sections: false,
             bar: bar(args.output.is_some()),
             count: 0,
             cut: 0,
@@ -206,7 +211,11 @@ impl<'a, T: Report> Work<'a, T> {
             (None, Some(text)) => {
                 let pair = texts.input_pair.as_ref();
                 let texts = [text].into_iter().chain(pair).cloned().collect();
-                self.one(Record { id: None, texts })
+                self.one(Record {
+                    id: None,
+                    texts,
+                    beside: Vec::new(),
+                })
             }
             (None, None) => bail!("expected a file of texts, or --input-text; found neither"),
         }
@@ -252,6 +261,8 @@ impl<'a, T: Report> Work<'a, T> {
     fn file(&mut self, path: &Path) -> anyhow::Result<()> {
         let input = Input {
             columns: self.columns.clone(),
+            sections: self.sections,
+            beside: self.task.columns(),
             id: self.texts.id.clone(),
             bad_rows: if self.texts.skip_bad_rows {
                 BadRows::Skip
@@ -318,7 +329,9 @@ impl<'a, T: Report> Work<'a, T> {
         let outputs = self.task.run_all(&windows, self.batch_tokens, done)?;
         let texts = texts.par_iter().zip(outputs);
         let rows = texts.map(|((record, windows), outputs)| {
-            let prediction = self.task.decode(input(record), windows, &outputs)?;
+            let prediction =
+                self.task
+                    .decode_beside(input(record), &record.beside, windows, &outputs)?;
             Ok::<_, anyhow::Error>(self.task.rows(prediction))
         });
         rows.collect()

@@ -1,6 +1,6 @@
 //! Tokenised texts as batches to learn from.
 
-use cloze_spec::text::ChunkPool;
+use cloze_spec::text::{ChunkPool, Placed};
 
 /// Tokens of several texts, one after the other, and what is to be predicted of them.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -21,6 +21,8 @@ pub struct TextBatch {
     pub keys: Option<Vec<bool>>,
     /// Where several texts are windows of one document, of which something is to be predicted.
     pub documents: Option<Documents>,
+    /// The values of `M` columns beside each text, `[B · M]`.
+    pub beside: Vec<Placed>,
 }
 
 /// Texts that are windows of documents.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use cloze_spec::batch::Batch;
 use cloze_spec::objective::{Mixed, Replace};
-use cloze_spec::text::{BatchWarmup, ChunkPool, MaskedToken, SpanLength, Tags, Unit};
+use cloze_spec::text::{BatchWarmup, ChunkPool, MaskedToken, Placed, SpanLength, Tags, Unit};
 
 use super::Encoding;
 use super::batch::{Documents, TextBatch, Wanted};
@@ -27,6 +27,8 @@ pub struct Examples {
     pub originals: Vec<Vec<String>>,
     /// What is true.
     pub truth: Truth,
+    /// The values of columns beside each text; none where there are no columns.
+    pub(super) beside: Vec<Vec<Placed>>,
     /// What is made of the vectors of a record's windows, where something is true of records rather than texts.
     pub(super) pool: Option<ChunkPool>,
 }
@@ -155,6 +157,7 @@ impl Examples {
             records: Vec::new(),
             originals: Vec::new(),
             truth,
+            beside: Vec::new(),
             pool: None,
         }
     }
@@ -287,7 +290,11 @@ impl Examples {
                 .flat_map(|word| [word.token, word.label]),
             Truth::Answers(asked) => &mut asked.spans.iter().flatten().copied(),
         };
-        numbers.fold(hash, |hash, number| add(hash, u64::from(number)))
+        let hash = numbers.fold(hash, |hash, number| add(hash, u64::from(number)));
+        let beside = self.beside.iter().flatten();
+        beside.fold(hash, |hash, &(row, by)| {
+            add(add(hash, u64::from(row)), u64::from(by.to_bits()))
+        })
     }
 
     /// The texts of records, where those come in order.
@@ -339,6 +346,8 @@ impl Examples {
                 .extend(segments.map(|bit| u32::from(bit > 0)));
             batch.offsets.push(batch.tokens.len() as u32);
         }
+        let beside = texts.iter().filter_map(|&text| self.beside.get(text));
+        batch.beside = beside.flatten().copied().collect();
         let firsts = taken.iter().zip(batch.offsets.clone());
         let documents: Vec<&[usize]> = texts.chunk_by(|a, b| self.are_together(*a, *b)).collect();
         batch.documents = self.pool.map(|pool| {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use cloze_spec::data::Csv;
 use cloze_spec::text::{
-    Chunked, ClassWeights, Columns, Documents, Folds, Objective, Pair, Problem, Tags, Texts,
-    Transcriber,
+    Chunked, ClassWeights, Columns, Documents, Folds, Objective, Pair, Placed, Problem, Readout,
+    Table, TableColumn, Tags, Texts, Transcriber, number,
 };
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,8 @@ use crate::{Error, Place};
 pub struct TextData {
     /// Names of the labels, in the order of the head's outputs; none where there are no labels.
     pub labels: Vec<String>,
+    /// The columns beside texts.
+    pub table: Table,
     /// What each label weighs in the loss, where the recipe weighs them.
     pub class_weights: Option<Vec<f32>>,
     /// How tokens are hidden, where they are what is to be predicted.
@@ -139,9 +141,11 @@ impl TextData {
         };
         if ask.is_stored() {
             let parts = store::Parts::open(ask)?;
-            let test = test.map(|test| test.examples(ask, &HashMap::new(), true));
+            let none = (&HashMap::new(), &Table::default());
+            let test = test.map(|test| test.examples(ask, none, true));
             let data = Self {
                 labels: Vec::new(),
+                table: Table::default(),
                 class_weights: None,
                 blanks: ask.blanks()?,
                 train: Arc::new(parts.train),
@@ -179,11 +183,12 @@ impl TextData {
         } else {
             train.tags_of(&texts.labels)
         };
-        let ids = ids(&labels);
-        let train = train.examples(ask, &ids, false)?;
-        let validation = validation.examples(ask, &ids, true)?.0;
+        let table = train.table(&texts.columns)?;
+        let known = (&ids(&labels), &table);
+        let train = train.examples(ask, known, false)?;
+        let validation = validation.examples(ask, known, true)?.0;
         let test = test
-            .map(|test| test.examples(ask, &ids, true))
+            .map(|test| test.examples(ask, known, true))
             .transpose()?;
         let (train, cut) = train;
         let corpora = corpora.into_iter().map(|corpus| Corpus {
@@ -202,6 +207,7 @@ impl TextData {
             fingerprint: train.fingerprint(),
             blanks: ask.blanks()?,
             labels,
+            table,
             train: Arc::new(train),
             validation: Arc::new(validation),
             test: test.map(|(test, _)| Arc::new(test)),
@@ -276,11 +282,17 @@ impl Ask<'_> {
         self.tokenizer.encode(text.into(), Limit { max_len, long })
     }
 
-    /// One part alone, for a model whose head has `labels`: what is to be learned from, or what is to be judged by.
+    /// One part alone, for a model whose head has `labels` and that knows the columns of `table`: what is to be learned from, or
+    /// what is to be judged by.
     ///
     /// # Errors
     /// As [`TextData::prepare`].
-    pub fn part(&self, part: Part<'_>, labels: &[String]) -> Result<Examples, Error> {
+    pub fn part(
+        &self,
+        part: Part<'_>,
+        labels: &[String],
+        table: &Table,
+    ) -> Result<Examples, Error> {
         let texts = self.texts;
         if self.is_stored() {
             match part {
@@ -318,7 +330,7 @@ impl Ask<'_> {
             return Err(Error::Split("there is no text to judge by".to_owned()));
         }
         let judged = !matches!(part, Part::Train);
-        Ok(records.examples(self, &ids(labels), judged)?.0)
+        Ok(records.examples(self, (&ids(labels), table), judged)?.0)
     }
 }
 
@@ -354,6 +366,8 @@ enum Records {
         labels: Labels,
         /// What belongs together, where that is told.
         groups: Option<Vec<String>>,
+        /// The values of columns beside each text, empty where they are missing.
+        beside: Vec<Vec<String>>,
     },
     Sentences(Vec<Sentence>, Tags),
     Questions(Vec<Question>),
@@ -530,16 +544,19 @@ impl Records {
                     texts,
                     second,
                     labels,
+                    beside,
                     ..
                 },
                 Self::Labelled {
                     texts: more,
                     second: more_second,
                     labels: more_labels,
+                    beside: more_beside,
                     ..
                 },
             ) => {
                 texts.extend(more);
+                beside.extend(more_beside);
                 if let Some(second) = second {
                     second.extend(more_second.into_iter().flatten());
                 }
@@ -664,15 +681,40 @@ impl Records {
                 second,
                 labels,
                 groups,
+                beside,
             } => Self::Labelled {
                 texts: part(texts, wanted),
                 second: second.as_mut().map(|second| part(second, wanted)),
                 labels: labels.part(wanted),
                 groups: groups.as_mut().map(|groups| part(groups, wanted)),
+                beside: part(beside, wanted),
             },
             Self::Sentences(sentences, tags) => Self::Sentences(part(sentences, wanted), *tags),
             Self::Questions(questions) => Self::Questions(part(questions, wanted)),
         }
+    }
+
+    /// The columns beside the texts, as they are here.
+    fn table(&self, columns: &Columns) -> Result<Table, Error> {
+        let Self::Labelled { beside, .. } = self else {
+            return Ok(Table::default());
+        };
+        let of = |at: usize| {
+            let values = beside.iter().map(move |values| values[at].trim());
+            values.filter(|value| !value.is_empty())
+        };
+        let mut table = Table::default();
+        for name in &columns.numbers {
+            let at = table.columns.len();
+            let numbers = of(at).map(|value| number(value).ok_or_else(|| no_number(name, value)));
+            let numbers: Vec<f64> = numbers.collect::<Result<_, _>>()?;
+            table.columns.push(TableColumn::of_numbers(name, &numbers));
+        }
+        for name in &columns.categories {
+            let at = table.columns.len();
+            table.columns.push(TableColumn::of_names(name, of(at)));
+        }
+        Ok(table)
     }
 
     /// The labels that occur, sorted; numbers by their size. Of words, the tags that write them.
@@ -724,7 +766,7 @@ impl Records {
     fn examples(
         self,
         ask: &Ask<'_>,
-        ids: &HashMap<&str, u32>,
+        (ids, table): (&HashMap<&str, u32>, &Table),
         judged: bool,
     ) -> Result<(Examples, usize), Error> {
         let (tokenizer, max_len) = (ask.tokenizer, ask.max_len);
@@ -737,6 +779,7 @@ impl Records {
                 texts,
                 second,
                 labels,
+                beside,
                 ..
             } => {
                 let truth = labels.truth(ids)?;
@@ -753,6 +796,7 @@ impl Records {
                 })?;
                 let mut examples = Examples::new(truth);
                 examples.pool = ask.objective.chunks().map(|chunks| chunks.pool);
+                examples.beside = placed(&beside, table)?;
                 check_room(ask.objective, &examples.truth, &encoded)?;
                 let mut cut = 0;
                 for (record, encodings) in encoded.iter().enumerate() {
@@ -1006,18 +1050,32 @@ fn labelled(ask: &Ask<'_>, group: Option<&String>, files: &[PathBuf]) -> Result<
     let mut names = vec![&*columns.text, &*columns.label];
     names.extend(columns.second.as_deref());
     names.extend(group.map(String::as_str));
+    let (before, others) = (names.len(), [&columns.numbers, &columns.categories]);
+    names.extend(others.into_iter().flatten().map(String::as_str));
+    let mut beside: Vec<Vec<String>> = Vec::new();
     let mut groups = group.map(|_| Vec::new());
     let (mut firsts, mut seconds, mut cells) = (Vec::new(), Vec::new(), Vec::new());
     for file in files {
         let mut read = Cells::read(file, &format(texts, file)?, &names)?.into_iter();
         let mut next = || read.next().expect("as many columns as were asked for");
-        firsts.extend(next().each("text", Value::text)?);
+        firsts.extend(match ask.objective.chunks() {
+            Some(_) => next().each("text, or a list of texts", Value::sections)?,
+            None => next().each("text", Value::text)?,
+        });
         cells.push(next());
         if columns.second.is_some() {
             seconds.extend(next().each("text", Value::text)?);
         }
         if let Some(groups) = &mut groups {
             groups.extend(next().each("what the text belongs to", Value::label)?);
+        }
+        let first = beside.len();
+        beside.resize(firsts.len(), Vec::new());
+        for _ in before..names.len() {
+            let values = next().each("a number or the name of a class", Value::or_missing)?;
+            for (beside, value) in beside[first..].iter_mut().zip(values) {
+                beside.push(value);
+            }
         }
     }
     let problem = match ask.objective {
@@ -1043,7 +1101,25 @@ fn labelled(ask: &Ask<'_>, group: Option<&String>, files: &[PathBuf]) -> Result<
         second: columns.second.is_some().then_some(seconds),
         labels,
         groups,
+        beside,
     })
+}
+
+/// The places of the values beside texts; none if there are no columns.
+fn placed(beside: &[Vec<String>], table: &Table) -> Result<Vec<Vec<Placed>>, Error> {
+    if table.columns.is_empty() {
+        return Ok(Vec::new());
+    }
+    let placed = beside.iter().map(|values| table.placed(values));
+    let placed: Result<_, _> = placed.collect();
+    placed.map_err(|(column, found)| no_number(column, &found))
+}
+
+fn no_number(column: &str, found: &str) -> Error {
+    Error::Text(format!(
+        "column {column:?}: expected numbers, found {}; correct it, or name the column in data.columns.categories",
+        quoted(found)
+    ))
 }
 
 impl Labels {
@@ -1261,6 +1337,18 @@ fn check_room(
     truth: &Truth,
     encoded: &[Vec<Encoding>],
 ) -> Result<(), Error> {
+    if let Some(Readout::Recurrent(_)) = objective.readout()
+        && !encoded
+            .iter()
+            .flatten()
+            .any(|text| text.segments.contains(&1))
+    {
+        return Err(Error::Text(
+            "the texts of a pair are told apart by their segments: expected a tokenizer that gives the second one of its own, such \
+             as bert's, found one that gives all tokens the same"
+                .to_owned(),
+        ));
+    }
     let (Objective::Transcript(transcript), Truth::Transcripts(all)) = (objective, truth) else {
         return Ok(());
     };

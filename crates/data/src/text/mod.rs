@@ -32,6 +32,9 @@ pub use label::{Agreement, Entity};
 pub use report::Report;
 pub use tokenizer::{Input, Limit, Long, Prompt, Shorten, Tokenizer};
 
+/// What parts the sections of a text that is taken in windows, none of which has tokens of two: the form feed.
+pub const SECTION: char = '\u{c}';
+
 /// Some characters of a text, as far as it has them.
 fn slice(text: &[char], chars: std::ops::Range<u32>) -> String {
     let upto = text.iter().take(chars.end as usize);

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData, activation};
-use cloze_spec::encoder::Activation;
+use cloze_spec::encoder::{self, Activation};
 
 use super::Linear;
 use crate::op;
@@ -20,6 +20,13 @@ pub(super) struct Cross {
     output: Linear,
     heads: usize,
 }
+
+/// Of the layers that attention across makes.
+pub(super) const NORM: encoder::Norm = encoder::Norm {
+    kind: encoder::NormKind::Layer,
+    eps: 1e-5,
+    bias: true,
+};
 
 /// What is attended to.
 #[derive(Clone)]
@@ -69,19 +76,19 @@ impl Cross {
         }
     }
 
-    /// What is added to the scores, as of [`hidden`] or [`later`], says which of `T` are not seen. Also the shares, `[B, H, U, T]`.
+    /// What is added to the scores, as of [`hidden`] or [`later`], says which of `T` are not seen.
     ///
     /// # Shapes
     /// `x: [B, U, D]` → `[B, U, D]`
-    pub fn forward(&self, x: Tensor<3>, seen: &Seen, unseen: Tensor<4>) -> (Tensor<3>, Tensor<4>) {
+    pub fn forward(&self, x: Tensor<3>, seen: &Seen, unseen: Tensor<4>) -> Tensor<3> {
         let [batch, count, width] = x.dims();
         let scale = ((width / self.heads) as f32).sqrt();
         let query = self.split(x, &self.query).div_scalar(scale);
         let shares = activation::softmax(query.matmul(seen.key.clone()) + unseen, 3);
-        let mixed = shares.clone().matmul(seen.value.clone()); // [B, H, U, K]
+        let mixed = shares.matmul(seen.value.clone()); // [B, H, U, K]
         let mixed = mixed.swap_dims(1, 2).reshape([batch * count, width]);
         let mixed = self.output.forward(mixed, Activation::Identity);
-        (mixed.reshape([batch, count, width]), shares)
+        mixed.reshape([batch, count, width])
     }
 }
 

@@ -10,6 +10,7 @@ mod ctc;
 mod engine;
 mod layer;
 mod parts;
+mod readout;
 mod scaffold;
 mod train;
 mod transcript;

@@ -1,9 +1,13 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use cloze_runtime::predict::Parts;
 use cloze_spec::Encoder;
-use cloze_spec::text;
+use cloze_spec::encoder::DropoutRates;
+use cloze_spec::text::{self, Placed};
 
+use super::engine::floats;
+use super::readout::Texts;
 use super::scaffold::Scaffold;
+use crate::noise::Noise;
 use crate::weights::{Source, Values};
 
 /// What stands behind an encoder that another engine runs.
@@ -50,5 +54,23 @@ impl Parts for BurnParts {
         let writer = self.scaffold.transcript.as_ref();
         let writer = writer.expect("the folder has what writes labels");
         writer.write(&self.states(states), offsets)
+    }
+
+    fn vector(&self, states: &[f32], segments: &[u32], beside: &[Placed]) -> Vec<f32> {
+        let reader = self.scaffold.readout.as_ref();
+        let reader = reader.expect("the folder has what reads states");
+        let states = self.states(states);
+        let texts = Texts {
+            offsets: &[0, states.dims()[0] as u32],
+            segments,
+            beside,
+        };
+        floats(reader.forward(&states, texts, DropoutRates::NONE, &mut Noise::none()))
+    }
+
+    fn pooled(&self, windows: &[f32]) -> Vec<f32> {
+        let scores = self.scaffold.chunks.as_ref();
+        let scores = scores.expect("the folder has scores of windows");
+        floats(scores.mean(self.states(windows)))
     }
 }

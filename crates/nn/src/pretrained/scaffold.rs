@@ -9,6 +9,7 @@ use cloze_spec::text::{self, DecoderMix, MixShare};
 use rand::Rng;
 
 use super::layer::Layer;
+use super::readout::Reader;
 use super::transcript::Writer;
 use super::{Head, Linear, Norm, Pretrained, Sight};
 use crate::noise::Noise;
@@ -24,6 +25,8 @@ pub(super) struct Scaffold {
     generator: Option<Generator>,
     replaced: Option<Scored>,
     pub transcript: Option<Writer>,
+    pub chunks: Option<Scored>,
+    pub readout: Option<Reader>,
     #[module(skip)]
     settings: Arc<text::Scaffold>,
 }
@@ -36,12 +39,7 @@ impl Scaffold {
             .map_or(0, |decoder| decoder.visible.len());
         let last = encoder.layers.last().expect("an encoder has a layer");
         let generator = settings.generator.as_ref();
-        let score = |exists: bool, name: &str| {
-            exists.then(|| Scored {
-                transform: Linear::new(true, source, &format!("{name}.transform")),
-                output: Linear::new(true, source, &format!("{name}.output")),
-            })
-        };
+        let score = |exists: bool, name: &str| exists.then(|| Scored::new(source, name));
         Self {
             pair: score(settings.pair, "scaffold.pair"),
             decoder: (0..layers)
@@ -57,6 +55,11 @@ impl Scaffold {
                 .transcript
                 .as_ref()
                 .map(|own| Writer::new(own, source, "scaffold.transcript")),
+            chunks: score(settings.chunks, "scaffold.chunks"),
+            readout: settings
+                .readout
+                .as_ref()
+                .map(|(own, _)| Reader::new(own, source, "scaffold.readout")),
             settings: Arc::new(settings.clone()),
         }
     }
@@ -75,11 +78,27 @@ pub(super) struct Scored {
 }
 
 impl Scored {
+    pub fn new(source: &Source<'_>, name: &str) -> Self {
+        Self {
+            transform: Linear::new(true, source, &format!("{name}.transform")),
+            output: Linear::new(true, source, &format!("{name}.output")),
+        }
+    }
+
     /// # Shapes
     /// `[M, D]` → `[M, C]`
     pub fn forward(&self, x: Tensor<2>, between: Activation) -> Tensor<2> {
         let x = self.transform.forward(x, between);
         self.output.forward(x, Activation::Identity)
+    }
+
+    /// The mean of rows, each with a share of its own.
+    ///
+    /// # Shapes
+    /// `[M, D]` → `[1, D]`
+    pub fn mean(&self, x: Tensor<2>) -> Tensor<2> {
+        let shares = activation::softmax(self.forward(x.clone(), Activation::Tanh), 0); // [M, 1]
+        (x * shares).sum_dim(0)
     }
 }
 
@@ -617,6 +636,89 @@ mod tests {
         // Nothing says where a token stands but the others.
         let places = &scores[..8];
         assert!(places.iter().any(|score| (score - places[0]).abs() > 1e-3));
+    }
+
+    #[test]
+    fn windows_count_by_their_scores() {
+        let settings = text::Scaffold {
+            chunks: true,
+            ..text::Scaffold::default()
+        };
+        let parameters = settings.parameters(&encoder());
+        let values = fresh(&parameters, 0.5, 3);
+        let width = encoder().width;
+        let rows: Vec<f32> = (0..3 * width).map(|at| (at as f32 * 0.7).sin()).collect();
+        let device = Device::flex().autodiff();
+        let pooled = |values: &crate::weights::Values, rows: &[f32]| {
+            let source = Source {
+                values,
+                shapes: parameters
+                    .iter()
+                    .map(|p| (p.name.clone(), p.shape.clone()))
+                    .collect(),
+                device: &device,
+                lora_scale: 1.0,
+            };
+            let scores = Scaffold::new(&settings, &encoder(), &source)
+                .chunks
+                .unwrap();
+            let rows = TensorData::new(rows.to_vec(), [rows.len() / width, width]);
+            let x = scores.mean(Tensor::from_data(rows, &device));
+            (scores, x)
+        };
+        let (scores, found) = pooled(&values, &rows);
+        // By hand, with plain loops.
+        let of = |part: &str| &values[&format!("scaffold.chunks.{part}")];
+        let powers: Vec<f32> = rows
+            .chunks(width)
+            .map(|row| {
+                let maps = of("transform.weight")
+                    .chunks(width)
+                    .zip(of("output.weight"));
+                let terms = maps.map(|(map, out)| {
+                    let sum: f32 = map.iter().zip(row).map(|(w, x)| w * x).sum();
+                    out * sum.tanh()
+                });
+                terms.sum::<f32>().exp()
+            })
+            .collect();
+        let total: f32 = powers.iter().sum();
+        assert!(
+            powers
+                .iter()
+                .any(|power| (power / total - 1.0 / 3.0).abs() > 0.1),
+            "{powers:?}"
+        );
+        for (at, found) in floats(found.clone()).into_iter().enumerate() {
+            let each = powers.iter().zip(rows.chunks(width));
+            let expected: f32 = each.map(|(power, row)| power / total * row[at]).sum();
+            assert!((found - expected).abs() < 1e-5, "{found}, not {expected}");
+        }
+        // Their order changes nothing, and a window alone is what it is.
+        let mixed = [&rows[width..], &rows[..width]].concat();
+        let pairs = floats(pooled(&values, &mixed).1)
+            .into_iter()
+            .zip(floats(found.clone()));
+        assert!(pairs.into_iter().all(|(a, b)| (a - b).abs() < 1e-6));
+        assert_eq!(floats(pooled(&values, &rows[..width]).1), rows[..width]);
+        // Every parameter learns along its gradient, but the bias that all scores share.
+        let loss = |x: Tensor<2>| x.powi_scalar(3).sum();
+        for (name, gradient) in gradients(&scores, &loss(found)) {
+            let norm = gradient.iter().map(|g| g * g).sum::<f32>();
+            let moved = |sign: f32| {
+                let mut values = values.clone();
+                let own = values.get_mut(&format!("scaffold.chunks.{name}")).unwrap();
+                for (value, g) in own.iter_mut().zip(&gradient) {
+                    *value += sign * 0.01 * g;
+                }
+                floats(loss(pooled(&values, &rows).1))[0]
+            };
+            let slope = (moved(1.0) - moved(-1.0)) / 0.02;
+            assert!(
+                (slope - norm).abs() <= 0.03 * norm + 1e-4,
+                "{name}: {slope}, not {norm}"
+            );
+        }
     }
 
     #[test]

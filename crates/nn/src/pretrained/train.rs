@@ -7,7 +7,7 @@ use cloze_runtime::Batch;
 use cloze_spec::encoder::{Activation, DropoutRates, Pool};
 use cloze_spec::text::{self, ChunkPool};
 
-use super::{Pretrained, chain, ctc};
+use super::{Pretrained, chain, ctc, readout};
 use crate::noise::Noise;
 use crate::op;
 use crate::weights::names;
@@ -52,13 +52,44 @@ impl Pretrained {
         rates: DropoutRates,
         noise: &mut Noise,
     ) -> (Tensor<2>, Option<Tensor<2>>) {
-        let (mut x, pairs) = self.hidden(batch, false, rates, noise);
+        let (mut x, pairs) = match &self.scaffold.readout {
+            Some(reader) => {
+                let tokens = self.tokens(batch);
+                let states = self.pass(&tokens, None, rates, noise, |_| ());
+                let texts = readout::Texts {
+                    offsets: &batch.offsets,
+                    segments: &batch.segments,
+                    beside: &batch.beside,
+                };
+                (reader.forward(&states, texts, rates, noise), None)
+            }
+            None => self.hidden(batch, false, rates, noise),
+        };
         if let Some(documents) = &batch.documents {
-            x = pooled(&x, documents);
+            x = self.pooled(&x, documents);
         }
         let dropout = noise.dropout(rates.head);
         let head = self.head.as_ref().expect("the encoder has a head");
         (head.forward(x, &self.embed.token.weight, dropout), pairs)
+    }
+
+    /// One vector a document, of those of its windows.
+    ///
+    /// # Shapes
+    /// `x: [B, D]` → `[documents, D]`
+    fn pooled(&self, x: &Tensor<2>, documents: &Documents) -> Tensor<2> {
+        let each = documents.offsets.windows(2).map(|windows| {
+            let rows = x.clone().narrow(0, windows[0], windows[1] - windows[0]);
+            match documents.pool {
+                ChunkPool::Max => rows.max_dim(0),
+                ChunkPool::Mean => rows.mean_dim(0),
+                ChunkPool::Attention => {
+                    let scores = self.scaffold.chunks.as_ref();
+                    scores.expect("there are scores of windows").mean(rows)
+                }
+            }
+        });
+        Tensor::cat(each.collect(), 0)
     }
 
     /// How labels follow each other, `[C + 1, C + 1]`, if that is learned.
@@ -212,21 +243,6 @@ impl Pretrained {
             _ => loss,
         }
     }
-}
-
-/// One vector a document, of those of its windows.
-///
-/// # Shapes
-/// `x: [B, D]` → `[documents, D]`
-fn pooled(x: &Tensor<2>, documents: &Documents) -> Tensor<2> {
-    let each = documents.offsets.windows(2).map(|windows| {
-        let rows = x.clone().narrow(0, windows[0], windows[1] - windows[0]);
-        match documents.pool {
-            ChunkPool::Max => rows.max_dim(0),
-            ChunkPool::Mean => rows.mean_dim(0),
-        }
-    });
-    Tensor::cat(each.collect(), 0)
 }
 
 /// How many of the rising `rows` each text has.

@@ -4,10 +4,10 @@ use burn::module::Module;
 use burn::tensor::{Tensor, activation};
 use cloze_data::text::batch::TextBatch;
 use cloze_data::text::path;
-use cloze_spec::encoder::{self, Activation, DropoutRates};
+use cloze_spec::encoder::{Activation, DropoutRates};
 use cloze_spec::text::{LabelDecoder, Transcribing};
 
-use super::cross::{Cross, Seen, hidden, later, padded};
+use super::cross::{Cross, NORM, Seen, hidden, later, padded};
 use super::train::label_loss;
 use super::{LabelLoss, Linear, Norm, Pretrained, Table};
 use crate::noise::Noise;
@@ -36,12 +36,6 @@ struct Step {
     down: Linear,
     ffn_norm: Norm,
 }
-
-const NORM: encoder::Norm = encoder::Norm {
-    kind: encoder::NormKind::Layer,
-    eps: 1e-5,
-    bias: true,
-};
 
 impl Writer {
     pub fn new(settings: &Transcribing, source: &Source<'_>, name: &str) -> Self {
@@ -104,11 +98,11 @@ impl Writer {
         for (step, seen) in self.layer.iter().zip(seen) {
             let before = wide(x.clone());
             let own = step.own.see(&before);
-            let (mixed, _) = step.own.forward(before, &own, later.clone());
+            let mixed = step.own.forward(before, &own, later.clone());
             x = step
                 .own_norm
                 .forward(flat(mixed), Some(x), noise.dropout(rate));
-            let (mixed, _) = step.cross.forward(wide(x.clone()), seen, unseen.clone());
+            let mixed = step.cross.forward(wide(x.clone()), seen, unseen.clone());
             x = step
                 .cross_norm
                 .forward(flat(mixed), Some(x), noise.dropout(rate));
@@ -286,7 +280,7 @@ mod tests {
 
     const OFFSETS: [u32; 4] = [0, 3, 4, 9];
 
-    fn encoder() -> encoder::Encoder {
+    fn encoder() -> cloze_spec::Encoder {
         let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("../runtime/tests/golden");
         Checkpoint::open(&home.join("bert-mlm")).unwrap().encoder
     }
@@ -360,7 +354,7 @@ mod tests {
             // The loss is a mean over the labels and the end; after the most labels there may be others than the end.
             let share = |labels: &Vec<u32>| {
                 let rows = labels.len() + 1;
-                (-loss(&wide, &states, &offsets, &[labels.clone()]) * rows as f64).exp()
+                (-loss(&wide, &states, &offsets, std::slice::from_ref(labels)) * rows as f64).exp()
             };
             let shares: Vec<f64> = all().iter().map(share).collect();
             let best = (0..shares.len())

@@ -29,7 +29,7 @@ use std::path::Path;
 use cloze_data::records::length;
 use cloze_data::text::{Chain, Encoding, Input, Long};
 use cloze_spec::encoder::Task;
-use cloze_spec::text::{Scaffold, Transcriber, Transcribing};
+use cloze_spec::text::{ChunkPool, Placed, Scaffold, Transcriber, Transcribing};
 
 use crate::Error;
 use crate::cpu::Options;
@@ -37,7 +37,7 @@ use crate::model::{Checkpoint, TextModel};
 
 pub use answer::Answerer;
 use classify::ranked;
-pub use classify::{Classifier, Label};
+pub use classify::{Classifier, Label, read_out};
 pub use features::FeatureClassifier;
 pub use fill::{Fill, FillMask, Filled};
 pub use label::TokenClassifier;
@@ -66,6 +66,18 @@ pub trait Parts: Send + Sync {
     /// # Shapes
     /// `states: [N, D]`, `offsets: [B + 1]` → `B`
     fn transcripts(&self, states: &[f32], offsets: &[u32]) -> Vec<(Vec<u32>, f64)>;
+
+    /// One vector of a text's states, its segments, and the values beside it.
+    ///
+    /// # Shapes
+    /// `states: [T, D]`, `segments: [T]` → `[D]`
+    fn vector(&self, states: &[f32], segments: &[u32], beside: &[Placed]) -> Vec<f32>;
+
+    /// One vector of those of a text's windows.
+    ///
+    /// # Shapes
+    /// `[M, D]` → `[D]`
+    fn pooled(&self, windows: &[f32]) -> Vec<f32>;
 }
 
 /// Opens the parts that a folder has behind its encoder.
@@ -108,7 +120,7 @@ impl Predictor {
                         transcript: Some(Transcribing { labels, decoder }),
                         ..Scaffold::default()
                     };
-                    Some(parts(&checkpoint, &scaffold)?)
+                    Some(open_parts(&checkpoint, &scaffold, parts)?)
                 }
             };
             let (_, model) = TextModel::new(checkpoint, options)?;
@@ -121,14 +133,31 @@ impl Predictor {
             return Err(no_prediction(&checkpoint));
         }
         let transitions = checkpoint.transitions()?;
+        let chunked = classify::chunked(&checkpoint.folder)?;
+        let pool = chunked.map(|chunked| chunked.chunks.pool);
+        let readout = read_out(&checkpoint.folder)?;
+        let scaffold = Scaffold {
+            chunks: pool == Some(ChunkPool::Attention),
+            readout: readout.as_ref().map(|own| (own.readout, own.table.size())),
+            ..Scaffold::default()
+        };
+        let behind = if scaffold == Scaffold::default() {
+            None
+        } else {
+            Some(open_parts(&checkpoint, &scaffold, parts)?)
+        };
         let (folder, model) = TextModel::new(checkpoint, options)?;
         Ok(match head.task {
             Task::Vector => unreachable!("refused above"),
             Task::MaskedToken => Self::FillMask(FillMask::new(model, &folder.path)?),
             Task::Sequence(sequence) => {
                 let activation = folder.score_activation;
-                let chunked = classify::chunked(&folder, &model)?;
-                Self::Classifier(Classifier::new(model, sequence, activation, chunked))
+                let pooling = classify::Pooling {
+                    chunked,
+                    table: readout.map(|own| own.table),
+                    behind,
+                };
+                Self::Classifier(Classifier::new(model, sequence, activation, pooling))
             }
             Task::Token { labels } => {
                 let chain = transitions.map(|learned| Chain::new(&labels, Some(&learned)));
@@ -137,6 +166,19 @@ impl Predictor {
             Task::Span => Self::Answerer(Answerer::new(model)),
         })
     }
+}
+
+/// The parts of a folder, if they fit its encoder.
+fn open_parts(
+    checkpoint: &Checkpoint,
+    scaffold: &Scaffold,
+    parts: OpenParts<'_>,
+) -> Result<Box<dyn Parts>, Error> {
+    if let Some(fault) = scaffold.fault(&checkpoint.encoder) {
+        let place = checkpoint.folder.path.display();
+        return Err(Error::Input(format!("{place}: config.json: {fault}")));
+    }
+    parts(checkpoint, scaffold)
 }
 
 /// The way from texts to predictions, in steps, so that a caller can run windows of similar length together.
@@ -171,6 +213,26 @@ pub trait Predict: Sync {
         windows: &[Encoding],
         outputs: &[Self::Output],
     ) -> Result<Self::Prediction, Error>;
+
+    /// As [`Self::decode`], of a text with the values of the columns that [`Self::columns`] names beside it, empty where they are
+    /// missing.
+    ///
+    /// # Errors
+    /// As there, or if a value is none of its column.
+    fn decode_beside(
+        &self,
+        input: Input<'_>,
+        _beside: &[String],
+        windows: &[Encoding],
+        outputs: &[Self::Output],
+    ) -> Result<Self::Prediction, Error> {
+        self.decode(input, windows, outputs)
+    }
+
+    /// Names of the columns beside a text that predictions depend on.
+    fn columns(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// All steps, in batches of at most `batch_tokens` tokens; predictions in the order of the texts.
     ///

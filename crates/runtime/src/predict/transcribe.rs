@@ -2,6 +2,7 @@ use cloze_data::text::{Encoding, Input, Long, path};
 use cloze_spec::hugging_face::Folder;
 use cloze_spec::text::{Transcribed, Transcriber};
 
+use super::classify::stated;
 use super::{Parts, Predict, one_text};
 use crate::model::TextModel;
 use crate::{Error, Rows};
@@ -55,16 +56,7 @@ impl Transcripts {
 /// # Errors
 /// If it is not understood.
 pub fn transcribed(folder: &Folder) -> Result<Option<Transcribed>, Error> {
-    let Some(stated) = folder.config.get(Transcribed::KEY) else {
-        return Ok(None);
-    };
-    let place = folder.path.display();
-    serde_json::from_value(stated.clone()).map_err(|error| {
-        Error::Input(format!(
-            "{place}: config.json: {}: {error}",
-            Transcribed::KEY
-        ))
-    })
+    stated(folder, Transcribed::KEY)
 }
 
 impl Predict for Transcripts {

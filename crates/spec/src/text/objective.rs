@@ -1,5 +1,6 @@
 use serde::{Deserialize, Serialize};
 
+use super::Readout;
 use crate::Faults;
 use crate::objective::Replace;
 
@@ -206,6 +207,9 @@ pub struct Sequence {
     /// Long texts become windows, whose vectors are made one; none: they are cut.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chunks: Option<Chunks>,
+    /// What makes one vector of a text's states; none: what is usual for the encoder's family.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub readout: Option<Readout>,
 }
 
 /// Windows of a long text, and what makes one vector of theirs, before the head.
@@ -231,6 +235,11 @@ pub enum ChunkPool {
     Max,
     /// The mean.
     Mean,
+    /// A mean whose weights are learned: each vector's share is the power of a score that a map, tanh and a second map give it.
+    ///
+    /// # Source
+    /// Ilse et al., Attention-based Deep Multiple Instance Learning, ICML 2018, arXiv:1802.04712, §2.4, without gates.
+    Attention,
 }
 
 /// How a trained model takes long texts, as its folder says it: the value of [`Self::KEY`] in `config.json`.
@@ -373,11 +382,6 @@ pub struct LabelDecoder {
     pub most: usize,
     /// Sequences that are gone on with at a time, the likeliest ones; 1: the likeliest label each time.
     pub beam: usize,
-}
-
-impl LabelDecoder {
-    /// How much wider the feed-forward part is than the encoder.
-    pub const WIDER: usize = 4;
 }
 
 /// How a trained model makes sequences of labels, as its folder says it: the value of [`Self::KEY`] in `config.json`.
@@ -532,6 +536,19 @@ impl Objective {
     pub fn chunks(&self) -> Option<Chunks> {
         match self {
             Self::Sequence(sequence) => sequence.chunks,
+            Self::MaskedToken(_)
+            | Self::ReplacedToken(_)
+            | Self::Position(_)
+            | Self::Token(_)
+            | Self::Transcript(_)
+            | Self::Span(_) => None,
+        }
+    }
+
+    /// What makes one vector of a text's states, where that is not the family's own way.
+    pub fn readout(&self) -> Option<Readout> {
+        match self {
+            Self::Sequence(sequence) => sequence.readout,
             Self::MaskedToken(_)
             | Self::ReplacedToken(_)
             | Self::Position(_)

@@ -108,6 +108,113 @@ fn a_server_answers_with_a_key_and_ends_when_it_is_told_to() {
     );
 }
 
+/// Folders that label texts by features and by windows, made of a small encoder.
+fn labellers(folder: &Path) {
+    let mut table = "text\tlabel\n".to_owned();
+    for at in 0..40 {
+        let (word, label) = if at % 2 == 0 {
+            ("cat", "pet")
+        } else {
+            ("lamp", "thing")
+        };
+        writeln!(
+            table,
+            "the {word} sat on it {at} and the {word} was there\t{label}"
+        )
+        .unwrap();
+    }
+    fs::write(folder.join("texts.tsv"), table).unwrap();
+    let train = |recipe: &str, out: &str, settings: &[&str]| {
+        let all = [
+            "train",
+            recipe,
+            "--model",
+            MODEL,
+            "--data",
+            "texts.tsv",
+            "-o",
+            out,
+        ];
+        let settings = settings.iter().flat_map(|setting| ["--set", *setting]);
+        ok(cloze(
+            folder,
+            &all.into_iter().chain(settings).collect::<Vec<_>>(),
+        ));
+    };
+    train("prompt-injection", "features", &[]);
+    let short = [
+        "epochs=1",
+        "model.max_len=10",
+        "objective.chunks.overlap=1",
+        "objective.chunks.most=8",
+    ];
+    train("ad-bert", "windows", &short);
+    train("ad-bert/attention", "weighed", &short);
+}
+
+#[test]
+fn labels_by_features_and_by_windows_are_those_of_predict() {
+    let home = TempDir::new().unwrap();
+    let folder = home.path();
+    labellers(folder);
+    let mut command = serve();
+    command
+        .args(["--port", "0", "features", "windows"])
+        .current_dir(folder);
+    let (_server, address, _log) = Server::start(&mut command);
+    let texts = [
+        "the cat",
+        "the lamp sat on the cat and it was there, it was the lamp, the red lamp",
+    ];
+    for model in ["features", "windows"] {
+        let body = json!({"inputs": texts.map(|text| [text]), "model": model});
+        let found = json_of(&ask(&address, "POST /predict", "", &body.to_string()));
+        let one = json!({"inputs": texts[1], "model": model});
+        let one = json_of(&ask(&address, "POST /predict", "", &one.to_string()));
+        assert_eq!(one, found[1]);
+        let lines = texts.map(|text| json!({"text": text}).to_string());
+        fs::write(folder.join("asked.jsonl"), lines.join("\n")).unwrap();
+        ok(cloze(
+            folder,
+            &["predict", model, "asked.jsonl", "-o", "said.jsonl"],
+        ));
+        let said = fs::read_to_string(folder.join("said.jsonl")).unwrap();
+        for (line, found) in said.lines().zip(found.as_array().unwrap()) {
+            let line: Value = serde_json::from_str(line).unwrap();
+            assert!(alike(&line["labels"], found), "{model}: {line} and {found}");
+        }
+        for (body, part) in [
+            (
+                json!({"inputs": "a", "raw_scores": true, "model": model}),
+                "raw_scores",
+            ),
+            (
+                json!({"inputs": "a", "prompt_name": "query", "model": model}),
+                "prompt_name",
+            ),
+        ] {
+            let answer = ask(&address, "POST /predict", "", &body.to_string());
+            assert!(
+                answer.starts_with("HTTP/1.1 4") && answer.contains(part),
+                "{answer}"
+            );
+        }
+        let rank = json!({"query": "a", "texts": ["b"], "model": model}).to_string();
+        let answer = ask(&address, "POST /rerank", "", &rank);
+        assert!(answer.contains("ask /predict"), "{answer}");
+    }
+    let pair = json!({"inputs": ["a", "b"], "model": "windows"}).to_string();
+    let answer = ask(&address, "POST /predict", "", &pair);
+    assert!(answer.contains("takes one text"), "{answer}");
+    let refused = serve()
+        .args(["--port", "0", "weighed"])
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    let told = String::from_utf8(refused.stderr).unwrap();
+    assert!(told.contains("cloze predict asks it"), "{told}");
+}
+
 /// Whether answers say the same; numbers may differ by what two orders of the same sums make of them.
 fn alike(one: &Value, other: &Value) -> bool {
     match (one, other) {

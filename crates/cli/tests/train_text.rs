@@ -691,6 +691,11 @@ fn classifiers_on_features_of_an_encoder_that_stays_as_it_is() {
             metrics(&folder.join(out)),
             "{out}"
         );
+        let page = fs::read_to_string(folder.join(out).join("report.html")).unwrap();
+        assert!(
+            page.contains("Finished") && page.contains("tf-idf + logistic"),
+            "{out}"
+        );
         let predict = ["predict", out, "--top", "1", "--input-text"];
         let told = ok(cloze(
             folder,
@@ -778,7 +783,7 @@ fn long_texts_by_their_windows() {
         "batch={ max_tokens = 1024, max_sequences = 8 }",
     ];
     let windows = ["objective.chunks.overlap=3", "objective.chunks.most=16"];
-    for recipe in ["ad-bert", "ad-bert/mean"] {
+    for recipe in ["ad-bert", "ad-bert/mean", "ad-bert/attention"] {
         let out = recipe.replace('/', "-");
         ok(train(
             recipe,
@@ -814,6 +819,7 @@ fn long_texts_by_their_windows() {
             });
         assert!(right.count() >= 360, "{out}");
     }
+    sections_are_windows_of_their_own(&[&settings[..], &windows].concat());
     let few = ["objective.chunks.overlap=3", "objective.chunks.most=1"];
     ok(train(
         "ad-bert",
@@ -862,6 +868,419 @@ fn long_texts_by_their_windows() {
     ));
     let config = fs::read_to_string(folder.join("whole-again/config.json")).unwrap();
     assert!(!config.contains("cloze_chunks"), "{config}");
+}
+
+/// A text may be a list of texts, none of whose windows has tokens of two.
+fn sections_are_windows_of_their_own(settings: &[&str]) {
+    let folder = base();
+    let table = fs::read_to_string(folder.join("long.tsv")).unwrap();
+    let rows = table.lines().skip(1).map(|line| {
+        let (text, label) = line.split_once('\t').unwrap();
+        let words: Vec<&str> = text.split(' ').collect();
+        let sections: Vec<String> = words.chunks(7).map(|words| words.join(" ")).collect();
+        serde_json::json!({"text": sections, "label": label}).to_string()
+    });
+    let rows: Vec<String> = rows.collect();
+    fs::write(folder.join("sections.jsonl"), rows.join("\n")).unwrap();
+    ok(train(
+        "ad-bert/attention",
+        "sections.jsonl",
+        "sections",
+        settings,
+    ));
+    assert_at_least(&metrics(&folder.join("sections")), "accuracy", 0.95);
+    let arguments = [
+        "predict",
+        "sections",
+        "sections.jsonl",
+        "--top",
+        "1",
+        "-o",
+        "by-section.jsonl",
+    ];
+    ok(cloze(folder, &arguments));
+    let lines = fs::read_to_string(folder.join("by-section.jsonl")).unwrap();
+    let right = lines.lines().zip(&rows).filter(|(line, row)| {
+        let [line, row]: [Value; 2] = [*line, row].map(|text| serde_json::from_str(text).unwrap());
+        line["labels"][0]["label"] == row["label"]
+    });
+    assert!(right.count() >= 380);
+    let text = error(&train("bert/classify", "sections.jsonl", "nowhere", &[]), 1);
+    assert!(text.contains("expected text, found a list of 4"), "{text}");
+    fs::write(
+        folder.join("bad.jsonl"),
+        "{\"text\": [\"a\", [\"b\"]], \"label\": \"x\"}\n",
+    )
+    .unwrap();
+    let text = error(&train("ad-bert", "bad.jsonl", "nowhere", settings), 1);
+    assert!(
+        text.contains("expected text, or a list of texts, found a list of 2"),
+        "{text}"
+    );
+}
+
+/// What each sentence says, as labels in the order of its words.
+fn write_said(path: &Path) {
+    let mut numbers = Numbers(31);
+    let mut table = "text\tlabel\n".to_owned();
+    for at in 0..400 {
+        let is_good = at % 2 == 0;
+        let text = sentence(&mut numbers, if is_good { &GOOD } else { &BAD });
+        let words: Vec<&str> = text.split(' ').collect();
+        let mood = if is_good { "good" } else { "bad" };
+        writeln!(table, "{text}\t{mood},{},{}", words[4], words[6]).unwrap();
+    }
+    fs::write(path, table).unwrap();
+}
+
+#[test]
+fn sequences_of_labels_are_written_or_read_along_the_text() {
+    let folder = base();
+    write_said(&folder.join("said.tsv"));
+    for (recipe, out) in [("slu", "written"), ("slu/ctc", "along")] {
+        let settings = [
+            "epochs=20",
+            "model.max_len=32",
+            "model.config.model_type=bert",
+        ];
+        let found = twice(recipe, "said.tsv", out, &settings);
+        assert_at_least(&found, "exact-match", 0.9);
+        let rate = found["error-rate"].as_f64().unwrap();
+        assert!(rate < 0.05, "{rate}");
+        let all = judged(&[out]);
+        assert_eq!(names(&all), [out, "majority", "tf-idf + logistic"]);
+        // What Burn found while it learned, the engine finds too.
+        let predictions = format!("{out}.jsonl");
+        let said = ok(cloze(
+            folder,
+            &["predict", out, "said.tsv", "-o", &predictions],
+        ));
+        assert!(said.is_empty(), "{said}");
+        let lines = fs::read_to_string(folder.join(predictions)).unwrap();
+        let table = fs::read_to_string(folder.join("said.tsv")).unwrap();
+        let right = lines
+            .lines()
+            .zip(table.lines().skip(1))
+            .filter(|(line, row)| {
+                let line: Value = serde_json::from_str(line).unwrap();
+                let score = line["score"].as_f64().unwrap();
+                assert!((0.0..=1.0001).contains(&score), "{line}");
+                row.split('\t').nth(1) == line["label"].as_str()
+            });
+        let right = right.count();
+        assert!(right >= 360, "{out}: {right}");
+        assert_goes_on(out);
+        let config = fs::read_to_string(folder.join(format!("{out}-classify/config.json")));
+        assert!(!config.unwrap().contains("cloze_transcript"));
+    }
+    for (settings, expected) in [
+        (
+            ["model.max_len=32", "objective.decode.most=2"],
+            "text 1: its labels take 3 labels, found room for 2",
+        ),
+        (
+            ["model.max_len=32", "objective.decode.heads=5"],
+            "a divisor of the encoder's width 48, found 5",
+        ),
+        (
+            ["model.max_len=32", "objective.decode={ kind = \"ctc\" }"],
+            "ctc judges whole sequences",
+        ),
+    ] {
+        let text = error(&train("slu", "said.tsv", "nowhere", &settings), 1);
+        assert!(text.contains(expected), "{text}");
+    }
+    fs::write(
+        folder.join("long-labels.tsv"),
+        "text\tlabel\na\tx,x,x,x\nb\tx\n",
+    )
+    .unwrap();
+    let text = error(&train("slu/ctc", "long-labels.tsv", "nowhere", &[]), 1);
+    assert!(
+        text.contains("its labels take 7 tokens, found room for"),
+        "{text}"
+    );
+    let damaged = fs::read(folder.join("written/scaffold.safetensors")).unwrap();
+    fs::write(
+        folder.join("written-parts/scaffold.safetensors"),
+        &damaged[..damaged.len() / 2],
+    )
+    .unwrap();
+    let text = error(
+        &cloze(folder, &["predict", "written-parts", "--input-text", "a"]),
+        1,
+    );
+    assert!(text.contains("scaffold.safetensors"), "{text}");
+}
+
+/// What somebody thinks of what they saw, by what they care for.
+fn write_tastes(path: &Path) {
+    let mut numbers = Numbers(41);
+    let mut table = "text,cares,age,label\n".to_owned();
+    for _ in 0..600 {
+        let moods = [(); 2].map(|()| numbers.pick(&["good", "bad"]) == "good");
+        let [first, second] = moods.map(|good| numbers.pick(if good { &GOOD } else { &BAD }));
+        let cares = numbers.pick(&["house", "garden"]);
+        let age = numbers.pick(&["20", "35", "", "50"]);
+        let label = if moods[usize::from(cares == "garden")] {
+            "good"
+        } else {
+            "bad"
+        };
+        let name = numbers.pick(&NAMES);
+        writeln!(
+            table,
+            "{name} saw the {first} house the {second} garden,{cares},{age},{label}"
+        )
+        .unwrap();
+    }
+    fs::write(path, table).unwrap();
+}
+
+#[test]
+fn columns_beside_a_text_say_which_words_matter() {
+    let folder = base();
+    write_tastes(&folder.join("tastes.csv"));
+    let settings = [
+        "optim.lr=2e-3",
+        "batch.max_tokens=1024",
+        "epochs=15",
+        "model.max_len=32",
+    ];
+    let columns = [
+        "data.columns.categories=[\"cares\"]",
+        "data.columns.numbers=[\"age\"]",
+    ];
+    let with = [&settings[..], &columns].concat();
+    ok(train("consumer-preferences", "tastes.csv", "tastes", &with));
+    let found = metrics(&folder.join("tastes"));
+    assert_at_least(&found, "accuracy", 0.93);
+    ok(train("bert/classify", "tastes.csv", "blind", &settings));
+    let blind = metrics(&folder.join("blind"))["accuracy"].as_f64().unwrap();
+    assert!(
+        blind < 0.9,
+        "half of what is liked is not for everybody: {blind}"
+    );
+    let all = judged(&["tastes"]);
+    assert_eq!(all["models"][0]["metrics"], found);
+    // What Burn says of a batch, the engine and the parts behind it say of each.
+    let table = fs::read_to_string(folder.join("tastes.csv")).unwrap();
+    let predict = |data: &str| -> Vec<Value> {
+        ok(cloze(
+            folder,
+            &[
+                "predict",
+                "tastes",
+                data,
+                "--top",
+                "1",
+                "-o",
+                "tastes.jsonl",
+            ],
+        ));
+        let lines = fs::read_to_string(folder.join("tastes.jsonl")).unwrap();
+        let lines = lines
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines
+            .map(|line| line["labels"][0]["label"].clone())
+            .collect()
+    };
+    let said = predict("tastes.csv");
+    let right = said.iter().zip(table.lines().skip(1));
+    let right = right
+        .filter(|(said, row)| row.ends_with(said.as_str().unwrap()))
+        .count();
+    assert!(right >= 570, "{right}");
+    // Who cares for the other thing thinks otherwise, where the two differ.
+    let turned = table
+        .replace(",house,", ",?,")
+        .replace(",garden,", ",house,")
+        .replace(",?,", ",garden,");
+    fs::write(folder.join("turned.csv"), turned).unwrap();
+    let turned = predict("turned.csv");
+    let differs =
+        |row: &str| GOOD.iter().any(|w| row.contains(w)) && BAD.iter().any(|w| row.contains(w));
+    let both = table
+        .lines()
+        .skip(1)
+        .zip(said.iter().zip(&turned))
+        .filter(|(row, _)| differs(row));
+    let both: Vec<bool> = both.map(|(_, (said, turned))| said != turned).collect();
+    let changed = both.iter().filter(|changed| **changed).count();
+    assert!(changed * 10 > both.len() * 8, "{changed} of {}", both.len());
+
+    columns_that_are_wrong_are_told(&settings, &with);
+}
+
+/// Of the model that is there, and of others.
+fn columns_that_are_wrong_are_told(settings: &[&str], with: &[&str]) {
+    let folder = base();
+    let text = error(
+        &cloze(folder, &["predict", "tastes", "--input-text", "a"]),
+        1,
+    );
+    assert!(
+        text.contains("expected a file with the columns age, cares beside the text"),
+        "{text}"
+    );
+    let old = format!("text,cares,age,label\n{}", "a,house,old,good\n".repeat(9));
+    fs::write(folder.join("old.csv"), old).unwrap();
+    let text = error(&cloze(folder, &["predict", "tastes", "old.csv"]), 1);
+    assert!(
+        text.contains("column \"age\": expected a number, found \"old\""),
+        "{text}"
+    );
+    let text = error(
+        &train("consumer-preferences", "old.csv", "nowhere", with),
+        1,
+    );
+    assert!(
+        text.contains("column \"age\": expected numbers, found \"old\""),
+        "{text}"
+    );
+    let text = error(
+        &train("consumer-preferences", "tastes.csv", "nowhere", settings),
+        1,
+    );
+    assert!(
+        text.contains("name them in data.columns.numbers and data.columns.categories"),
+        "{text}"
+    );
+    let text = error(&train("bert/classify", "tastes.csv", "nowhere", with), 1);
+    assert!(
+        text.contains("data.columns: expected an objective with readout"),
+        "{text}"
+    );
+    assert_goes_on("tastes");
+    let config = fs::read_to_string(folder.join("tastes/config.json")).unwrap();
+    for (right, wrong, expected) in [
+        (
+            "\"heads\": 4",
+            "\"heads\": 5",
+            "readout.heads: expected a divisor of the encoder's width 48",
+        ),
+        (
+            "\"house\"",
+            "\"house\", \"river\"",
+            "scaffold.safetensors: tensor",
+        ),
+        (
+            "\"layers\": 1",
+            "\"lairs\": 1",
+            "config.json: cloze_readout: ",
+        ),
+    ] {
+        let changed = config.replace(right, wrong);
+        assert_ne!(changed, config, "{right}");
+        fs::write(folder.join("tastes/config.json"), changed).unwrap();
+        let text = error(&cloze(folder, &["predict", "tastes", "tastes.csv"]), 1);
+        assert!(text.contains(expected), "{wrong}: {text}");
+    }
+    let config = fs::read_to_string(folder.join("tastes-classify/config.json")).unwrap();
+    assert!(!config.contains("cloze_readout"), "{config}");
+}
+
+/// Pairs of sentences of one mood, or of two.
+fn write_pairs(path: &Path) {
+    let mut numbers = Numbers(43);
+    let mut table = "first\tsecond\tlabel\n".to_owned();
+    for _ in 0..400 {
+        let moods = [(); 2].map(|()| numbers.pick(&["+", "-"]) == "+");
+        let [first, second] =
+            moods.map(|good| sentence(&mut numbers, if good { &GOOD } else { &BAD }));
+        let label = if moods[0] == moods[1] {
+            "same"
+        } else {
+            "other"
+        };
+        writeln!(table, "{first}\t{second}\t{label}").unwrap();
+    }
+    fs::write(path, table).unwrap();
+}
+
+#[test]
+fn pairs_are_read_word_by_word_from_where_a_search_began() {
+    let folder = base();
+    write_pairs(&folder.join("pairs.tsv"));
+    let settings = [
+        "optim.lr=5e-3",
+        "batch.max_tokens=512",
+        "epochs=15",
+        "model.max_len=32",
+        "objective.readout.width=16",
+        "objective.readout.start.generations=2",
+    ];
+    ok(train("plagiarism", "pairs.tsv", "pairs", &settings));
+    let found = metrics(&folder.join("pairs"));
+    assert_at_least(&found, "accuracy", 0.9);
+    assert_eq!(judged(&["pairs"])["models"][0]["metrics"], found);
+    // The encoder stays as it is.
+    let (old, new) = (tensors("encoder"), tensors("pairs"));
+    let name = "bert.encoder.layer.0.output.dense.weight";
+    assert!(old[name] == new[name]);
+    let interrupted = [
+        &[
+            "train",
+            "plagiarism",
+            "--model",
+            "encoder",
+            "--data",
+            "pairs.tsv",
+        ][..],
+        &["-o", "pairs-parts", "--max-steps", "3"],
+    ]
+    .concat();
+    let settings = settings.iter().flat_map(|setting| ["--set", *setting]);
+    ok(cloze(
+        folder,
+        &interrupted.into_iter().chain(settings).collect::<Vec<_>>(),
+    ));
+    ok(cloze(folder, &["train", "--resume", "pairs-parts"]));
+    for file in ["model.safetensors", "scaffold.safetensors", "metrics.json"] {
+        let [whole, parts] =
+            ["pairs", "pairs-parts"].map(|name| fs::read(folder.join(name).join(file)).unwrap());
+        assert!(whole == parts, "{file} differs");
+    }
+    ok(cloze(
+        folder,
+        &[
+            "predict",
+            "pairs",
+            "pairs.tsv",
+            "--text",
+            "first",
+            "--pair",
+            "second",
+            "--top",
+            "1",
+            "-o",
+            "pairs.jsonl",
+        ],
+    ));
+    let lines = fs::read_to_string(folder.join("pairs.jsonl")).unwrap();
+    let table = fs::read_to_string(folder.join("pairs.tsv")).unwrap();
+    let right = lines
+        .lines()
+        .zip(table.lines().skip(1))
+        .filter(|(line, row)| {
+            let line: Value = serde_json::from_str(line).unwrap();
+            row.ends_with(line["labels"][0]["label"].as_str().unwrap())
+        });
+    let right = right.count();
+    assert!(right >= 380, "{right}");
+    let few = ["objective.readout.start.population=3"];
+    let text = error(&train("plagiarism", "pairs.tsv", "nowhere", &few), 1);
+    assert!(
+        text.contains("population: expected at least 4, found 3"),
+        "{text}"
+    );
+    let single = ["objective.readout={ kind = \"recurrent\", width = 8 }"];
+    let text = error(&train("bert/classify", "labels.tsv", "nowhere", &single), 1);
+    assert!(
+        text.contains("name the second in data.columns.second"),
+        "{text}"
+    );
 }
 
 /// What `cloze eval` says.

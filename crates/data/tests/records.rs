@@ -85,6 +85,7 @@ fn every_format_gives_the_same_records() {
         .map(|(id, text)| Record {
             id: Some(id.to_owned()),
             texts: vec![text.to_owned()],
+            beside: Vec::new(),
         })
         .into();
     for file in files {
@@ -125,8 +126,39 @@ fn pairs_have_two_columns_and_an_id_may_be_one_of_them() {
     let expected = Record {
         id: Some("q".to_owned()),
         texts: vec!["q".to_owned(), "c".to_owned()],
+        beside: Vec::new(),
     };
     assert_eq!(read(&input, 0).unwrap().0, [expected]);
+}
+
+#[test]
+fn values_beside_texts_may_be_missing_and_lists_may_be_one_text() {
+    let folder = folder();
+    let lines = "{\"text\": [\"a\", \"b\"], \"age\": 3, \"city\": null}\n{\"text\": \"c\", \"age\": \"\", \"city\": \"Oslo\"}";
+    let file = write(folder.path(), "a.jsonl", lines);
+    let input = Input {
+        sections: true,
+        beside: vec!["age".to_owned(), "city".to_owned()],
+        ..Input::new(&file)
+    };
+    let (records, _) = read(&input, 0).unwrap();
+    assert_eq!(
+        records[0].texts,
+        [format!("a{}b", cloze_data::text::SECTION)]
+    );
+    assert_eq!(records[0].beside, ["3", ""]);
+    assert_eq!(records[1].beside, ["", "Oslo"]);
+    let list = "{\"text\": \"c\", \"age\": [1], \"city\": \"\"}";
+    let wrong = Input {
+        path: write(folder.path(), "b.jsonl", list),
+        ..input
+    };
+    let found = message(&wrong);
+    assert!(
+        found.contains("expected a number or the name of a class, found a list of 1"),
+        "{found}"
+    );
+    assert!(message(&Input::new(file)).contains("expected a text"));
 }
 
 #[test]

@@ -8,8 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use cloze_data::text::{
-    Agreement, Answers, Encoding, Input, Limit, Long, Shorten, Tokenizer, answers,
+    Agreement, Answers, Encoding, Input, Limit, Long, SECTION, Shorten, Tokenizer, answers,
 };
+use cloze_spec::text::{ChunkPool, Chunked, Chunks};
 use serde::Deserialize;
 
 const WHOLE: Limit = Limit {
@@ -721,5 +722,38 @@ fn a_word_that_stands_twice_has_its_last_id_and_absurd_lengths_are_none() {
         let tokenizer = Tokenizer::open(folder.path()).unwrap();
         assert_eq!(tokenizer.max_len(), None, "{length}");
         assert_eq!(whole(&tokenizer, "teas").ids, [2, 6, 7, 3]);
+    }
+}
+
+#[test]
+fn sections_share_no_window_and_are_cut_together() {
+    let tokenizer = open("bert");
+    let chunks = |text: &str, most| {
+        let chunks = Chunks {
+            pool: ChunkPool::Max,
+            overlap: 1,
+            most,
+        };
+        tokenizer
+            .chunks(text, Chunked { max_len: 6, chunks })
+            .unwrap()
+    };
+    let bodies = |windows: &[Encoding]| -> Vec<Vec<u32>> {
+        let body = |window: &Encoding| window.ids[window.body()].to_vec();
+        windows.iter().map(body).collect()
+    };
+    let (first, second) = ("the red tea pot of the old mill", "a lamp");
+    let apart = [bodies(&chunks(first, 9)), bodies(&chunks(second, 9))].concat();
+    assert!(apart.len() > 2);
+    let together = format!("{first}{SECTION} {SECTION}{second}");
+    assert_eq!(bodies(&chunks(&together, 9)), apart);
+    // What does not fit is counted once, be it of a section's end or of whole sections.
+    let few = chunks(&together, 2);
+    assert_eq!(bodies(&few), apart[..2]);
+    let end = few[1].start + few[1].body().len();
+    let all = [first, second].map(|text| tokenizer.encode_whole(text).unwrap().first.len());
+    assert_eq!(few[1].cut, all[0] - end + all[1]);
+    for empty in ["", " ", "\u{c}", " \u{c} "] {
+        assert_eq!(bodies(&chunks(empty, 3)), [[0; 0]]);
     }
 }

@@ -72,6 +72,45 @@ pub fn values(module: &impl Module) -> Values {
     reader.values.unwrap_or_default()
 }
 
+/// The gradient of each parameter.
+#[cfg(test)]
+pub(crate) fn gradients(module: &impl Module, loss: &Tensor<1>) -> Values {
+    summed(module, [loss.backward()])
+}
+
+/// The sum of what each part has of a parameter.
+#[cfg(test)]
+pub(crate) fn summed(
+    module: &impl Module,
+    parts: impl IntoIterator<Item = burn::tensor::Gradients>,
+) -> Values {
+    struct Collect<'a>(
+        burn::tensor::Gradients,
+        std::vec::IntoIter<String>,
+        &'a mut Values,
+    );
+    impl ModuleVisitor for Collect<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let name = self.1.next().expect("a name a parameter");
+            if let Some(gradient) = param.val().grad(&self.0) {
+                let values = gradient.into_data().try_into_vec::<f32>();
+                let values = values.expect("parameters are f32");
+                let sum = self
+                    .2
+                    .entry(name)
+                    .or_insert_with(|| vec![0.0; values.len()]);
+                sum.iter_mut().zip(values).for_each(|(sum, g)| *sum += g);
+            }
+        }
+    }
+    let mut found = Values::new();
+    for part in parts {
+        let names = names(module).into_iter();
+        module.visit(&mut Collect(part, names, &mut found));
+    }
+    found
+}
+
 #[derive(Default)]
 struct Reader {
     path: Vec<String>,

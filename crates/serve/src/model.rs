@@ -13,7 +13,7 @@ use crate::cache::Cache;
 use crate::input::{Item, Side, Taking};
 use crate::queue::{Answer, Bounds, Lost, Queue, Wanted};
 use crate::recommend::Recommend;
-use crate::task::Task;
+use crate::task::{Labeller, Task};
 use crate::trace::{self, Part};
 use crate::watch::{self, Times};
 use crate::{Fault, StartError, auth};
@@ -172,6 +172,14 @@ impl Model {
         }
     }
 
+    /// The labeller, of a model that labels texts by their windows or features.
+    pub(crate) fn by_windows(&self) -> Option<&Labeller> {
+        match &*self.task {
+            Task::Windows(_, labeller) => Some(labeller),
+            _ => None,
+        }
+    }
+
     /// The filler, of a model that fills masks.
     pub(crate) fn filler(&self) -> Result<&FillMask, Fault> {
         match &*self.task {
@@ -307,14 +315,20 @@ impl Model {
         Ok(windows)
     }
 
-    fn encode(&self, item: Item, taking: &Taking) -> Result<Encoding, Fault> {
-        let max_len = self.task.max_len();
+    /// What becomes of texts that are too long.
+    pub(crate) fn long(&self, taking: &Taking) -> Long {
         let cuts = taking.truncate.unwrap_or(self.limits.auto_truncate);
-        let long = match (cuts, taking.truncation_direction) {
+        match (cuts, taking.truncation_direction) {
             (false, _) => Long::Error,
             (true, Side::Right) => Long::Truncate(Shorten::LongestFirst),
             (true, Side::Left) => Long::TruncateStart(Shorten::LongestFirst),
-        };
+        }
+    }
+
+    fn encode(&self, item: Item, taking: &Taking) -> Result<Encoding, Fault> {
+        let max_len = self.task.max_len();
+        let long = self.long(taking);
+        let cuts = long != Long::Error;
         let prompt = taking.prompt_name.as_deref();
         let encoding = match item {
             Item::Text(text) => {

@@ -5,7 +5,8 @@ use cloze_runtime::Error;
 use cloze_runtime::cpu::Options;
 use cloze_runtime::model::{Checkpoint, TextEncoder};
 use cloze_runtime::predict::{
-    Answerer, Classifier, FeatureClassifier, FillMask, Predict, Predictor, TokenClassifier,
+    Answerer, Classifier, FeatureClassifier, FillMask, Label, Predict, Predictor, TokenClassifier,
+    transcribed,
 };
 use cloze_spec::encoder;
 
@@ -18,6 +19,8 @@ pub enum Task {
     Embed(TextEncoder),
     /// Labels of texts or pairs; with one label, their score.
     Label(Classifier),
+    /// Labels of texts by what their windows say together, or by their features; names of the labels before.
+    Windows(Vec<String>, Labeller),
     /// Tokens behind masks, and which tokens a text is about; vectors too, the means of those of tokens.
     Fill(FillMask, TextEncoder),
     /// The same of a model that is made to say which tokens a text is about, by SPLADE, and whose vectors say nothing.
@@ -30,19 +33,21 @@ pub enum Task {
     Recommend(Box<dyn Recommend>),
 }
 
+/// Labels texts by what is known of their windows.
+pub type Labeller = Box<dyn Predict<Output = Vec<f32>, Prediction = Vec<Label>> + Send>;
+
 impl Task {
     /// Loads a folder of texts: what its head does, unless it is made for embeddings.
     pub fn open(path: &Path, options: Options) -> Result<Self, Error> {
         if FeatureClassifier::is_at(path) {
-            return Err(Error::Input(format!(
-                "{}: expected a model whose head gives its answers, found a classifier on features of texts; cloze predict asks it",
-                path.display()
-            )));
+            let model = FeatureClassifier::open(path, options)?;
+            return Ok(Self::Windows(model.labels().to_vec(), Box::new(model)));
         }
         let checkpoint = Checkpoint::open(path)?;
         let head = checkpoint.encoder.head.as_ref();
         let is_sparse = checkpoint.folder.is_sparse;
-        let predicts = head.is_some_and(|head| head.task != encoder::Task::Vector);
+        let predicts = head.is_some_and(|head| head.task != encoder::Task::Vector)
+            || transcribed(&checkpoint.folder)?.is_some();
         if !predicts || checkpoint.folder.embedder.is_some() {
             drop(checkpoint);
             return Ok(Self::Embed(TextEncoder::open(path, options)?));
@@ -50,13 +55,16 @@ impl Task {
         drop(checkpoint);
         Ok(match Predictor::open(path, options)? {
             Predictor::Classifier(model) if model.is_chunked() => {
+                Self::Windows(model.labels().to_vec(), Box::new(model))
+            }
+            Predictor::Classifier(model) => Self::Label(model),
+            Predictor::Transcripts(_) => {
                 return Err(Error::Input(format!(
-                    "{}: expected a model that takes a text at once, found one that makes one vector of many windows; cloze predict \
-                     asks it",
+                    "{}: expected a model that labels texts or tokens, fills masks or answers questions, found one that gives \
+                     sequences of labels; cloze predict asks it",
                     path.display()
                 )));
             }
-            Predictor::Classifier(model) => Self::Label(model),
             Predictor::Features(_) => unreachable!("refused above"),
             Predictor::FillMask(model) => {
                 let encoder = TextEncoder::mean_of(model.model().clone());
@@ -76,7 +84,7 @@ impl Task {
         match self {
             Self::Embed(_) => "sentence-similarity",
             Self::Label(model) if model.labels().len() == 1 => "text-ranking",
-            Self::Label(_) => "text-classification",
+            Self::Label(_) | Self::Windows(..) => "text-classification",
             Self::Fill(..) => "fill-mask",
             Self::Sparse(..) => "feature-extraction",
             Self::Entities(_) => "token-classification",
@@ -90,6 +98,7 @@ impl Task {
         match self {
             Self::Embed(_) => "/embed",
             Self::Label(_) => "/predict or /rerank",
+            Self::Windows(..) => "/predict",
             Self::Fill(..) => "/v1/fill, /embed or /embed_sparse",
             Self::Sparse(..) => "/embed_sparse",
             Self::Entities(_) => "/v1/entities",
@@ -103,6 +112,7 @@ impl Task {
         Some(match self {
             Self::Embed(model) | Self::Fill(_, model) | Self::Sparse(_, model) => model.tokenizer(),
             Self::Label(model) => model.model().tokenizer(),
+            Self::Windows(_, model) => model.model().tokenizer(),
             Self::Entities(model) => model.model().tokenizer(),
             Self::Answer(model) => model.model().tokenizer(),
             Self::Recommend(_) => return None,
@@ -114,6 +124,7 @@ impl Task {
         match self {
             Self::Embed(model) | Self::Fill(_, model) | Self::Sparse(_, model) => model.max_len(),
             Self::Label(model) => model.model().max_len(),
+            Self::Windows(_, model) => model.model().max_len(),
             Self::Entities(model) => model.model().max_len(),
             Self::Answer(model) => model.model().max_len(),
             Self::Recommend(model) => model.max_len(),
@@ -125,6 +136,7 @@ impl Task {
         let engine = match self {
             Self::Embed(model) | Self::Fill(_, model) | Self::Sparse(_, model) => model.engine(),
             Self::Label(model) => model.model().engine(),
+            Self::Windows(_, model) => model.model().engine(),
             Self::Entities(model) => model.model().engine(),
             Self::Answer(model) => model.model().engine(),
             Self::Recommend(model) => return model.vocabulary().len(),
@@ -151,6 +163,7 @@ impl Task {
                 return Err(Error::Input(message.to_owned()));
             }
             (Self::Label(model), ..) => model.encode(input, long)?,
+            (Self::Windows(_, model), ..) => model.encode(input, long)?,
             (Self::Entities(model), ..) => model.encode(input, long)?,
             (Self::Answer(model), ..) => model.model().windows(input, long)?,
             (Self::Recommend(_), ..) => {
@@ -168,7 +181,9 @@ impl Task {
     pub fn try_out(&self) -> Result<(), Error> {
         let wanted = match self {
             Self::Embed(_) | Self::Fill(..) => Wanted::Pooled,
-            Self::Label(_) | Self::Entities(_) | Self::Answer(_) => Wanted::Logits,
+            Self::Label(_) | Self::Windows(..) | Self::Entities(_) | Self::Answer(_) => {
+                Wanted::Logits
+            }
             Self::Sparse(..) => Wanted::Sparse,
             Self::Recommend(model) => {
                 let choice = Choice {
@@ -206,6 +221,7 @@ impl Task {
                 Ok(each.collect())
             }
             (Self::Label(model), Wanted::Logits) => model.run(texts),
+            (Self::Windows(_, model), Wanted::Logits) => model.run(texts),
             (Self::Entities(model), Wanted::Logits) => model.run(texts),
             (Self::Answer(model), Wanted::Logits) => model.run(texts),
             (Self::Fill(model, _) | Self::Sparse(model, _), Wanted::Sparse) => {

@@ -9,6 +9,9 @@ use anyhow::{Context, Result, bail};
 use flate2::read::MultiGzDecoder;
 use serde::Deserialize;
 
+use super::sound::Sounds;
+use super::taste::Tastes;
+
 /// How to make one file of others.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -36,6 +39,12 @@ pub struct Make {
     /// Keep the first ones, up to so many bytes of text.
     #[serde(default)]
     pub bytes: Option<usize>,
+    /// Utterances to make of recordings.
+    #[serde(default)]
+    pub sounds: Option<Sounds>,
+    /// Reviews to make up.
+    #[serde(default)]
+    pub tastes: Option<Tastes>,
     /// What is written.
     pub write: Output,
 }
@@ -50,6 +59,10 @@ pub enum Input {
     Words,
     /// Contexts of questions, as of `SQuAD`.
     Questions,
+    /// Recordings of spoken words in a `.tar.gz`, as [`Sounds`] says.
+    Sounds,
+    /// Nothing: reviews are made up, as [`Tastes`] says.
+    Tastes,
 }
 
 /// A form of file that is written.
@@ -60,7 +73,7 @@ pub enum Output {
     Lines,
     /// A word a line with its columns, an empty line between sentences.
     Words,
-    /// A TSV of `text` and `label`.
+    /// A TSV of `text` and `label`, and what else is known of a text.
     Table,
 }
 
@@ -77,6 +90,8 @@ pub enum Script {
 struct Record {
     words: Vec<Vec<String>>,
     label: String,
+    /// What else is known of it, by column.
+    beside: Vec<(&'static str, String)>,
 }
 
 impl Record {
@@ -84,6 +99,7 @@ impl Record {
         Self {
             words: vec![vec![text.to_owned()]],
             label: label.to_owned(),
+            beside: Vec::new(),
         }
     }
 
@@ -105,6 +121,13 @@ impl Make {
             self.read(&path, "", &mut records)
                 .with_context(|| path.display().to_string())?;
         }
+        if matches!(self.read, Input::Tastes) {
+            let tastes = self.tastes.as_ref().context("reviews need `tastes`")?;
+            records.extend(tastes.reviews().into_iter().map(|review| Record {
+                beside: vec![("cares", review.cares.to_owned()), ("age", review.age)],
+                ..Record::line(&review.text, review.label)
+            }));
+        }
         for (class, files) in &self.classes {
             for file in files {
                 let path = PathBuf::from(resolve(file)?);
@@ -120,7 +143,7 @@ impl Make {
             let seed = seed
                 .parse()
                 .with_context(|| format!("shuffle = {seed:?}"))?;
-            shuffle(&mut records, seed);
+            Draws(seed).shuffle(&mut records);
         }
         if let Some(keep) = self.keep {
             let [from, to] = keep.map(|share| share_of(records.len(), share));
@@ -142,8 +165,15 @@ impl Make {
     }
 
     fn read(&self, path: &Path, label: &str, into: &mut Vec<Record>) -> Result<()> {
+        if matches!(self.read, Input::Sounds) {
+            let sounds = self.sounds.as_ref().context("recordings need `sounds`")?;
+            let utterances = sounds.utterances(path)?.into_iter();
+            into.extend(utterances.map(|(text, labels)| Record::line(&text, &labels)));
+            return Ok(());
+        }
         let text = open(path)?;
         match self.read {
+            Input::Sounds | Input::Tastes => unreachable!("no texts of files"),
             Input::Lines => into.extend(
                 text.lines()
                     .filter(|line| !line.trim().is_empty())
@@ -157,6 +187,7 @@ impl Make {
                             into.push(Record {
                                 words: std::mem::take(&mut words),
                                 label: String::new(),
+                                beside: Vec::new(),
                             });
                         }
                     } else if !(words.is_empty() && line.starts_with('#')) {
@@ -201,7 +232,11 @@ impl Make {
     fn written(&self, records: &[Record]) -> String {
         let mut out = String::new();
         if matches!(self.write, Output::Table) {
-            out.push_str("text\tlabel\n");
+            out.push_str("text\tlabel");
+            for (column, _) in records.iter().take(1).flat_map(|record| &record.beside) {
+                out.extend(["\t", column]);
+            }
+            out.push('\n');
         }
         for record in records {
             match self.write {
@@ -216,6 +251,9 @@ impl Make {
                     out.push_str(&record.text().replace('\t', " "));
                     out.push('\t');
                     out.push_str(&record.label);
+                    for (_, value) in &record.beside {
+                        out.extend(["\t", value]);
+                    }
                 }
             }
             out.push('\n');
@@ -264,17 +302,26 @@ fn share_of(count: usize, share: f64) -> usize {
     (count as f64 * share.clamp(0.0, 1.0)).round() as usize
 }
 
-/// Fisher and Yates, by `SplitMix64`: the same order everywhere.
-fn shuffle<T>(records: &mut [T], seed: u64) {
-    let mut state = seed;
-    for last in (1..records.len()).rev() {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = state;
+/// Numbers of `SplitMix64`: the same everywhere.
+pub struct Draws(pub u64);
+
+impl Draws {
+    /// A number below `below`.
+    pub fn below(&mut self, below: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^= mixed >> 31;
-        let other = usize::try_from(mixed % (last as u64 + 1)).expect("below the length");
-        records.swap(last, other);
+        usize::try_from(mixed % below as u64).expect("below the length")
+    }
+
+    /// Fisher and Yates.
+    pub fn shuffle<T>(&mut self, records: &mut [T]) {
+        for last in (1..records.len()).rev() {
+            let other = self.below(last + 1);
+            records.swap(last, other);
+        }
     }
 }
 

@@ -4,6 +4,8 @@ mod check;
 mod claim;
 mod make;
 mod run;
+mod sound;
+mod taste;
 
 use std::fmt::Write;
 use std::fs;

@@ -158,7 +158,8 @@ impl Results {
                 Objective::MaskedToken(_)
                 | Objective::ReplacedToken(_)
                 | Objective::Position(_)
-                | Objective::Sequence(_) => "texts",
+                | Objective::Sequence(_)
+                | Objective::Transcript(_) => "texts",
                 Objective::Token(_) => "sentences",
                 Objective::Span(_) => "questions",
             },

@@ -4,6 +4,7 @@ use cloze_data::records::{Column, Field, Kind};
 use cloze_data::text::{Answer, Entity};
 use cloze_runtime::predict::{
     Answerer, Classifier, FeatureClassifier, FillMask, Filled, Label, Predict, TokenClassifier,
+    Transcript, Transcripts,
 };
 
 /// One value of a row.
@@ -186,6 +187,21 @@ impl Report for TokenClassifier {
             vec![text(entity.label), score, start, end, text(entity.text)]
         };
         entities.into_iter().map(row).collect()
+    }
+}
+
+impl Report for Transcripts {
+    fn list(&self) -> Option<&'static str> {
+        None
+    }
+
+    fn fields(&self) -> Vec<Field> {
+        fields([("label", Kind::Text), ("score", Kind::Float)])
+    }
+
+    fn rows(&self, found: Transcript) -> Vec<Vec<Cell>> {
+        let labels = found.labels.join(&self.separator().to_string());
+        vec![vec![text(labels), Cell::Float(found.score)]]
     }
 }
 

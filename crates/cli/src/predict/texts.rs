@@ -35,7 +35,7 @@ pub fn run(args: &Predict) -> anyhow::Result<()> {
     );
     let weights = texts.weights.unwrap_or(WeightType::F32);
     let options = engine_options(args.compute.threads, weights)?;
-    let mut predictor = Predictor::open(&args.model, options)?;
+    let mut predictor = Predictor::open_with(&args.model, options, &cloze_train::text::parts)?;
     check(&predictor, args)?;
     match &mut predictor {
         Predictor::FillMask(task) => {
@@ -58,7 +58,9 @@ pub fn run(args: &Predict) -> anyhow::Result<()> {
                     Activation::None => ScoreActivation::Each(encoder::Activation::Identity),
                 };
             }
-            Work::new(task, args, ["text"], LongText::Truncate, 0).run()
+            let mut work = Work::new(task, args, ["text"], LongText::Truncate, 0);
+            work.sections = task.is_chunked();
+            work.run()
         }
         Predictor::Features(task) => {
             task.top = args.top;
@@ -76,6 +78,9 @@ pub fn run(args: &Predict) -> anyhow::Result<()> {
             }
             Work::new(task, args, ["text"], LongText::Chunk, 32).run()
         }
+        Predictor::Transcripts(task) => {
+            Work::new(task, args, ["text"], LongText::Truncate, 0).run()
+        }
         Predictor::Answerer(task) => {
             task.answers.count = args.top.unwrap_or(1);
             task.answers.nothing = texts.no_answer;
@@ -88,6 +93,7 @@ pub fn run(args: &Predict) -> anyhow::Result<()> {
 }
 
 // Options that not every task takes.
+const NONE: &[&str] = &[];
 const OF_MASKS: &[&str] = &["--candidates"];
 const OF_LABELS: &[&str] = &["--activation", "--raw-scores", "--pair", "--input-pair"];
 const OF_FEATURES: &[&str] = &["--pair", "--input-pair"];
@@ -107,11 +113,17 @@ fn check(predictor: &Predictor, args: &Predict) -> anyhow::Result<()> {
         Predictor::Features(_) => ("labels texts by their features", OF_FEATURES),
         Predictor::TokenClassifier(_) => ("labels tokens", OF_TOKENS),
         Predictor::Answerer(_) => ("answers questions", OF_ANSWERS),
+        Predictor::Transcripts(_) => ("gives texts sequences of labels", NONE),
     };
     let of_tasks = [OF_MASKS, OF_LABELS, OF_TOKENS, OF_ANSWERS].concat();
     let mut wrong = args.texts.given();
     wrong.retain(|option| of_tasks.contains(option) && !own.contains(option));
-    if args.top.is_some() && matches!(predictor, Predictor::TokenClassifier(_)) {
+    if args.top.is_some()
+        && matches!(
+            predictor,
+            Predictor::TokenClassifier(_) | Predictor::Transcripts(_)
+        )
+    {
         wrong.push("--top");
     }
     let folder = args.model.display();
@@ -141,6 +153,8 @@ struct Work<'a, T> {
     /// Whether long texts may be gone through in windows.
     has_windows: bool,
     batch_tokens: usize,
+    /// Whether a list of texts is one text.
+    sections: bool,
     bar: ProgressBar,
     /// Texts done, and those of them that were cut and those that gave nothing.
     count: usize,
@@ -182,6 +196,7 @@ impl<'a, T: Report> Work<'a, T> {
             long,
             has_windows,
             batch_tokens: texts.batch_tokens.unwrap_or(8192),
+            sections: false,
             bar: bar(args.output.is_some()),
             count: 0,
             cut: 0,
@@ -196,7 +211,11 @@ impl<'a, T: Report> Work<'a, T> {
             (None, Some(text)) => {
                 let pair = texts.input_pair.as_ref();
                 let texts = [text].into_iter().chain(pair).cloned().collect();
-                self.one(Record { id: None, texts })
+                self.one(Record {
+                    id: None,
+                    texts,
+                    beside: Vec::new(),
+                })
             }
             (None, None) => bail!("expected a file of texts, or --input-text; found neither"),
         }
@@ -242,6 +261,8 @@ impl<'a, T: Report> Work<'a, T> {
     fn file(&mut self, path: &Path) -> anyhow::Result<()> {
         let input = Input {
             columns: self.columns.clone(),
+            sections: self.sections,
+            beside: self.task.columns(),
             id: self.texts.id.clone(),
             bad_rows: if self.texts.skip_bad_rows {
                 BadRows::Skip
@@ -308,7 +329,9 @@ impl<'a, T: Report> Work<'a, T> {
         let outputs = self.task.run_all(&windows, self.batch_tokens, done)?;
         let texts = texts.par_iter().zip(outputs);
         let rows = texts.map(|((record, windows), outputs)| {
-            let prediction = self.task.decode(input(record), windows, &outputs)?;
+            let prediction =
+                self.task
+                    .decode_beside(input(record), &record.beside, windows, &outputs)?;
             Ok::<_, anyhow::Error>(self.task.rows(prediction))
         });
         rows.collect()

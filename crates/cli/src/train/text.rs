@@ -2,6 +2,7 @@ mod folds;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::{Context, bail, ensure};
 use cloze_data::text::examples::Examples;
@@ -14,6 +15,7 @@ use cloze_spec::folder::{METRICS, RECIPE, write_text};
 use cloze_spec::recipe::Document;
 use cloze_spec::text::{Corpus, Folds, Mix, Stage, Temperature};
 use cloze_train::Place;
+use cloze_train::checkpoint;
 use cloze_train::report::State;
 use cloze_train::report::scores::Scores;
 use cloze_train::run::Outcome;
@@ -25,7 +27,7 @@ use serde_json::Map;
 
 use super::{interrupt, say_interrupted, watch};
 use crate::arguments::{Data, Train};
-use crate::dashboard::{About, REPORT};
+use crate::dashboard::{About, Dashboard, REPORT};
 use crate::eval::text as eval;
 use crate::{hub, source};
 
@@ -99,12 +101,7 @@ impl Job<'_> {
             max_steps: self.args.max_steps,
         };
         let recipe = &preparation.recipe;
-        let about = About {
-            title: recipe.paper.as_ref().map(|paper| &*paper.title),
-            metric: recipe.metric(),
-            data: facts(&preparation.data),
-            recipe: recipe.to_toml(),
-        };
+        let about = About::of(recipe, &preparation.data);
         let (outcome, mut dashboard) = watch(out, about, &mut |observe| Ok(run.train(observe)?))?;
         if outcome == Outcome::Interrupted {
             say_interrupted(self.out);
@@ -134,13 +131,23 @@ impl Job<'_> {
         let run = FeatureRun::new(recipe, self.base, Options::default())?;
         self.begin(out)?;
         describe(&run.data, &run.recipe);
+        let start = Instant::now();
         run.fit(out, &mut |_| {})?;
+        let seconds = start.elapsed().as_secs_f64();
         // What is judged is what was written.
         let fitted = FeatureClassifier::open(out, Options::default())?;
         let tokens = run.recipe.batch().max_tokens;
-        let (_, judged) = judge(out, &run.recipe, &run.data, run.aim(), &mut |examples| {
+        let (scores, judged) = judge(out, &run.recipe, &run.data, run.aim(), &mut |examples| {
             Ok(Predictions::of_features(&fitted, examples, tokens)?)
         })?;
+        let state = checkpoint::State {
+            seconds,
+            ..checkpoint::State::new(run.data.fingerprint)
+        };
+        let mut dashboard = Dashboard::start(out, About::of(&run.recipe, &run.data), &state, 0)?;
+        dashboard.score(scores);
+        dashboard.finish(State::Finished, Vec::new())?;
+        println!("report  {}", out.join(REPORT).display());
         Ok(Held {
             labels: run.data.labels.clone(),
             recipe: run.recipe,
@@ -303,6 +310,17 @@ fn warn_of_balance(data: &TextData) {
             balance.total,
             100.0 * balance.count as f64 / balance.total as f64
         );
+    }
+}
+
+impl<'a> About<'a> {
+    fn of(recipe: &'a TextRecipe, data: &TextData) -> Self {
+        Self {
+            title: recipe.paper.as_ref().map(|paper| &*paper.title),
+            metric: recipe.metric(),
+            data: facts(data),
+            recipe: recipe.to_toml(),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use super::Format;
 use crate::Error;
 use crate::error::{BadRow, Place, quoted};
 use crate::source::{self, BadCell, Cell, Scan};
+use crate::text::SECTION;
 
 /// One value of a row.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +37,23 @@ impl Value {
             Self::Other(word) if word == "true" || word == "false" => Some(word.clone()),
             Self::List(_) | Self::Other(_) => None,
         }
+    }
+
+    /// The value as text, empty where there is none.
+    pub fn or_missing(&self) -> Option<String> {
+        match self {
+            Self::Other(_) => Some(self.text().unwrap_or_default()),
+            value => value.text(),
+        }
+    }
+
+    /// The value as text, several as its [sections](SECTION).
+    pub fn sections(&self) -> Option<String> {
+        let Self::List(values) = self else {
+            return self.text();
+        };
+        let sections: Option<Vec<String>> = values.iter().map(Self::text).collect();
+        Some(sections?.join(&SECTION.to_string()))
     }
 
     /// The value as the name of a class or label: text that is not empty.

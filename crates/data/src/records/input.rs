@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use cloze_spec::data::{self, Csv};
 
+use super::Value;
 use crate::Error;
 use crate::error::Place;
 use crate::source::{self, BadCell, BadRows, Cell, ReadReport, Scan};
@@ -38,6 +39,10 @@ pub struct Input {
     pub format: Format,
     /// The columns of a record's texts: one, or two for pairs. Plain lines have one text, whatever its name.
     pub columns: Vec<String>,
+    /// Whether several texts in one cell are one, of [sections](crate::text::SECTION).
+    pub sections: bool,
+    /// Columns of values beside the texts, which may be missing.
+    pub beside: Vec<String>,
     /// The column of ids. Plain lines have none.
     pub id: Option<String>,
     /// What to do about records that cannot be used.
@@ -51,6 +56,8 @@ pub struct Record {
     pub id: Option<String>,
     /// The texts, in the order of [`Input::columns`].
     pub texts: Vec<String>,
+    /// The values beside the texts, in the order of [`Input::beside`]; empty where they are missing.
+    pub beside: Vec<String>,
 }
 
 impl Input {
@@ -60,6 +67,8 @@ impl Input {
             path: path.into(),
             format: Format::Auto,
             columns: vec!["text".to_owned()],
+            sections: false,
+            beside: Vec::new(),
             id: None,
             bad_rows: BadRows::Fail,
         }
@@ -105,6 +114,7 @@ impl Input {
             });
         }
         let mut columns: Vec<&str> = self.columns.iter().map(String::as_str).collect();
+        columns.extend(self.beside.iter().map(String::as_str));
         columns.extend(self.id.as_deref());
         let mut names: Vec<&str> = Vec::new();
         for column in &columns {
@@ -156,7 +166,7 @@ impl Input {
     }
 
     fn scan_lines(&self, text: source::Text, rows: &mut Rows) -> Result<(), Error> {
-        if self.columns.len() > 1 || self.id.is_some() {
+        if self.columns.len() > 1 || !self.beside.is_empty() || self.id.is_some() {
             return Err(Error::Format {
                 path: self.path.clone(),
                 expected: format!("the columns {}", rows.columns.join(", ")),
@@ -289,7 +299,7 @@ impl Collector<'_> {
 
 /// Takes rows of cells apart into records.
 struct Rows<'a, 'b> {
-    /// Columns of texts, then that of ids.
+    /// Columns of texts, those beside them, then that of ids.
     columns: Vec<&'a str>,
     /// Where each of them is in a row.
     picks: Vec<usize>,
@@ -300,11 +310,29 @@ impl Rows<'_, '_> {
     fn record(&self, cells: &[Cell]) -> Result<Record, BadCell> {
         let mut buffer = String::new();
         let mut texts = Vec::with_capacity(self.columns.len());
-        let mut id = None;
+        let (mut beside, mut id) = (Vec::new(), None);
+        let (columns, others) = (&self.to.input.columns, &self.to.input.beside);
         for (column, &pick) in self.picks.iter().enumerate() {
-            let is_id = column == self.to.input.columns.len();
+            let is_id = column == columns.len() + others.len();
+            if !is_id && column >= columns.len() {
+                let value = Value::from(&cells[pick]);
+                beside.push(value.or_missing().ok_or_else(|| BadCell {
+                    column: Some(column),
+                    expected: "a number or the name of a class".into(),
+                    found: value.describe(),
+                })?);
+                continue;
+            }
             let text = match &cells[pick] {
                 Cell::Text(text) if !is_id => text.clone().into_owned(),
+                cell if !is_id && self.to.input.sections => {
+                    let value = Value::from(cell);
+                    value.sections().ok_or_else(|| BadCell {
+                        column: Some(column),
+                        expected: "a text, or a list of texts".into(),
+                        found: value.describe(),
+                    })?
+                }
                 cell => cell
                     .id(&mut buffer)
                     .map_err(|found| BadCell {
@@ -320,7 +348,7 @@ impl Rows<'_, '_> {
                 texts.push(text);
             }
         }
-        Ok(Record { id, texts })
+        Ok(Record { id, texts, beside })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Tokenised texts as batches to learn from.
 
-use cloze_spec::text::ChunkPool;
+use cloze_spec::text::{ChunkPool, Placed};
 
 /// Tokens of several texts, one after the other, and what is to be predicted of them.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -21,6 +21,8 @@ pub struct TextBatch {
     pub keys: Option<Vec<bool>>,
     /// Where several texts are windows of one document, of which something is to be predicted.
     pub documents: Option<Documents>,
+    /// The values of `M` columns beside each text, `[B · M]`.
+    pub beside: Vec<Placed>,
 }
 
 /// Texts that are windows of documents.
@@ -47,6 +49,8 @@ pub enum Wanted {
     Sets(Vec<f32>),
     /// A number for each text, `[B]`.
     Numbers(Vec<f32>),
+    /// The labels of each text, in their order, `[B]`.
+    Transcripts(Vec<Vec<u32>>),
     /// First and last token of the answer in each text, counted from the text's first token, `[B]`.
     Spans(Vec<[u32; 2]>),
 }

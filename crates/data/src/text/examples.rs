@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use cloze_spec::batch::Batch;
 use cloze_spec::objective::{Mixed, Replace};
-use cloze_spec::text::{BatchWarmup, ChunkPool, MaskedToken, SpanLength, Tags, Unit};
+use cloze_spec::text::{BatchWarmup, ChunkPool, MaskedToken, Placed, SpanLength, Tags, Unit};
 
 use super::Encoding;
 use super::batch::{Documents, TextBatch, Wanted};
@@ -27,6 +27,8 @@ pub struct Examples {
     pub originals: Vec<Vec<String>>,
     /// What is true.
     pub truth: Truth,
+    /// The values of columns beside each text; none where there are no columns.
+    pub(super) beside: Vec<Vec<Placed>>,
     /// What is made of the vectors of a record's windows, where something is true of records rather than texts.
     pub(super) pool: Option<ChunkPool>,
 }
@@ -59,6 +61,8 @@ pub enum Truth {
     Numbers(Vec<f32>),
     /// Labels of words.
     Words(Words),
+    /// The labels of each text, in their order.
+    Transcripts(Vec<Vec<u32>>),
     /// Where the answer stands.
     Answers(Asked),
 }
@@ -153,6 +157,7 @@ impl Examples {
             records: Vec::new(),
             originals: Vec::new(),
             truth,
+            beside: Vec::new(),
             pool: None,
         }
     }
@@ -272,10 +277,12 @@ impl Examples {
             // Where documents end.
             Truth::Lines(_) => &mut self.records.iter().copied(),
             Truth::Pairs(classes) | Truth::Classes(classes) => &mut classes.iter().copied(),
-            Truth::Sets(sets) => &mut sets.of.iter().flat_map(|set| {
-                let end = std::iter::once(u32::MAX);
-                set.iter().copied().chain(end)
-            }),
+            Truth::Sets(Sets { of, .. }) | Truth::Transcripts(of) => {
+                &mut of.iter().flat_map(|of| {
+                    let end = std::iter::once(u32::MAX);
+                    of.iter().copied().chain(end)
+                })
+            }
             Truth::Numbers(numbers) => &mut numbers.iter().map(|number| number.to_bits()),
             Truth::Words(words) => &mut words
                 .places
@@ -283,7 +290,11 @@ impl Examples {
                 .flat_map(|word| [word.token, word.label]),
             Truth::Answers(asked) => &mut asked.spans.iter().flatten().copied(),
         };
-        numbers.fold(hash, |hash, number| add(hash, u64::from(number)))
+        let hash = numbers.fold(hash, |hash, number| add(hash, u64::from(number)));
+        let beside = self.beside.iter().flatten();
+        beside.fold(hash, |hash, &(row, by)| {
+            add(add(hash, u64::from(row)), u64::from(by.to_bits()))
+        })
     }
 
     /// The texts of records, where those come in order.
@@ -335,6 +346,8 @@ impl Examples {
                 .extend(segments.map(|bit| u32::from(bit > 0)));
             batch.offsets.push(batch.tokens.len() as u32);
         }
+        let beside = texts.iter().filter_map(|&text| self.beside.get(text));
+        batch.beside = beside.flatten().copied().collect();
         let firsts = taken.iter().zip(batch.offsets.clone());
         let documents: Vec<&[usize]> = texts.chunk_by(|a, b| self.are_together(*a, *b)).collect();
         batch.documents = self.pool.map(|pool| {
@@ -407,6 +420,10 @@ impl Examples {
                 }
                 batch.rows = Some(rows);
                 batch.wanted = Wanted::Classes(classes);
+            }
+            Truth::Transcripts(of) => {
+                let of = documents.iter().map(|&text| of[text].clone());
+                batch.wanted = Wanted::Transcripts(of.collect());
             }
             Truth::Answers(asked) => {
                 batch.wanted = Wanted::Spans(texts.iter().map(|&text| asked.spans[text]).collect());

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use cloze_spec::data::Csv;
 use cloze_spec::text::{
-    Chunked, ClassWeights, Columns, Documents, Folds, Objective, Pair, Problem, Tags, Texts,
+    Chunked, ClassWeights, Columns, Documents, Folds, Objective, Pair, Placed, Problem, Readout,
+    Table, TableColumn, Tags, Texts, Transcriber, number,
 };
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::examples::{Asked, Blanks, Context, Examples, Pairing, Sets, Truth, Word, Words, pack};
 use super::fold;
 use super::mixture::Mixture;
+use super::path;
 use super::store;
 use super::{Encoding, Input, Limit, Long, Shorten, Tokenizer};
 use crate::annotation::{Conll, Question, Scheme, Sentence, Squad};
@@ -29,6 +31,8 @@ use crate::{Error, Place};
 pub struct TextData {
     /// Names of the labels, in the order of the head's outputs; none where there are no labels.
     pub labels: Vec<String>,
+    /// The columns beside texts.
+    pub table: Table,
     /// What each label weighs in the loss, where the recipe weighs them.
     pub class_weights: Option<Vec<f32>>,
     /// How tokens are hidden, where they are what is to be predicted.
@@ -137,9 +141,11 @@ impl TextData {
         };
         if ask.is_stored() {
             let parts = store::Parts::open(ask)?;
-            let test = test.map(|test| test.examples(ask, &HashMap::new(), true));
+            let none = (&HashMap::new(), &Table::default());
+            let test = test.map(|test| test.examples(ask, none, true));
             let data = Self {
                 labels: Vec::new(),
+                table: Table::default(),
                 class_weights: None,
                 blanks: ask.blanks()?,
                 train: Arc::new(parts.train),
@@ -177,11 +183,12 @@ impl TextData {
         } else {
             train.tags_of(&texts.labels)
         };
-        let ids = ids(&labels);
-        let train = train.examples(ask, &ids, false)?;
-        let validation = validation.examples(ask, &ids, true)?.0;
+        let table = train.table(&texts.columns)?;
+        let known = (&ids(&labels), &table);
+        let train = train.examples(ask, known, false)?;
+        let validation = validation.examples(ask, known, true)?.0;
         let test = test
-            .map(|test| test.examples(ask, &ids, true))
+            .map(|test| test.examples(ask, known, true))
             .transpose()?;
         let (train, cut) = train;
         let corpora = corpora.into_iter().map(|corpus| Corpus {
@@ -200,6 +207,7 @@ impl TextData {
             fingerprint: train.fingerprint(),
             blanks: ask.blanks()?,
             labels,
+            table,
             train: Arc::new(train),
             validation: Arc::new(validation),
             test: test.map(|(test, _)| Arc::new(test)),
@@ -274,11 +282,17 @@ impl Ask<'_> {
         self.tokenizer.encode(text.into(), Limit { max_len, long })
     }
 
-    /// One part alone, for a model whose head has `labels`: what is to be learned from, or what is to be judged by.
+    /// One part alone, for a model whose head has `labels` and that knows the columns of `table`: what is to be learned from, or
+    /// what is to be judged by.
     ///
     /// # Errors
     /// As [`TextData::prepare`].
-    pub fn part(&self, part: Part<'_>, labels: &[String]) -> Result<Examples, Error> {
+    pub fn part(
+        &self,
+        part: Part<'_>,
+        labels: &[String],
+        table: &Table,
+    ) -> Result<Examples, Error> {
         let texts = self.texts;
         if self.is_stored() {
             match part {
@@ -316,7 +330,7 @@ impl Ask<'_> {
             return Err(Error::Split("there is no text to judge by".to_owned()));
         }
         let judged = !matches!(part, Part::Train);
-        Ok(records.examples(self, &ids(labels), judged)?.0)
+        Ok(records.examples(self, (&ids(labels), table), judged)?.0)
     }
 }
 
@@ -352,6 +366,8 @@ enum Records {
         labels: Labels,
         /// What belongs together, where that is told.
         groups: Option<Vec<String>>,
+        /// The values of columns beside each text, empty where they are missing.
+        beside: Vec<Vec<String>>,
     },
     Sentences(Vec<Sentence>, Tags),
     Questions(Vec<Question>),
@@ -381,6 +397,8 @@ struct Fold {
 enum Labels {
     One(Vec<Cells>),
     Several(Vec<Cells>, char),
+    /// In their order, each as often as it stands there.
+    InOrder(Vec<Cells>, char),
     Numbers(Vec<f32>),
 }
 
@@ -398,7 +416,7 @@ impl Records {
                 })?;
                 Ok(Self::Plain(all))
             }
-            Objective::Sequence(sequence) => labelled(ask.texts, sequence.problem, None, files),
+            Objective::Sequence(_) | Objective::Transcript(_) => labelled(ask, None, files),
             Objective::Token(token) => sentences(ask.texts, token.tags, files),
             Objective::Span(_) => {
                 let mut questions = Vec::new();
@@ -442,8 +460,8 @@ impl Records {
     fn split_folds(ask: &Ask<'_>, folds: &Folds) -> Result<Split, Error> {
         let texts = ask.texts;
         let mut train = match (ask.objective, &folds.group) {
-            (Objective::Sequence(sequence), Some(group)) => {
-                labelled(texts, sequence.problem, Some(group), &texts.files)?
+            (Objective::Sequence(_) | Objective::Transcript(_), Some(group)) => {
+                labelled(ask, Some(group), &texts.files)?
             }
             _ => Self::read(ask, &texts.files)?,
         };
@@ -526,22 +544,26 @@ impl Records {
                     texts,
                     second,
                     labels,
+                    beside,
                     ..
                 },
                 Self::Labelled {
                     texts: more,
                     second: more_second,
                     labels: more_labels,
+                    beside: more_beside,
                     ..
                 },
             ) => {
                 texts.extend(more);
+                beside.extend(more_beside);
                 if let Some(second) = second {
                     second.extend(more_second.into_iter().flatten());
                 }
                 match (labels, more_labels) {
                     (Labels::One(all), Labels::One(more))
-                    | (Labels::Several(all, _), Labels::Several(more, _)) => all.extend(more),
+                    | (Labels::Several(all, _), Labels::Several(more, _))
+                    | (Labels::InOrder(all, _), Labels::InOrder(more, _)) => all.extend(more),
                     (Labels::Numbers(all), Labels::Numbers(more)) => all.extend(more),
                     _ => unreachable!("one objective reads one kind of labels"),
                 }
@@ -659,15 +681,40 @@ impl Records {
                 second,
                 labels,
                 groups,
+                beside,
             } => Self::Labelled {
                 texts: part(texts, wanted),
                 second: second.as_mut().map(|second| part(second, wanted)),
                 labels: labels.part(wanted),
                 groups: groups.as_mut().map(|groups| part(groups, wanted)),
+                beside: part(beside, wanted),
             },
             Self::Sentences(sentences, tags) => Self::Sentences(part(sentences, wanted), *tags),
             Self::Questions(questions) => Self::Questions(part(questions, wanted)),
         }
+    }
+
+    /// The columns beside the texts, as they are here.
+    fn table(&self, columns: &Columns) -> Result<Table, Error> {
+        let Self::Labelled { beside, .. } = self else {
+            return Ok(Table::default());
+        };
+        let of = |at: usize| {
+            let values = beside.iter().map(move |values| values[at].trim());
+            values.filter(|value| !value.is_empty())
+        };
+        let mut table = Table::default();
+        for name in &columns.numbers {
+            let at = table.columns.len();
+            let numbers = of(at).map(|value| number(value).ok_or_else(|| no_number(name, value)));
+            let numbers: Vec<f64> = numbers.collect::<Result<_, _>>()?;
+            table.columns.push(TableColumn::of_numbers(name, &numbers));
+        }
+        for name in &columns.categories {
+            let at = table.columns.len();
+            table.columns.push(TableColumn::of_names(name, of(at)));
+        }
+        Ok(table)
     }
 
     /// The labels that occur, sorted; numbers by their size. Of words, the tags that write them.
@@ -679,7 +726,7 @@ impl Records {
                     let values = cells.iter().flat_map(|cells| &cells.values);
                     found.extend(values.filter_map(Value::label));
                 }
-                Labels::Several(cells, separator) => {
+                Labels::Several(cells, separator) | Labels::InOrder(cells, separator) => {
                     let values = cells.iter().flat_map(|cells| &cells.values);
                     let lists = values.filter_map(|value| value.list(Some(*separator)));
                     found.extend(lists.flatten().filter_map(|value| value.label()));
@@ -719,7 +766,7 @@ impl Records {
     fn examples(
         self,
         ask: &Ask<'_>,
-        ids: &HashMap<&str, u32>,
+        (ids, table): (&HashMap<&str, u32>, &Table),
         judged: bool,
     ) -> Result<(Examples, usize), Error> {
         let (tokenizer, max_len) = (ask.tokenizer, ask.max_len);
@@ -732,6 +779,7 @@ impl Records {
                 texts,
                 second,
                 labels,
+                beside,
                 ..
             } => {
                 let truth = labels.truth(ids)?;
@@ -748,6 +796,8 @@ impl Records {
                 })?;
                 let mut examples = Examples::new(truth);
                 examples.pool = ask.objective.chunks().map(|chunks| chunks.pool);
+                examples.beside = placed(&beside, table)?;
+                check_room(ask.objective, &examples.truth, &encoded)?;
                 let mut cut = 0;
                 for (record, encodings) in encoded.iter().enumerate() {
                     cut += usize::from(encodings.iter().any(|window| window.cut > 0));
@@ -994,22 +1044,24 @@ fn documents(
     Ok(())
 }
 
-fn labelled(
-    texts: &Texts,
-    problem: Problem,
-    group: Option<&String>,
-    files: &[PathBuf],
-) -> Result<Records, Error> {
+fn labelled(ask: &Ask<'_>, group: Option<&String>, files: &[PathBuf]) -> Result<Records, Error> {
+    let texts = ask.texts;
     let columns = &texts.columns;
     let mut names = vec![&*columns.text, &*columns.label];
     names.extend(columns.second.as_deref());
     names.extend(group.map(String::as_str));
+    let (before, others) = (names.len(), [&columns.numbers, &columns.categories]);
+    names.extend(others.into_iter().flatten().map(String::as_str));
+    let mut beside: Vec<Vec<String>> = Vec::new();
     let mut groups = group.map(|_| Vec::new());
     let (mut firsts, mut seconds, mut cells) = (Vec::new(), Vec::new(), Vec::new());
     for file in files {
         let mut read = Cells::read(file, &format(texts, file)?, &names)?.into_iter();
         let mut next = || read.next().expect("as many columns as were asked for");
-        firsts.extend(next().each("text", Value::text)?);
+        firsts.extend(match ask.objective.chunks() {
+            Some(_) => next().each("text, or a list of texts", Value::sections)?,
+            None => next().each("text", Value::text)?,
+        });
         cells.push(next());
         if columns.second.is_some() {
             seconds.extend(next().each("text", Value::text)?);
@@ -1017,11 +1069,24 @@ fn labelled(
         if let Some(groups) = &mut groups {
             groups.extend(next().each("what the text belongs to", Value::label)?);
         }
+        let first = beside.len();
+        beside.resize(firsts.len(), Vec::new());
+        for _ in before..names.len() {
+            let values = next().each("a number or the name of a class", Value::or_missing)?;
+            for (beside, value) in beside[first..].iter_mut().zip(values) {
+                beside.push(value);
+            }
+        }
     }
+    let problem = match ask.objective {
+        Objective::Sequence(sequence) => Some(sequence.problem),
+        _ => None,
+    };
     let labels = match problem {
-        Problem::SingleLabel => Labels::One(cells),
-        Problem::MultiLabel => Labels::Several(cells, texts.label_separator),
-        Problem::Regression => {
+        None => Labels::InOrder(cells, texts.label_separator),
+        Some(Problem::SingleLabel) => Labels::One(cells),
+        Some(Problem::MultiLabel) => Labels::Several(cells, texts.label_separator),
+        Some(Problem::Regression) => {
             let mut numbers = Vec::new();
             for cells in &cells {
                 numbers.extend(cells.each("a number", |value| {
@@ -1036,7 +1101,25 @@ fn labelled(
         second: columns.second.is_some().then_some(seconds),
         labels,
         groups,
+        beside,
     })
+}
+
+/// The places of the values beside texts; none if there are no columns.
+fn placed(beside: &[Vec<String>], table: &Table) -> Result<Vec<Vec<Placed>>, Error> {
+    if table.columns.is_empty() {
+        return Ok(Vec::new());
+    }
+    let placed = beside.iter().map(|values| table.placed(values));
+    let placed: Result<_, _> = placed.collect();
+    placed.map_err(|(column, found)| no_number(column, &found))
+}
+
+fn no_number(column: &str, found: &str) -> Error {
+    Error::Text(format!(
+        "column {column:?}: expected numbers, found {}; correct it, or name the column in data.columns.categories",
+        quoted(found)
+    ))
 }
 
 impl Labels {
@@ -1055,6 +1138,7 @@ impl Labels {
         match self {
             Self::One(cells) => Self::One(of_cells(cells)),
             Self::Several(cells, separator) => Self::Several(of_cells(cells), *separator),
+            Self::InOrder(cells, separator) => Self::InOrder(of_cells(cells), *separator),
             Self::Numbers(numbers) => Self::Numbers(part(numbers, wanted)),
         }
     }
@@ -1069,20 +1153,21 @@ impl Labels {
                 }
                 Truth::Classes(classes)
             }
-            Self::Several(cells, separator) => {
+            Self::Several(cells, separator) | Self::InOrder(cells, separator) => {
                 let mut of = Vec::new();
-                let set = |value: &Value| {
-                    let mut set = value
-                        .list(Some(*separator))?
-                        .iter()
-                        .map(id)
-                        .collect::<Option<Vec<u32>>>()?;
-                    set.sort_unstable();
-                    set.dedup();
-                    Some(set)
+                let list = |value: &Value| {
+                    let list = value.list(Some(*separator))?;
+                    list.iter().map(id).collect::<Option<Vec<u32>>>()
                 };
                 for cells in cells {
-                    of.extend(cells.each(&format!("labels, each {}", expected(ids)), set)?);
+                    of.extend(cells.each(&format!("labels, each {}", expected(ids)), list)?);
+                }
+                if matches!(self, Self::InOrder(..)) {
+                    return Ok(Truth::Transcripts(of));
+                }
+                for set in &mut of {
+                    set.sort_unstable();
+                    set.dedup();
                 }
                 Truth::Sets(Sets {
                     labels: ids.len(),
@@ -1245,6 +1330,47 @@ fn span_of(question: &Question, encoding: &Encoding) -> [u32; 2] {
     }
 }
 
+/// Refuses a text of which no decoder can say what is true: one that has fewer tokens than its labels take, or more labels than
+/// are written.
+fn check_room(
+    objective: &Objective,
+    truth: &Truth,
+    encoded: &[Vec<Encoding>],
+) -> Result<(), Error> {
+    if let Some(Readout::Recurrent(_)) = objective.readout()
+        && !encoded
+            .iter()
+            .flatten()
+            .any(|text| text.segments.contains(&1))
+    {
+        return Err(Error::Text(
+            "the texts of a pair are told apart by their segments: expected a tokenizer that gives the second one of its own, such \
+             as bert's, found one that gives all tokens the same"
+                .to_owned(),
+        ));
+    }
+    let (Objective::Transcript(transcript), Truth::Transcripts(all)) = (objective, truth) else {
+        return Ok(());
+    };
+    for (at, (labels, windows)) in all.iter().zip(encoded).enumerate() {
+        let (needed, room, what) = match transcript.decode {
+            Transcriber::Ctc => (path::tokens(labels), windows[0].len(), "tokens"),
+            Transcriber::Attention(decoder) => (labels.len(), decoder.most, "labels"),
+        };
+        if needed > room {
+            return Err(Error::Text(format!(
+                "text {}: its labels take {needed} {what}, found room for {room}; {}",
+                at + 1,
+                match transcript.decode {
+                    Transcriber::Ctc => "leave the text out, or decode by attention",
+                    Transcriber::Attention(_) => "raise objective.decode.most",
+                }
+            )));
+        }
+    }
+    Ok(())
+}
+
 fn class_weights(objective: &Objective, truth: &Truth, labels: usize) -> Option<Vec<f32>> {
     if objective.label_loss().class_weights == ClassWeights::Even {
         return None;
@@ -1282,6 +1408,7 @@ fn counts(truth: &Truth, labels: usize) -> Option<Vec<u64>> {
         | Truth::Places(_)
         | Truth::Sets(_)
         | Truth::Numbers(_)
+        | Truth::Transcripts(_)
         | Truth::Answers(_) => return None,
     }
     Some(counts)

@@ -16,6 +16,7 @@ pub mod learn;
 pub mod lexicon;
 pub mod mixture;
 mod pair;
+pub mod path;
 mod prepare;
 mod report;
 pub mod store;
@@ -30,6 +31,9 @@ pub use encoding::{Encoding, Part};
 pub use label::{Agreement, Entity};
 pub use report::Report;
 pub use tokenizer::{Input, Limit, Long, Prompt, Shorten, Tokenizer};
+
+/// What parts the sections of a text that is taken in windows, none of which has tokens of two: the form feed.
+pub const SECTION: char = '\u{c}';
 
 /// Some characters of a text, as far as it has them.
 fn slice(text: &[char], chars: std::ops::Range<u32>) -> String {

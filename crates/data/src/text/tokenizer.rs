@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use tokenizers::ModelWrapper;
 
 use super::Encoding;
+use super::SECTION;
 use super::folder::{self, Settings};
 use super::frame::{Frame, Pieces};
 use super::prepare::prepare;
@@ -290,7 +291,8 @@ impl Tokenizer {
         })
     }
 
-    /// The tokens of a text in windows, as `how` says; what is in none of them is counted as cut, at the last one.
+    /// The tokens of a text in windows, as `how` says, each [`SECTION`] by itself; what is in none of them is counted as cut, at
+    /// the last one.
     ///
     /// # Errors
     /// As [`Self::encode`].
@@ -300,14 +302,28 @@ impl Tokenizer {
             whole_words: true,
         };
         let max_len = how.max_len;
-        let mut windows = self.encode(text.into(), Limit { max_len, long })?;
-        let end = |window: &Encoding| window.start + window.body().len();
-        let whole = windows.last().map_or(0, end);
-        windows.truncate(how.chunks.most);
-        if let Some(last) = windows.last_mut() {
-            last.cut = whole - end(last);
+        let end = |windows: &[Encoding]| {
+            let last = windows.last();
+            last.map_or(0, |window| window.start + window.body().len())
+        };
+        let (mut all, mut cut) = (Vec::new(), 0);
+        for section in text.split(SECTION) {
+            if section.trim().is_empty() && section.len() < text.len() {
+                continue;
+            }
+            let mut windows = self.encode(section.into(), Limit { max_len, long })?;
+            let whole = end(&windows);
+            windows.truncate(how.chunks.most - all.len());
+            cut += whole - end(&windows);
+            all.extend(windows);
         }
-        Ok(windows)
+        if all.is_empty() {
+            all = self.encode("".into(), Limit { max_len, long })?;
+        }
+        if let Some(last) = all.last_mut() {
+            last.cut = cut;
+        }
+        Ok(all)
     }
 
     /// The tokens of `input`: one encoding, or with [`Long::Chunk`] as many as it takes.

@@ -54,7 +54,7 @@ fn on_host(device: &Device) -> bool {
     )
 }
 
-fn indices(ids: &[u32], device: &Device) -> Tensor<1, Int> {
+pub(crate) fn indices(ids: &[u32], device: &Device) -> Tensor<1, Int> {
     let ids: Vec<i32> = ids
         .iter()
         .map(|&id| i32::try_from(id).expect("fewer than two thousand million rows"))

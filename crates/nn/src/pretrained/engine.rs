@@ -96,7 +96,7 @@ impl Engine for BurnEngine {
     }
 }
 
-fn floats(x: Tensor<2>) -> Vec<f32> {
+pub(super) fn floats(x: Tensor<2>) -> Vec<f32> {
     x.into_data()
         .try_into_vec()
         .expect("encoders compute in f32")

@@ -6,12 +6,18 @@
 mod attention;
 mod chain;
 mod checkpoints;
+mod cross;
+mod ctc;
 mod engine;
 mod layer;
+mod parts;
+mod readout;
 mod scaffold;
 mod train;
+mod transcript;
 
 pub use engine::BurnEngine;
+pub use parts::BurnParts;
 
 use std::sync::Arc;
 

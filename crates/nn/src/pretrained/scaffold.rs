@@ -9,6 +9,8 @@ use cloze_spec::text::{self, DecoderMix, MixShare};
 use rand::Rng;
 
 use super::layer::Layer;
+use super::readout::Reader;
+use super::transcript::Writer;
 use super::{Head, Linear, Norm, Pretrained, Sight};
 use crate::noise::Noise;
 use crate::op::{self, Dropout};
@@ -22,6 +24,9 @@ pub(super) struct Scaffold {
     position: Option<Places>,
     generator: Option<Generator>,
     replaced: Option<Scored>,
+    pub transcript: Option<Writer>,
+    pub chunks: Option<Scored>,
+    pub readout: Option<Reader>,
     #[module(skip)]
     settings: Arc<text::Scaffold>,
 }
@@ -34,12 +39,7 @@ impl Scaffold {
             .map_or(0, |decoder| decoder.visible.len());
         let last = encoder.layers.last().expect("an encoder has a layer");
         let generator = settings.generator.as_ref();
-        let score = |exists: bool, name: &str| {
-            exists.then(|| Scored {
-                transform: Linear::new(true, source, &format!("{name}.transform")),
-                output: Linear::new(true, source, &format!("{name}.output")),
-            })
-        };
+        let score = |exists: bool, name: &str| exists.then(|| Scored::new(source, name));
         Self {
             pair: score(settings.pair, "scaffold.pair"),
             decoder: (0..layers)
@@ -51,6 +51,15 @@ impl Scaffold {
             }),
             generator: generator.map(|generator| Generator::new(&generator.encoder, source)),
             replaced: score(generator.is_some(), "scaffold.replaced"),
+            transcript: settings
+                .transcript
+                .as_ref()
+                .map(|own| Writer::new(own, source, "scaffold.transcript")),
+            chunks: score(settings.chunks, "scaffold.chunks"),
+            readout: settings
+                .readout
+                .as_ref()
+                .map(|(own, _)| Reader::new(own, source, "scaffold.readout")),
             settings: Arc::new(settings.clone()),
         }
     }
@@ -69,11 +78,27 @@ pub(super) struct Scored {
 }
 
 impl Scored {
+    pub fn new(source: &Source<'_>, name: &str) -> Self {
+        Self {
+            transform: Linear::new(true, source, &format!("{name}.transform")),
+            output: Linear::new(true, source, &format!("{name}.output")),
+        }
+    }
+
     /// # Shapes
     /// `[M, D]` → `[M, C]`
     pub fn forward(&self, x: Tensor<2>, between: Activation) -> Tensor<2> {
         let x = self.transform.forward(x, between);
         self.output.forward(x, Activation::Identity)
+    }
+
+    /// The mean of rows, each with a share of its own.
+    ///
+    /// # Shapes
+    /// `[M, D]` → `[1, D]`
+    pub fn mean(&self, x: Tensor<2>) -> Tensor<2> {
+        let shares = activation::softmax(self.forward(x.clone(), Activation::Tanh), 0); // [M, 1]
+        (x * shares).sum_dim(0)
     }
 }
 
@@ -409,7 +434,6 @@ fn shares(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::path::Path;
 
     use burn::tensor::Device;
@@ -421,7 +445,7 @@ mod tests {
 
     use super::*;
     use crate::pretrained::LabelLoss;
-    use crate::weights::{Values, fresh, names};
+    use crate::weights::{fresh, gradients, summed};
 
     const OFFSETS: [u32; 4] = [0, 5, 7, 14];
 
@@ -474,31 +498,6 @@ mod tests {
         tensor.into_data().try_into_vec().unwrap()
     }
 
-    /// The gradient of each parameter.
-    fn gradients(model: &Pretrained, loss: &Tensor<1>) -> Values {
-        struct Collect<'a>(
-            burn::tensor::Gradients,
-            std::vec::IntoIter<String>,
-            &'a mut Values,
-        );
-        impl burn::module::ModuleVisitor for Collect<'_> {
-            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-                let name = self.1.next().unwrap();
-                if let Some(gradient) = param.val().grad(&self.0) {
-                    let sum = self.2.entry(name).or_default();
-                    let gradient = floats(gradient);
-                    sum.resize(gradient.len(), 0.0);
-                    sum.iter_mut().zip(gradient).for_each(|(sum, g)| *sum += g);
-                }
-            }
-        }
-        let mut found = BTreeMap::new();
-        for part in model.gradients(loss) {
-            model.visit(&mut Collect(part, names(model).into_iter(), &mut found));
-        }
-        found
-    }
-
     #[test]
     fn what_is_computed_once_more_on_the_way_back_has_the_same_gradients() {
         let targets = vec![4, 6, 9, 1, 2];
@@ -514,7 +513,7 @@ mod tests {
             (generator, Wanted::Replaced(targets.clone())),
         ] {
             let (model, batch) = (model(&scaffold), batch(wanted));
-            let of = |model: &Pretrained| gradients(model, &loss(model, &batch, 2));
+            let of = |model: &Pretrained| summed(model, model.gradients(&loss(model, &batch, 2)));
             let (kept, again) = (of(&model), of(&model.clone().with_checkpoints()));
             assert!(kept.keys().eq(again.keys()));
             for (name, want) in &kept {
@@ -667,6 +666,89 @@ mod tests {
         // Nothing says where a token stands but the others.
         let places = &scores[..8];
         assert!(places.iter().any(|score| (score - places[0]).abs() > 1e-3));
+    }
+
+    #[test]
+    fn windows_count_by_their_scores() {
+        let settings = text::Scaffold {
+            chunks: true,
+            ..text::Scaffold::default()
+        };
+        let parameters = settings.parameters(&encoder());
+        let values = fresh(&parameters, 0.5, 3);
+        let width = encoder().width;
+        let rows: Vec<f32> = (0..3 * width).map(|at| (at as f32 * 0.7).sin()).collect();
+        let device = Device::flex().autodiff();
+        let pooled = |values: &crate::weights::Values, rows: &[f32]| {
+            let source = Source {
+                values,
+                shapes: parameters
+                    .iter()
+                    .map(|p| (p.name.clone(), p.shape.clone()))
+                    .collect(),
+                device: &device,
+                lora_scale: 1.0,
+            };
+            let scores = Scaffold::new(&settings, &encoder(), &source)
+                .chunks
+                .unwrap();
+            let rows = TensorData::new(rows.to_vec(), [rows.len() / width, width]);
+            let x = scores.mean(Tensor::from_data(rows, &device));
+            (scores, x)
+        };
+        let (scores, found) = pooled(&values, &rows);
+        // By hand, with plain loops.
+        let of = |part: &str| &values[&format!("scaffold.chunks.{part}")];
+        let powers: Vec<f32> = rows
+            .chunks(width)
+            .map(|row| {
+                let maps = of("transform.weight")
+                    .chunks(width)
+                    .zip(of("output.weight"));
+                let terms = maps.map(|(map, out)| {
+                    let sum: f32 = map.iter().zip(row).map(|(w, x)| w * x).sum();
+                    out * sum.tanh()
+                });
+                terms.sum::<f32>().exp()
+            })
+            .collect();
+        let total: f32 = powers.iter().sum();
+        assert!(
+            powers
+                .iter()
+                .any(|power| (power / total - 1.0 / 3.0).abs() > 0.1),
+            "{powers:?}"
+        );
+        for (at, found) in floats(found.clone()).into_iter().enumerate() {
+            let each = powers.iter().zip(rows.chunks(width));
+            let expected: f32 = each.map(|(power, row)| power / total * row[at]).sum();
+            assert!((found - expected).abs() < 1e-5, "{found}, not {expected}");
+        }
+        // Their order changes nothing, and a window alone is what it is.
+        let mixed = [&rows[width..], &rows[..width]].concat();
+        let pairs = floats(pooled(&values, &mixed).1)
+            .into_iter()
+            .zip(floats(found.clone()));
+        assert!(pairs.into_iter().all(|(a, b)| (a - b).abs() < 1e-6));
+        assert_eq!(floats(pooled(&values, &rows[..width]).1), rows[..width]);
+        // Every parameter learns along its gradient, but the bias that all scores share.
+        let loss = |x: Tensor<2>| x.powi_scalar(3).sum();
+        for (name, gradient) in gradients(&scores, &loss(found)) {
+            let norm = gradient.iter().map(|g| g * g).sum::<f32>();
+            let moved = |sign: f32| {
+                let mut values = values.clone();
+                let own = values.get_mut(&format!("scaffold.chunks.{name}")).unwrap();
+                for (value, g) in own.iter_mut().zip(&gradient) {
+                    *value += sign * 0.01 * g;
+                }
+                floats(loss(pooled(&values, &rows).1))[0]
+            };
+            let slope = (moved(1.0) - moved(-1.0)) / 0.02;
+            assert!(
+                (slope - norm).abs() <= 0.03 * norm + 1e-4,
+                "{name}: {slope}, not {norm}"
+            );
+        }
     }
 
     #[test]

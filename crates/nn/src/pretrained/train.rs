@@ -7,7 +7,7 @@ use cloze_runtime::Batch;
 use cloze_spec::encoder::{Activation, DropoutRates, Pool};
 use cloze_spec::text::{self, ChunkPool};
 
-use super::{Pretrained, chain};
+use super::{Pretrained, chain, ctc, readout};
 use crate::noise::Noise;
 use crate::op;
 use crate::weights::names;
@@ -52,13 +52,44 @@ impl Pretrained {
         rates: DropoutRates,
         noise: &mut Noise,
     ) -> (Tensor<2>, Option<Tensor<2>>) {
-        let (mut x, pairs) = self.hidden(batch, false, rates, noise);
+        let (mut x, pairs) = match &self.scaffold.readout {
+            Some(reader) => {
+                let tokens = self.tokens(batch);
+                let states = self.pass(&tokens, None, rates, noise, |_| ());
+                let texts = readout::Texts {
+                    offsets: &batch.offsets,
+                    segments: &batch.segments,
+                    beside: &batch.beside,
+                };
+                (reader.forward(&states, texts, rates, noise), None)
+            }
+            None => self.hidden(batch, false, rates, noise),
+        };
         if let Some(documents) = &batch.documents {
-            x = pooled(&x, documents);
+            x = self.pooled(&x, documents);
         }
         let dropout = noise.dropout(rates.head);
         let head = self.head.as_ref().expect("the encoder has a head");
         (head.forward(x, &self.embed.token.weight, dropout), pairs)
+    }
+
+    /// One vector a document, of those of its windows.
+    ///
+    /// # Shapes
+    /// `x: [B, D]` → `[documents, D]`
+    fn pooled(&self, x: &Tensor<2>, documents: &Documents) -> Tensor<2> {
+        let each = documents.offsets.windows(2).map(|windows| {
+            let rows = x.clone().narrow(0, windows[0], windows[1] - windows[0]);
+            match documents.pool {
+                ChunkPool::Max => rows.max_dim(0),
+                ChunkPool::Mean => rows.mean_dim(0),
+                ChunkPool::Attention => {
+                    let scores = self.scaffold.chunks.as_ref();
+                    scores.expect("there are scores of windows").mean(rows)
+                }
+            }
+        });
+        Tensor::cat(each.collect(), 0)
     }
 
     /// How labels follow each other, `[C + 1, C + 1]`, if that is learned.
@@ -111,6 +142,14 @@ impl Pretrained {
                 );
                 (found - truth).powi_scalar(2).mean()
             }
+            Wanted::Transcripts(labels) => match &self.scaffold.transcript {
+                Some(writer) => {
+                    let tokens = self.tokens(batch);
+                    let states = self.pass(&tokens, None, rates, noise, |_| ());
+                    writer.loss(&states, &batch.offsets, labels, how, (rates, noise))
+                }
+                None => ctc::loss(self.outputs(batch, rates, noise), &batch.offsets, labels),
+            },
             Wanted::Spans(spans) => {
                 span_loss(&self.outputs(batch, rates, noise), &batch.offsets, spans)
             }
@@ -206,21 +245,6 @@ impl Pretrained {
     }
 }
 
-/// One vector a document, of those of its windows.
-///
-/// # Shapes
-/// `x: [B, D]` → `[documents, D]`
-fn pooled(x: &Tensor<2>, documents: &Documents) -> Tensor<2> {
-    let each = documents.offsets.windows(2).map(|windows| {
-        let rows = x.clone().narrow(0, windows[0], windows[1] - windows[0]);
-        match documents.pool {
-            ChunkPool::Max => rows.max_dim(0),
-            ChunkPool::Mean => rows.mean_dim(0),
-        }
-    });
-    Tensor::cat(each.collect(), 0)
-}
-
 /// How many of the rising `rows` each text has.
 fn rows_of_texts(offsets: &[u32], rows: &[u32]) -> impl Iterator<Item = usize> {
     let before = |end: &u32| rows.partition_point(|row| row < end);
@@ -231,7 +255,7 @@ fn rows_of_texts(offsets: &[u32], rows: &[u32]) -> impl Iterator<Item = usize> {
 
 /// Cross-entropy of rows of scores with their classes, smoothed and focused as the settings say: each row counts as much as its
 /// class weighs, and the sum is divided by what all rows weigh.
-fn label_loss(logits: Tensor<2>, classes: &[u32], how: LabelLoss<'_>) -> Tensor<1> {
+pub(super) fn label_loss(logits: Tensor<2>, classes: &[u32], how: LabelLoss<'_>) -> Tensor<1> {
     let [rows, count] = logits.dims();
     let device = logits.device();
     let smoothing = how.settings.label_smoothing;

@@ -3,13 +3,14 @@ use cloze_kernels::op::encode::score::softmax;
 use cloze_kernels::reference::packed::activate;
 use cloze_spec::encoder::{Activation, Problem, Sequence};
 use cloze_spec::hugging_face::{Folder, ScoreActivation};
-use cloze_spec::text::{ChunkPool, Chunked};
+use cloze_spec::text::{ChunkPool, Chunked, Placed, ReadOut, Table};
+use serde::de::DeserializeOwned;
 
-use super::{Predict, one_text};
-use crate::Error;
+use super::{Parts, Predict, one_text};
 use crate::cpu::activation_of;
 use crate::engine::sequence_vectors;
 use crate::model::TextModel;
+use crate::{Error, Rows};
 
 /// Labels texts, or pairs of them; with one label it scores them, as cross-encoders do.
 pub struct Classifier {
@@ -24,7 +25,18 @@ pub struct Classifier {
     pub top: Option<usize>,
     model: TextModel,
     labels: Vec<String>,
-    chunked: Option<Chunked>,
+    pooling: Pooling,
+}
+
+/// What makes one vector of a text, where that is not the family's own way.
+#[derive(Default)]
+pub(super) struct Pooling {
+    /// How long texts become windows.
+    pub chunked: Option<Chunked>,
+    /// The columns beside a text, perhaps none, where its vector is made of all states.
+    pub table: Option<Table>,
+    /// What stands behind the encoder and is not of its family.
+    pub behind: Option<Box<dyn Parts>>,
 }
 
 /// A label and its score.
@@ -41,8 +53,11 @@ impl Classifier {
         model: TextModel,
         sequence: Sequence,
         stated: Option<ScoreActivation>,
-        chunked: Option<Chunked>,
+        mut pooling: Pooling,
     ) -> Self {
+        if let Some(chunked) = &mut pooling.chunked {
+            chunked.max_len = chunked.max_len.min(model.max_len());
+        }
         let activation = stated.unwrap_or(match sequence.problem {
             Problem::SingleLabel => ScoreActivation::Softmax,
             Problem::MultiLabel => ScoreActivation::Each(Activation::Sigmoid),
@@ -53,13 +68,13 @@ impl Classifier {
             top: None,
             model,
             labels: sequence.labels,
-            chunked,
+            pooling,
         }
     }
 
     /// Whether long texts become windows, whose vectors are made one before the head.
     pub fn is_chunked(&self) -> bool {
-        self.chunked.is_some()
+        self.pooling.chunked.is_some()
     }
 
     /// Names of the labels, in the order of the head's outputs.
@@ -96,32 +111,51 @@ impl Classifier {
 ///
 /// # Errors
 /// If it is not understood.
-pub(super) fn chunked(folder: &Folder, model: &TextModel) -> Result<Option<Chunked>, Error> {
-    let Some(stated) = folder.config.get(Chunked::KEY) else {
-        return Ok(None);
-    };
-    let fail = |message: String| {
-        let place = folder.path.display();
-        Error::Input(format!("{place}: config.json: {}: {message}", Chunked::KEY))
-    };
-    let mut chunked: Chunked =
-        serde_json::from_value(stated.clone()).map_err(|error| fail(error.to_string()))?;
-    chunked.max_len = chunked.max_len.min(model.max_len());
-    match chunked.fault() {
-        Some(fault) => Err(fail(fault)),
-        None => Ok(Some(chunked)),
+pub(super) fn chunked(folder: &Folder) -> Result<Option<Chunked>, Error> {
+    let chunked: Option<Chunked> = stated(folder, Chunked::KEY)?;
+    match chunked.as_ref().and_then(Chunked::fault) {
+        Some(fault) => Err(misstated(folder, Chunked::KEY, &fault)),
+        None => Ok(chunked),
     }
 }
 
+/// How a folder makes one vector of a text's states, if it says so.
+///
+/// # Errors
+/// If it is not understood.
+pub fn read_out(folder: &Folder) -> Result<Option<ReadOut>, Error> {
+    stated(folder, ReadOut::KEY)
+}
+
+/// What a folder's settings say under a key of this project's own.
+pub(super) fn stated<T: DeserializeOwned>(
+    folder: &Folder,
+    key: &'static str,
+) -> Result<Option<T>, Error> {
+    let stated = folder.config.get(key).cloned().map(serde_json::from_value);
+    stated
+        .transpose()
+        .map_err(|error| misstated(folder, key, &error.to_string()))
+}
+
+fn misstated(folder: &Folder, key: &str, message: &str) -> Error {
+    let place = folder.path.display();
+    Error::Input(format!("{place}: config.json: {key}: {message}"))
+}
+
 /// One vector of those of all windows.
-fn pooled(windows: &[Vec<f32>], pool: ChunkPool) -> Vec<f32> {
+fn pooled(windows: &[Vec<f32>], pool: ChunkPool, behind: Option<&dyn Parts>) -> Vec<f32> {
+    if pool == ChunkPool::Attention {
+        let scores = behind.expect("opened with the folder");
+        return scores.pooled(&windows.concat());
+    }
     let (first, rest) = windows.split_first().expect("a text has a window");
     let mut vector = first.clone();
     for window in rest {
         for (x, &other) in vector.iter_mut().zip(window) {
             *x = match pool {
                 ChunkPool::Max => x.max(other),
-                ChunkPool::Mean => *x + other,
+                ChunkPool::Mean | ChunkPool::Attention => *x + other,
             };
         }
     }
@@ -158,7 +192,7 @@ impl Predict for Classifier {
             let message = "labels of a whole text cannot be put together from chunks; truncate it, or label its parts";
             return Err(Error::Input(message.to_owned()));
         }
-        let Some(chunked) = self.chunked else {
+        let Some(chunked) = self.pooling.chunked else {
             return self.model.windows(input, long);
         };
         let text = one_text(input, "labelling a text by its windows")?;
@@ -175,6 +209,16 @@ impl Predict for Classifier {
     fn run(&self, windows: &[&Encoding]) -> Result<Vec<Vec<f32>>, Error> {
         let engine = self.model.engine();
         let mut logits = Vec::new();
+        if self.pooling.table.is_some() {
+            let batch = self.model.batch(windows);
+            engine.run(&batch, Rows::All, &mut logits)?;
+            let width = engine.encoder().width;
+            let of = |index| {
+                let tokens = batch.range(index);
+                logits[tokens.start * width..tokens.end * width].to_vec()
+            };
+            return Ok((0..windows.len()).map(of).collect());
+        }
         let vectors = sequence_vectors(engine, &self.model.batch(windows))?;
         if self.is_chunked() {
             let rows = vectors.chunks_exact(engine.encoder().width);
@@ -187,14 +231,36 @@ impl Predict for Classifier {
 
     fn decode(
         &self,
-        _: Input<'_>,
-        _: &[Encoding],
+        input: Input<'_>,
+        windows: &[Encoding],
         outputs: &[Vec<f32>],
     ) -> Result<Vec<Label>, Error> {
-        let scores = match self.chunked {
-            Some(Chunked { chunks, .. }) => {
+        self.decode_beside(input, &[], windows, outputs)
+    }
+
+    fn decode_beside(
+        &self,
+        _: Input<'_>,
+        beside: &[String],
+        windows: &[Encoding],
+        outputs: &[Vec<f32>],
+    ) -> Result<Vec<Label>, Error> {
+        let Pooling {
+            chunked,
+            table,
+            behind,
+        } = &self.pooling;
+        let vector = match (chunked, table, behind) {
+            (_, Some(table), Some(behind)) => {
+                let placed = placed(table, beside)?;
+                Some(behind.vector(&outputs[0], &windows[0].segments, &placed))
+            }
+            (Some(chunked), ..) => Some(pooled(outputs, chunked.chunks.pool, behind.as_deref())),
+            _ => None,
+        };
+        let scores = match vector {
+            Some(vector) => {
                 let mut logits = Vec::new();
-                let vector = pooled(outputs, chunks.pool);
                 self.model.engine().head(&vector, &mut logits)?;
                 self.scores(&logits)
             }
@@ -204,4 +270,25 @@ impl Predict for Classifier {
         labels.truncate(self.top.unwrap_or(usize::MAX));
         Ok(labels)
     }
+
+    fn columns(&self) -> Vec<String> {
+        let columns = self.pooling.table.iter().flat_map(|table| &table.columns);
+        columns.map(|column| column.name.clone()).collect()
+    }
+}
+
+/// The places of the values beside a text.
+fn placed(table: &Table, beside: &[String]) -> Result<Vec<Placed>, Error> {
+    if beside.len() != table.columns.len() {
+        let names: Vec<&str> = table.columns.iter().map(|column| &*column.name).collect();
+        return Err(Error::Input(format!(
+            "expected a file with the columns {} beside the text, found a text alone",
+            names.join(", ")
+        )));
+    }
+    table.placed(beside).map_err(|(column, found)| {
+        Error::Input(format!(
+            "column {column:?}: expected a number, found {found:?}"
+        ))
+    })
 }

@@ -22,12 +22,14 @@ pub mod features;
 mod fill;
 mod label;
 mod sparse;
+mod transcribe;
 
 use std::path::Path;
 
 use cloze_data::records::length;
 use cloze_data::text::{Chain, Encoding, Input, Long};
 use cloze_spec::encoder::Task;
+use cloze_spec::text::{ChunkPool, Placed, Scaffold, Transcriber, Transcribing};
 
 use crate::Error;
 use crate::cpu::Options;
@@ -35,10 +37,11 @@ use crate::model::{Checkpoint, TextModel};
 
 pub use answer::Answerer;
 use classify::ranked;
-pub use classify::{Classifier, Label};
+pub use classify::{Classifier, Label, read_out};
 pub use features::FeatureClassifier;
 pub use fill::{Fill, FillMask, Filled};
 pub use label::TokenClassifier;
+pub use transcribe::{Transcript, Transcripts, transcribed};
 
 /// A model folder's head, by what it predicts.
 pub enum Predictor {
@@ -52,7 +55,33 @@ pub enum Predictor {
     TokenClassifier(TokenClassifier),
     /// Answers to questions, as stretches of a context.
     Answerer(Answerer),
+    /// Sequences of labels of texts.
+    Transcripts(Transcripts),
 }
+
+/// Parts of a model behind its encoder that have no kernels here, computed by another room.
+pub trait Parts: Send + Sync {
+    /// The sequence of labels of each text, and how likely it is.
+    ///
+    /// # Shapes
+    /// `states: [N, D]`, `offsets: [B + 1]` → `B`
+    fn transcripts(&self, states: &[f32], offsets: &[u32]) -> Vec<(Vec<u32>, f64)>;
+
+    /// One vector of a text's states, its segments, and the values beside it.
+    ///
+    /// # Shapes
+    /// `states: [T, D]`, `segments: [T]` → `[D]`
+    fn vector(&self, states: &[f32], segments: &[u32], beside: &[Placed]) -> Vec<f32>;
+
+    /// One vector of those of a text's windows.
+    ///
+    /// # Shapes
+    /// `[M, D]` → `[D]`
+    fn pooled(&self, windows: &[f32]) -> Vec<f32>;
+}
+
+/// Opens the parts that a folder has behind its encoder.
+pub type OpenParts<'a> = &'a dyn Fn(&Checkpoint, &Scaffold) -> Result<Box<dyn Parts>, Error>;
 
 impl Predictor {
     /// Opens a folder.
@@ -60,10 +89,43 @@ impl Predictor {
     /// # Errors
     /// As [`Checkpoint::open`] and [`TextModel::new`], and if there is no head that predicts.
     pub fn open(path: &Path, options: Options) -> Result<Self, Error> {
+        Self::open_with(path, options, &|checkpoint, _| {
+            Err(Error::Input(format!(
+                "{}: expected a model whose head this engine computes, found parts of training's own behind it; cloze predict \
+                 asks it",
+                checkpoint.folder.path.display()
+            )))
+        })
+    }
+
+    /// The same, `parts` opening what the engine does not compute.
+    ///
+    /// # Errors
+    /// As there, and as `parts`.
+    pub fn open_with(path: &Path, options: Options, parts: OpenParts<'_>) -> Result<Self, Error> {
         if FeatureClassifier::is_at(path) {
             return FeatureClassifier::open(path, options).map(Self::Features);
         }
         let checkpoint = Checkpoint::open(path)?;
+        if let Some(settings) = transcribed(&checkpoint.folder)? {
+            let head = checkpoint.encoder.head.as_ref();
+            let output = head.and_then(|head| head.output);
+            let outputs = output.map(|output| output.outputs);
+            transcribe::check(&checkpoint.folder, &settings, outputs)?;
+            let writer = match settings.decode {
+                Transcriber::Ctc => None,
+                Transcriber::Attention(decoder) => {
+                    let labels = settings.labels.len();
+                    let scaffold = Scaffold {
+                        transcript: Some(Transcribing { labels, decoder }),
+                        ..Scaffold::default()
+                    };
+                    Some(open_parts(&checkpoint, &scaffold, parts)?)
+                }
+            };
+            let (_, model) = TextModel::new(checkpoint, options)?;
+            return Ok(Self::Transcripts(Transcripts::new(model, settings, writer)));
+        }
         let Some(head) = checkpoint.encoder.head.clone() else {
             return Err(no_prediction(&checkpoint));
         };
@@ -71,14 +133,31 @@ impl Predictor {
             return Err(no_prediction(&checkpoint));
         }
         let transitions = checkpoint.transitions()?;
+        let chunked = classify::chunked(&checkpoint.folder)?;
+        let pool = chunked.map(|chunked| chunked.chunks.pool);
+        let readout = read_out(&checkpoint.folder)?;
+        let scaffold = Scaffold {
+            chunks: pool == Some(ChunkPool::Attention),
+            readout: readout.as_ref().map(|own| (own.readout, own.table.size())),
+            ..Scaffold::default()
+        };
+        let behind = if scaffold == Scaffold::default() {
+            None
+        } else {
+            Some(open_parts(&checkpoint, &scaffold, parts)?)
+        };
         let (folder, model) = TextModel::new(checkpoint, options)?;
         Ok(match head.task {
             Task::Vector => unreachable!("refused above"),
             Task::MaskedToken => Self::FillMask(FillMask::new(model, &folder.path)?),
             Task::Sequence(sequence) => {
                 let activation = folder.score_activation;
-                let chunked = classify::chunked(&folder, &model)?;
-                Self::Classifier(Classifier::new(model, sequence, activation, chunked))
+                let pooling = classify::Pooling {
+                    chunked,
+                    table: readout.map(|own| own.table),
+                    behind,
+                };
+                Self::Classifier(Classifier::new(model, sequence, activation, pooling))
             }
             Task::Token { labels } => {
                 let chain = transitions.map(|learned| Chain::new(&labels, Some(&learned)));
@@ -87,6 +166,19 @@ impl Predictor {
             Task::Span => Self::Answerer(Answerer::new(model)),
         })
     }
+}
+
+/// The parts of a folder, if they fit its encoder.
+fn open_parts(
+    checkpoint: &Checkpoint,
+    scaffold: &Scaffold,
+    parts: OpenParts<'_>,
+) -> Result<Box<dyn Parts>, Error> {
+    if let Some(fault) = scaffold.fault(&checkpoint.encoder) {
+        let place = checkpoint.folder.path.display();
+        return Err(Error::Input(format!("{place}: config.json: {fault}")));
+    }
+    parts(checkpoint, scaffold)
 }
 
 /// The way from texts to predictions, in steps, so that a caller can run windows of similar length together.
@@ -121,6 +213,26 @@ pub trait Predict: Sync {
         windows: &[Encoding],
         outputs: &[Self::Output],
     ) -> Result<Self::Prediction, Error>;
+
+    /// As [`Self::decode`], of a text with the values of the columns that [`Self::columns`] names beside it, empty where they are
+    /// missing.
+    ///
+    /// # Errors
+    /// As there, or if a value is none of its column.
+    fn decode_beside(
+        &self,
+        input: Input<'_>,
+        _beside: &[String],
+        windows: &[Encoding],
+        outputs: &[Self::Output],
+    ) -> Result<Self::Prediction, Error> {
+        self.decode(input, windows, outputs)
+    }
+
+    /// Names of the columns beside a text that predictions depend on.
+    fn columns(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// All steps, in batches of at most `batch_tokens` tokens; predictions in the order of the texts.
     ///

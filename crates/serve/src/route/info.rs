@@ -79,6 +79,7 @@ pub async fn info(state: State) -> Json<Info> {
                 ModelType::Reranker(labels(classifier.labels()))
             }
             Task::Label(classifier) => ModelType::Classifier(labels(classifier.labels())),
+            Task::Windows(names, _) => ModelType::Classifier(labels(names)),
             Task::Sparse(..) => ModelType::Embedding { pooling: "splade" },
             Task::Fill(filler, _) => ModelType::FillMask {
                 mask_token: filler.mask().to_owned(),

@@ -24,7 +24,7 @@ pub async fn root(state: State, headers: HeaderMap, Body(body): Body<Value>) -> 
     match model.task() {
         Task::Embed(_) if similarity => ask!(similarity::similarity),
         Task::Embed(_) => ask!(embed::embed),
-        Task::Label(_) => ask!(predict::predict),
+        Task::Label(_) | Task::Windows(..) => ask!(predict::predict),
         Task::Fill(..) => ask!(fill::fill),
         Task::Sparse(..) => ask!(embed_sparse::embed_sparse),
         Task::Entities(_) => ask!(entities::entities),

@@ -69,9 +69,11 @@ impl Draft {
     /// at once.
     pub fn of(folder: &Folder, encoder: &Encoder, task: Task) -> Result<Self, Error> {
         // What spoke of the folder, its head or how it was loaded.
-        const GONE: [&str; 8] = [
+        const GONE: [&str; 10] = [
             "_num_labels",
             crate::text::Chunked::KEY,
+            crate::text::ReadOut::KEY,
+            crate::text::Transcribed::KEY,
             "finetuning_task",
             "quantization_config",
             "sbert_ce_default_activation_function",

@@ -152,7 +152,7 @@ impl Fit {
             &self.objective,
             Objective::Sequence(sequence)
                 if sequence.problem == Problem::SingleLabel && sequence.loss == super::LabelLoss::default()
-                    && sequence.chunks.is_none()
+                    && sequence.chunks.is_none() && sequence.readout.is_none()
         );
         faults.check(is_single, &format!("{path}.objective"), || {
             "expected { kind = \"sequence\", problem = \"single-label\" } alone, found another"

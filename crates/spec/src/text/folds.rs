@@ -47,7 +47,10 @@ impl Folds {
             "expected an objective with labels to judge by, found masked tokens; leave it out"
                 .to_owned()
         });
-        let is_table = matches!(objective, Some(Objective::Sequence(_)));
+        let is_table = matches!(
+            objective,
+            Some(Objective::Sequence(_) | Objective::Transcript(_))
+        );
         faults.check(self.group.is_none() || is_table, "data.folds.group", || {
             "expected an objective over rows of tables, found another; questions about one text stay together by themselves"
                 .to_owned()

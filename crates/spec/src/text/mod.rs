@@ -4,6 +4,7 @@ mod corpus;
 mod features;
 mod folds;
 mod objective;
+mod readout;
 mod scaffold;
 
 use std::collections::BTreeMap;
@@ -26,11 +27,16 @@ pub use features::{
 };
 pub use folds::Folds;
 pub use objective::{
-    ChunkPool, Chunked, Chunks, ClassWeights, Crf, Decode, Decoder, DecoderMix, LabelLoss,
-    MaskedToken, MixShare, Objective, Pair, Position, Problem, ReplacedToken, Segments, Sequence,
-    Span, SpanLength, Tags, Token, Unit, lower_is_better,
+    ChunkPool, Chunked, Chunks, ClassWeights, Crf, Decode, Decoder, DecoderMix, LabelDecoder,
+    LabelLoss, MaskedToken, MixShare, Objective, Pair, Position, Problem, ReplacedToken, Segments,
+    Sequence, Span, SpanLength, Tags, Token, Transcribed, Transcriber, Transcript, Unit,
+    lower_is_better,
 };
-pub use scaffold::{Generator, Scaffold};
+pub use readout::{
+    ColumnReadout, Evolution, Placed, ReadOut, Readout, RecurrentReadout, Table, TableColumn,
+    TableValues, number,
+};
+pub use scaffold::{Generator, Scaffold, Transcribing};
 
 /// A system over texts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -152,6 +158,12 @@ pub struct Columns {
     /// What is true.
     #[serde(default = "label")]
     pub label: String,
+    /// Numbers beside the text, for a readout that takes columns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub numbers: Vec<String>,
+    /// Classes beside the text, likewise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub categories: Vec<String>,
 }
 
 fn text() -> String {
@@ -168,6 +180,8 @@ impl Default for Columns {
             text: text(),
             second: None,
             label: label(),
+            numbers: Vec::new(),
+            categories: Vec::new(),
         }
     }
 }
@@ -519,6 +533,35 @@ impl TextRecipe {
                 "expected texts, found pairs of them; leave it out".to_owned()
             });
         }
+        let beside = [&self.data.columns.numbers, &self.data.columns.categories];
+        let readout = objective.readout();
+        if let Some(readout) = readout {
+            let path = format!("{path}.objective.readout");
+            readout.check(&path, &self.data.columns, faults);
+            faults.check(objective.chunks().is_none(), &path, || {
+                "expected no chunks beside it, which are made one in a way of their own, found some"
+                    .to_owned()
+            });
+        }
+        for corpus in &self.data.corpus {
+            let own = corpus.columns.as_ref().unwrap_or(&self.data.columns);
+            let as_many = [&own.numbers, &own.categories].map(Vec::len) == beside.map(Vec::len);
+            faults.check(as_many, "data.corpus", || {
+                format!(
+                    "corpus {:?}: expected as many numbers and categories as data.columns names, in the same order, found others",
+                    corpus.name
+                )
+            });
+        }
+        let is_read = readout.is_some_and(|readout| readout.reads_columns());
+        faults.check(
+            is_read || beside.iter().all(|columns| columns.is_empty()),
+            "data.columns",
+            || {
+                "expected an objective with readout = { kind = \"columns\", … } beside numbers or categories, found another"
+                    .to_owned()
+            },
+        );
         let key = match &self.stage[0] {
             Stage::Train(_) => "validate.metric",
             Stage::Fit(_) => "metric",

@@ -1,5 +1,6 @@
 use serde::{Deserialize, Serialize};
 
+use super::Readout;
 use crate::Faults;
 use crate::objective::Replace;
 
@@ -19,6 +20,8 @@ pub enum Objective {
     Sequence(Sequence),
     /// A label of each word.
     Token(Token),
+    /// A sequence of labels of a text.
+    Transcript(Transcript),
     /// Where a question's answer stands in a text.
     Span(Span),
 }
@@ -204,6 +207,9 @@ pub struct Sequence {
     /// Long texts become windows, whose vectors are made one; none: they are cut.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chunks: Option<Chunks>,
+    /// What makes one vector of a text's states; none: what is usual for the encoder's family.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub readout: Option<Readout>,
 }
 
 /// Windows of a long text, and what makes one vector of theirs, before the head.
@@ -229,6 +235,11 @@ pub enum ChunkPool {
     Max,
     /// The mean.
     Mean,
+    /// A mean whose weights are learned: each vector's share is the power of a score that a map, tanh and a second map give it.
+    ///
+    /// # Source
+    /// Ilse et al., Attention-based Deep Multiple Instance Learning, ICML 2018, arXiv:1802.04712, §2.4, without gates.
+    Attention,
 }
 
 /// How a trained model takes long texts, as its folder says it: the value of [`Self::KEY`] in `config.json`.
@@ -329,6 +340,69 @@ impl Tags {
     }
 }
 
+/// A sequence of labels of a text, in an order of its own: what is spoken, or what is meant by it, such as an intent and its slots.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Transcript {
+    /// What makes labels of the states of tokens.
+    pub decode: Transcriber,
+    /// How labels are judged.
+    #[serde(default)]
+    pub loss: LabelLoss,
+}
+
+/// What makes a sequence of labels of the states of tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Transcriber {
+    /// Each token gives a label or none, and the same label several times in a row counts once: labels come in the order of the
+    /// text, and there are no more of them than tokens. Each label's share of all ways to give the sequence is learned.
+    ///
+    /// # Source
+    /// Graves et al., Connectionist Temporal Classification, ICML 2006, §3.
+    #[serde(deserialize_with = "crate::objective::no_settings")]
+    Ctc,
+    /// Label after label, each seeing those before it and all tokens.
+    Attention(LabelDecoder),
+}
+
+/// Layers that write a sequence of labels: attention to the labels before, attention to the tokens, and a feed-forward part, each
+/// with its norm behind it.
+///
+/// # Source
+/// Vaswani et al., Attention Is All You Need, `NeurIPS` 2017, arXiv:1706.03762, §3.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LabelDecoder {
+    /// Layers, each as wide as the encoder.
+    pub layers: usize,
+    /// Heads of each attention.
+    pub heads: usize,
+    /// Longest sequence of labels.
+    pub most: usize,
+    /// Sequences that are gone on with at a time, the likeliest ones; 1: the likeliest label each time.
+    pub beam: usize,
+}
+
+/// How a trained model makes sequences of labels, as its folder says it: the value of [`Self::KEY`] in `config.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Transcribed {
+    /// Names of the labels.
+    pub labels: Vec<String>,
+    /// What parts them where they are written as one.
+    pub separator: char,
+    /// What makes them.
+    pub decode: Transcriber,
+}
+
+impl Transcribed {
+    /// Name of the setting; of this project alone.
+    pub const KEY: &str = "cloze_transcript";
+    /// What a head of tokens calls no label.
+    pub const BLANK: &str = "<blank>";
+}
+
 /// Where a question's answer stands in a text; long texts become windows.
 ///
 /// A window without the answer has its first token for one, and so have questions that the text does not answer.
@@ -409,6 +483,7 @@ impl Objective {
                 &["f1", "precision", "recall", "accuracy", "macro-f1"],
                 Tags::metrics,
             ),
+            Self::Transcript(_) => &["exact-match", "error-rate"],
             Self::Span(_) => &["f1", "exact-match"],
         }
     }
@@ -421,6 +496,7 @@ impl Objective {
             | Self::Position(_)
             | Self::Sequence(_)
             | Self::Token(_)
+            | Self::Transcript(_)
             | Self::Span(_) => None,
         }
     }
@@ -436,7 +512,11 @@ impl Objective {
                 pair: None,
                 decoder: None,
             }),
-            Self::Position(_) | Self::Sequence(_) | Self::Token(_) | Self::Span(_) => None,
+            Self::Position(_)
+            | Self::Sequence(_)
+            | Self::Token(_)
+            | Self::Transcript(_)
+            | Self::Span(_) => None,
         }
     }
 
@@ -445,6 +525,7 @@ impl Objective {
         match self {
             Self::Sequence(sequence) => sequence.loss,
             Self::Token(token) => token.loss,
+            Self::Transcript(transcript) => transcript.loss,
             Self::MaskedToken(_) | Self::ReplacedToken(_) | Self::Position(_) | Self::Span(_) => {
                 LabelLoss::default()
             }
@@ -459,6 +540,20 @@ impl Objective {
             | Self::ReplacedToken(_)
             | Self::Position(_)
             | Self::Token(_)
+            | Self::Transcript(_)
+            | Self::Span(_) => None,
+        }
+    }
+
+    /// What makes one vector of a text's states, where that is not the family's own way.
+    pub fn readout(&self) -> Option<Readout> {
+        match self {
+            Self::Sequence(sequence) => sequence.readout,
+            Self::MaskedToken(_)
+            | Self::ReplacedToken(_)
+            | Self::Position(_)
+            | Self::Token(_)
+            | Self::Transcript(_)
             | Self::Span(_) => None,
         }
     }
@@ -471,6 +566,7 @@ impl Objective {
             | Self::ReplacedToken(_)
             | Self::Position(_)
             | Self::Sequence(_)
+            | Self::Transcript(_)
             | Self::Span(_) => Decode::Greedy,
         }
     }
@@ -505,6 +601,7 @@ impl Objective {
             Self::Span(span) => {
                 faults.check_positive(&format!("{path}.max_answer_len"), span.max_answer_len);
             }
+            Self::Transcript(transcript) => transcript.check(path, faults),
             Self::MaskedToken(_) | Self::Sequence(_) | Self::Token(_) => {}
         }
         let loss = self.label_loss();
@@ -535,6 +632,33 @@ impl Objective {
             &format!("{path}.loss.focal_gamma"),
             || format!("expected 0 or more, found {}", loss.focal_gamma),
         );
+    }
+}
+
+impl Transcript {
+    fn check(&self, path: &str, faults: &mut Faults) {
+        let even = self.loss.class_weights == ClassWeights::Even;
+        let message = match self.decode {
+            Transcriber::Ctc => "ctc judges whole sequences of labels, not each; leave it out",
+            Transcriber::Attention(_) => {
+                "labels of a sequence weigh the same; leave class_weights out"
+            }
+        };
+        let fits = match self.decode {
+            Transcriber::Ctc => self.loss == LabelLoss::default(),
+            Transcriber::Attention(_) => even,
+        };
+        faults.check(fits, &format!("{path}.loss"), || message.to_owned());
+        if let Transcriber::Attention(decoder) = self.decode {
+            for (name, count) in [
+                ("layers", decoder.layers),
+                ("heads", decoder.heads),
+                ("most", decoder.most),
+                ("beam", decoder.beam),
+            ] {
+                faults.check_positive(&format!("{path}.decode.{name}"), count);
+            }
+        }
     }
 }
 
@@ -590,5 +714,8 @@ impl MaskedToken {
 
 /// Whether less of a metric is better.
 pub fn lower_is_better(metric: &str) -> bool {
-    matches!(metric, "perplexity" | "mse" | "loss" | "mean-distance")
+    matches!(
+        metric,
+        "perplexity" | "mse" | "loss" | "mean-distance" | "error-rate"
+    )
 }

@@ -65,6 +65,8 @@ pub enum Predictions {
     Numbers(Vec<f64>),
     /// The label of each word, by record.
     Tags(Vec<Vec<u32>>),
+    /// The labels of each text, in their order.
+    Transcripts(Vec<Vec<u32>>),
     /// The answer to each question; empty for none.
     Answers(Vec<String>),
 }
@@ -222,6 +224,11 @@ impl Predictions {
                 };
                 Self::Tags(all.iter().map(best).collect())
             }
+            Truth::Transcripts(_) => {
+                let batches = (0..plan.len()).map(|index| plan.build(index));
+                let found = batches.flat_map(|batch| model.transcripts(&batch));
+                Self::Transcripts(found.map(|(labels, _)| labels).collect())
+            }
             Truth::Answers(asked) => {
                 let logits = batches.flat_map(|(batch, outputs)| {
                     let texts = batch.offsets.windows(2);
@@ -357,6 +364,8 @@ enum Units {
     Tags(usize, Vec<Tagged>),
     /// Labels of the words of each sentence, and what was found.
     Words(usize, Vec<Vec<(u32, u32)>>),
+    /// Labels that are wrong, missing or too many, and those that there are.
+    Transcripts(Vec<[usize; 2]>),
     Answers(Vec<[f64; 2]>),
 }
 
@@ -455,6 +464,11 @@ impl Judged {
                 let sentences = sentences.collect::<Result<Vec<_>, Error>>()?;
                 Units::Tags(kinds.len(), sentences)
             }
+            (Truth::Transcripts(truth), Predictions::Transcripts(found)) => {
+                let pairs = truth.iter().zip(&found);
+                judged.is_correct = Some(pairs.clone().map(|(a, b)| a == b).collect());
+                Units::Transcripts(pairs.map(|(a, b)| [edits(a, b), a.len()]).collect())
+            }
             (Truth::Answers(asked), Predictions::Answers(answers)) => {
                 // By the rules of `SQuAD`: of its second version if there are questions without an answer.
                 let rules = if asked.has_unanswered() {
@@ -501,6 +515,7 @@ impl Judged {
                     all.extend(more);
                 }
                 (Units::Words(_, all), Units::Words(_, more)) => all.extend(more),
+                (Units::Transcripts(all), Units::Transcripts(more)) => all.extend(more),
                 (Units::Answers(all), Units::Answers(more)) => all.extend(more),
                 _ => panic!("parts are of one kind"),
             }
@@ -526,6 +541,7 @@ impl Judged {
             Units::Numbers(numbers, _) => numbers.len(),
             Units::Tags(_, sentences) => sentences.len(),
             Units::Words(_, sentences) => sentences.len(),
+            Units::Transcripts(texts) => texts.len(),
             Units::Answers(scores) => scores.len(),
         }
     }
@@ -641,6 +657,16 @@ impl Judged {
                     ),
                 ]
             }
+            Units::Transcripts(texts) => {
+                let drawn = || draw.iter().map(|&at| texts[at]);
+                let right = drawn().filter(|[edits, _]| *edits == 0).count();
+                let edits: usize = drawn().map(|[edits, _]| edits).sum();
+                let labels: usize = drawn().map(|[_, labels]| labels).sum();
+                vec![
+                    ("exact-match", right as f64 / draw.len().max(1) as f64),
+                    ("error-rate", edits as f64 / labels.max(1) as f64),
+                ]
+            }
             Units::Answers(scores) => {
                 let mean = |of: usize| {
                     let sum: f64 = draw.iter().map(|&at| scores[at][of]).sum();
@@ -650,6 +676,21 @@ impl Judged {
             }
         }
     }
+}
+
+/// The fewest labels to put in, take out or change that make one sequence of another (Levenshtein, 1966).
+fn edits(from: &[u32], to: &[u32]) -> usize {
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (at, a) in from.iter().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], at + 1);
+        for (b, column) in to.iter().zip(1..) {
+            let cost = (diagonal + usize::from(a != b))
+                .min(row[column] + 1)
+                .min(row[column - 1] + 1);
+            diagonal = std::mem::replace(&mut row[column], cost);
+        }
+    }
+    row[to.len()]
 }
 
 fn of_blanks(blanks: impl Iterator<Item = Blank>) -> Vec<(&'static str, f64)> {

@@ -4,6 +4,7 @@
 //! opens; [`judge::Judged`] says how good it is, and [`baseline::Baselines`] what it has to beat.
 
 pub mod baseline;
+mod evolution;
 pub mod features;
 pub mod judge;
 mod trained;
@@ -29,14 +30,17 @@ use cloze_spec::folder::{self, copy_into, write_text};
 use cloze_spec::hugging_face::{self, Draft};
 use cloze_spec::inventory::{Parameter, encoder_parameters};
 use cloze_spec::recipe::Document;
-use cloze_spec::text::{Chunked, Decode, Generator, Objective, Scaffold, lower_is_better};
+use cloze_spec::text::{
+    Chunked, Decode, Evolution, Generator, Objective, ReadOut, Readout, RecurrentReadout, Scaffold,
+    Transcribed, Transcriber, lower_is_better,
+};
 
 use crate::fit::{Event, Fit, Job, Outcome, Plan};
 use crate::safetensors::{self, Tensors};
 use crate::{Error, checkpoint};
 use judge::{Aim, Judged, Predictions};
 
-pub use trained::Trained;
+pub use trained::{Trained, parts};
 
 /// All that a recipe over texts names, read.
 pub struct Preparation {
@@ -101,6 +105,7 @@ impl Preparation {
             },
         })?;
         let task = task(&train.objective, &data.labels);
+        let labels = data.labels.len();
         if let Some(tags) = data.tags() {
             recipe.settle(tags);
         }
@@ -130,23 +135,24 @@ impl Preparation {
             Objective::MaskedToken(_)
             | Objective::Sequence(_)
             | Objective::Token(_)
+            | Objective::Transcript(_)
             | Objective::Span(_) => (draft, None),
         };
         let scaffold = Scaffold::of(
             objective,
             recipe.model.max_len.min(longest),
+            labels,
+            &data.table,
             generator.as_ref().map(|draft| draft.encoder().clone()),
         );
+        if let Some(fault) = scaffold.fault(draft.encoder()) {
+            return Err(refused(format!("objective.{fault}")));
+        }
         let (found, fits) = (recipe.model.max_len, draft.encoder().max_len);
         if base.is_none() && found > fits {
-            let message = format!(
+            return Err(refused(format!(
                 "model.max_len: expected at most {fits}, as model.config has it, found {found}"
-            );
-            return Err(cloze_spec::Error::Recipe {
-                place: "recipe".to_owned(),
-                message,
-            }
-            .into());
+            )));
         }
         Ok(Self {
             recipe,
@@ -278,6 +284,12 @@ fn task(objective: &Objective, labels: &[String]) -> Task {
         Objective::Token(_) => Task::Token {
             labels: labels.to_vec(),
         },
+        Objective::Transcript(transcript) => match transcript.decode {
+            Transcriber::Ctc => Task::Token {
+                labels: [labels, &[Transcribed::BLANK.to_owned()]].concat(),
+            },
+            Transcriber::Attention(_) => Task::Vector,
+        },
         Objective::Span(_) => Task::Span,
     }
 }
@@ -294,11 +306,17 @@ fn check_without_positions(encoder: &encoder::Encoder) -> Result<(), Error> {
     if !knows {
         return Ok(());
     }
-    let message = "model: expected an encoder whose positions are a table, such as bert or roberta, so that tokens can be without, \
-                   found one with others"
-        .to_owned();
+    Err(refused(
+        "model: expected an encoder whose positions are a table, such as bert or roberta, so that tokens can be without, \
+         found one with others"
+            .to_owned(),
+    ))
+}
+
+/// A recipe that does not fit what it is of.
+fn refused(message: String) -> Error {
     let place = "recipe".to_owned();
-    Err(cloze_spec::Error::Recipe { place, message }.into())
+    cloze_spec::Error::Recipe { place, message }.into()
 }
 
 /// A training run on texts.
@@ -347,6 +365,61 @@ impl TextRun<'_> {
             }),
             (recipe.seed, epoch),
         )
+    }
+
+    /// The same values, those behind the encoder searched for: what has the smallest loss on the run's first batch.
+    fn evolved(&self, values: &Values, start: Evolution) -> Values {
+        let Preparation { recipe, .. } = self.preparation;
+        let is_new = |name: &str| name.starts_with("scaffold.") || name.starts_with("head.");
+        let mut parameters = self.parameters();
+        parameters.retain(|parameter| is_new(&parameter.name));
+        let joined = |values: &Values| -> Vec<f32> {
+            let own = parameters.iter().map(|parameter| &values[&parameter.name]);
+            own.flatten().copied().collect()
+        };
+        let with = |all: &[f32]| {
+            let (mut values, mut rest) = (values.clone(), all);
+            for Parameter { name, shape } in &parameters {
+                let (own, others) = rest.split_at(shape.iter().product());
+                values.insert(name.clone(), own.to_vec());
+                rest = others;
+            }
+            values
+        };
+        // The draw that learning would begin with, and wider ones, up to eight times.
+        let others = (1..start.population).map(|at| {
+            let wider = 8_f32.powf(at as f32 / (start.population - 1) as f32);
+            let seed = recipe.seed.wrapping_add(at as u64);
+            joined(&weights::fresh(
+                &parameters,
+                recipe.model.init_std * wider,
+                seed,
+            ))
+        });
+        let population = std::iter::once(joined(values)).chain(others).collect();
+        let batch = self.epoch(0).build(0);
+        let best = evolution::evolve(start, population, recipe.seed, &mut |all| {
+            let model = self.model(&with(all), &self.device);
+            let loss = self.loss_at(&model, &batch, DropoutRates::NONE, &mut Noise::none());
+            f64::from(loss.into_scalar::<f32>())
+        });
+        with(&best)
+    }
+
+    fn loss_at(
+        &self,
+        model: &Pretrained,
+        batch: &TextBatch,
+        rates: DropoutRates,
+        noise: &mut Noise,
+    ) -> Tensor<1> {
+        let Preparation { recipe, data, .. } = self.preparation;
+        let settings = recipe.train().objective.label_loss();
+        let how = LabelLoss {
+            settings: &settings,
+            class_weights: data.class_weights.as_deref(),
+        };
+        model.loss(batch, how, rates, noise)
     }
 
     /// The encoder with the best weights that the run has found.
@@ -403,7 +476,13 @@ impl Job for TextRun<'_> {
     }
 
     fn fresh(&self) -> Result<Values, Error> {
-        self.preparation.values()
+        let values = self.preparation.values()?;
+        match self.preparation.recipe.objective().readout() {
+            Some(Readout::Recurrent(RecurrentReadout {
+                start: Some(start), ..
+            })) => Ok(self.evolved(&values, start)),
+            Some(_) | None => Ok(values),
+        }
     }
 
     fn model(&self, values: &Values, device: &Device) -> Pretrained {
@@ -465,13 +544,7 @@ impl Job for TextRun<'_> {
     }
 
     fn loss(&self, model: &Pretrained, batch: &TextBatch, noise: &mut Noise) -> Tensor<1> {
-        let Preparation { recipe, data, .. } = self.preparation;
-        let settings = recipe.train().objective.label_loss();
-        let how = LabelLoss {
-            settings: &settings,
-            class_weights: data.class_weights.as_deref(),
-        };
-        model.loss(batch, how, self.preparation.rates(), noise)
+        self.loss_at(model, batch, self.preparation.rates(), noise)
     }
 
     fn gradients(&self, model: &Pretrained, loss: &Tensor<1>) -> Vec<Gradients> {
@@ -518,6 +591,21 @@ impl Job for TextRun<'_> {
                 let chunked = serde_json::to_value(Chunked { max_len, chunks });
                 let chunked = chunked.expect("numbers and a name");
                 config.insert(Chunked::KEY.to_owned(), chunked);
+            }
+            if let Some(readout) = recipe.objective().readout() {
+                let table = self.preparation.data.table.clone();
+                let readout = serde_json::to_value(ReadOut { readout, table });
+                let readout = readout.expect("names and numbers");
+                config.insert(ReadOut::KEY.to_owned(), readout);
+            }
+            if let Objective::Transcript(transcript) = recipe.objective() {
+                let transcribed = serde_json::to_value(Transcribed {
+                    labels: self.preparation.data.labels.clone(),
+                    separator: recipe.data.label_separator,
+                    decode: transcript.decode,
+                });
+                let transcribed = transcribed.expect("names and numbers");
+                config.insert(Transcribed::KEY.to_owned(), transcribed);
             }
             let config = serde_json::to_string_pretty(&config);
             let config = config.expect("an object of JSON can be written");

@@ -6,15 +6,15 @@ use cloze_data::text::Tokenizer;
 use cloze_data::text::examples::{Blanks, Examples};
 use cloze_data::text::learn::{Ask, Part};
 use cloze_data::text::store;
-use cloze_nn::pretrained::{Pretrained, TRANSITIONS};
+use cloze_nn::pretrained::{BurnParts, Pretrained, TRANSITIONS};
 use cloze_nn::weights::Values;
 use cloze_runtime::cpu::Options;
 use cloze_runtime::model::Checkpoint;
-use cloze_runtime::predict::{FeatureClassifier, Predict};
+use cloze_runtime::predict::{FeatureClassifier, Parts, Predict, read_out, transcribed};
 use cloze_spec::TextRecipe;
 use cloze_spec::encoder::Task;
 use cloze_spec::inventory::{Parameter, encoder_parameters};
-use cloze_spec::text::{Objective, Scaffold, Stage, Texts};
+use cloze_spec::text::{Objective, Scaffold, Stage, Table, Texts};
 
 use super::judge::{Aim, Predictions};
 use super::{GENERATOR, SCAFFOLD};
@@ -26,6 +26,7 @@ pub struct Trained {
     tokenizer: Tokenizer,
     max_len: usize,
     labels: Vec<String>,
+    table: Table,
     blanks: Option<Arc<Blanks>>,
     folder: PathBuf,
     tokenizer_files: Vec<PathBuf>,
@@ -50,6 +51,7 @@ impl Trained {
                 max_len: recipe.model.max_len.min(model.model().max_len()),
                 tokenizer: model.model().tokenizer().clone(),
                 labels: model.labels().to_vec(),
+                table: Table::default(),
                 model: Model::Features(Box::new(model)),
                 blanks: None,
                 folder: folder.to_owned(),
@@ -60,11 +62,14 @@ impl Trained {
         let checkpoint = Checkpoint::open(folder)?;
         let tokenizer = Tokenizer::open(folder)?;
         let encoder = checkpoint.encoder.clone();
+        let table = read_out(&checkpoint.folder)?.map_or_else(Table::default, |own| own.table);
+        let transcribed = transcribed(&checkpoint.folder)?;
         let labels = match encoder.head.as_ref().map(|head| &head.task) {
             Some(Task::Sequence(sequence)) => sequence.labels.clone(),
             Some(Task::Token { labels }) => labels.clone(),
             Some(Task::MaskedToken | Task::Span | Task::Vector) | None => Vec::new(),
         };
+        let labels = transcribed.map_or(labels, |own| own.labels);
         let mut values = values(&checkpoint, encoder_parameters(&encoder))?;
         let max_len = recipe.model.max_len.min(encoder.max_len);
         let objective = &recipe.train().objective;
@@ -72,7 +77,7 @@ impl Trained {
             Objective::ReplacedToken(_) => Some(Checkpoint::open(&folder.join(GENERATOR))?.encoder),
             _ => None,
         };
-        let scaffold = Scaffold::of(objective, max_len, generator).judged();
+        let scaffold = Scaffold::of(objective, max_len, labels.len(), &table, generator).judged();
         values.extend(further(folder, &scaffold.parameters(&encoder))?);
         let mut trained = Self {
             max_len,
@@ -89,6 +94,7 @@ impl Trained {
             recipe,
             tokenizer,
             labels,
+            table,
         };
         trained.blanks = trained
             .ask(&trained.recipe.data, trained.recipe.seed)
@@ -129,7 +135,9 @@ impl Trained {
     /// # Errors
     /// As [`Ask::part`].
     pub fn part(&self, texts: &Texts, seed: u64, part: Part<'_>) -> Result<Examples, Error> {
-        Ok(self.ask(texts, seed).part(part, &self.labels)?)
+        Ok(self
+            .ask(texts, seed)
+            .part(part, &self.labels, &self.table)?)
     }
 
     fn ask<'a>(&'a self, texts: &'a Texts, seed: u64) -> Ask<'a> {
@@ -158,6 +166,26 @@ pub(super) fn values(checkpoint: &Checkpoint, parameters: Vec<Parameter>) -> Res
     let transitions = checkpoint.transitions()?;
     values.extend(transitions.map(|of| (TRANSITIONS.to_owned(), of)));
     Ok(values)
+}
+
+/// The parts that a folder has behind its encoder, in Burn: what [`Predictor::open_with`](cloze_runtime::predict::Predictor::open_with)
+/// asks for.
+///
+/// # Errors
+/// If the folder lacks them, or they do not fit its encoder.
+pub fn parts(
+    checkpoint: &Checkpoint,
+    scaffold: &Scaffold,
+) -> Result<Box<dyn Parts>, cloze_runtime::Error> {
+    let (encoder, folder) = (&checkpoint.encoder, &checkpoint.folder.path);
+    let values = further(folder, &scaffold.parameters(encoder));
+    let values = values.map_err(|error| cloze_runtime::Error::Input(error.to_string()))?;
+    Ok(Box::new(BurnParts::new(
+        encoder,
+        scaffold,
+        &values,
+        &Device::flex(),
+    )))
 }
 
 /// The values of `parameters` that a folder has beside its encoder.

@@ -161,6 +161,11 @@ pub fn write(
                 "label": names(&words.labels[at]),
                 "prediction": names(&tags[at]),
             }),
+            (Truth::Transcripts(truth), Predictions::Transcripts(found)) => json!({
+                "row": rows[at],
+                "label": names(&truth[at]),
+                "prediction": names(&found[at]),
+            }),
             (Truth::Answers(asked), Predictions::Answers(answers)) => {
                 let question = &asked.questions[at];
                 let known = question.answers.iter().map(|answer| &*answer.text);

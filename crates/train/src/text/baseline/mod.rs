@@ -6,7 +6,7 @@ mod lexicon;
 mod linear;
 mod overlap;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cloze_data::text::batch::Wanted;
@@ -15,6 +15,7 @@ use cloze_spec::text::Tags;
 
 use super::judge::{Aim, Blank, Place, Predictions, owners};
 use crate::Error;
+use crate::metric::classification::largest;
 
 pub(super) use lexicon::entities;
 use lexicon::{Lexicon, WordLabels};
@@ -32,6 +33,10 @@ enum Learned {
     Set(Vec<u32>),
     /// The same number for all.
     Number(f64),
+    /// The same sequence of labels for all.
+    Transcript(Vec<u32>),
+    /// One of the sequences of the training part, by its terms.
+    Transcripts(Vec<Vec<u32>>, Linear),
     /// A class by its terms.
     Classes(Linear),
     /// Labels by their terms.
@@ -122,6 +127,23 @@ impl Baselines {
                 let lexicon = Lexicon::fit(train, words, aim.labels)?;
                 vec![("lexicon", Learned::Tags(lexicon))]
             }
+            Truth::Transcripts(of) => {
+                let all: BTreeSet<&Vec<u32>> = of.iter().collect();
+                let all: Vec<Vec<u32>> = all.into_iter().cloned().collect();
+                let mut learned = vec![(
+                    "majority",
+                    Learned::Transcript(most_frequent(of).unwrap_or_default()),
+                )];
+                // Of one sequence there is nothing to tell.
+                if all.len() > 1 {
+                    let class = |own| all.binary_search(own).expect("it is one of all") as u32;
+                    let classes: Vec<u32> = of.iter().map(class).collect();
+                    let (kind, targets) = targets(&classes, all.len());
+                    let linear = Linear::fit(texts, kind, &targets);
+                    learned.push(("tf-idf + logistic", Learned::Transcripts(all, linear)));
+                }
+                learned
+            }
             Truth::Answers(_) => vec![
                 ("no answer", Learned::Nothing),
                 ("sentence", Learned::Overlap),
@@ -164,15 +186,13 @@ impl Learned {
             },
             Self::Set(set) => Predictions::Sets(vec![set.clone(); texts.len()]),
             Self::Number(number) => Predictions::Numbers(vec![*number; texts.len()]),
+            Self::Transcript(labels) => Predictions::Transcripts(vec![labels.clone(); texts.len()]),
+            Self::Transcripts(all, linear) => {
+                let rows = of_classes(linear, texts).into_iter();
+                Predictions::Transcripts(rows.map(|row| all[largest(&row)].clone()).collect())
+            }
             Self::Classes(linear) => {
-                let probabilities = rows(linear);
-                let width = probabilities.len() / texts.len().max(1);
-                Predictions::of_probabilities(probabilities.chunks(width.max(1)).map(
-                    |row| match row {
-                        [second] => vec![1.0 - second, *second],
-                        row => row.to_vec(),
-                    },
-                ))
+                Predictions::of_probabilities(of_classes(linear, texts).into_iter())
             }
             Self::Sets(linear) => {
                 let probabilities = rows(linear);
@@ -239,6 +259,17 @@ impl Learned {
             }
         }
     }
+}
+
+/// The probabilities of the classes of each text.
+fn of_classes(linear: &Linear, texts: &[Vec<String>]) -> Vec<Vec<f64>> {
+    let probabilities = linear.predict(texts);
+    let width = probabilities.len() / texts.len().max(1);
+    let rows = probabilities.chunks(width.max(1)).map(|row| match row {
+        [second] => vec![1.0 - second, *second],
+        row => row.to_vec(),
+    });
+    rows.collect()
 }
 
 /// What scores of each text are to tell, `[N, C]`; two classes need one score, as in the reference.

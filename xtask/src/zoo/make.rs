@@ -1,6 +1,6 @@
 //! Files that a check needs in another form: texts out of labelled words, a part of a file, a table out of files of one class each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -34,6 +34,9 @@ pub struct Make {
     /// Make the label `yes` or `no`: whether it is this, or has it among several with commas between.
     #[serde(default)]
     pub is: Option<String>,
+    /// Leave out texts that were there before, so that none is both learned from and judged by.
+    #[serde(default)]
+    pub once: bool,
     /// Keep texts with a letter of this script only.
     #[serde(default)]
     pub script: Option<Script>,
@@ -183,6 +186,10 @@ impl Make {
                 self.read(&path, class, &mut records)
                     .with_context(|| path.display().to_string())?;
             }
+        }
+        if self.once {
+            let mut seen = BTreeSet::new();
+            records.retain(|record| seen.insert(record.text()));
         }
         if let Some(script) = self.script {
             records.retain(|record| record.text().chars().any(|c| script.has(c)));
@@ -580,6 +587,8 @@ mod tests {
         ];
         let list = "read = 'lines'\nlines = ['%', '1\tgood']\nwrite = 'lines'";
         assert_eq!(made(list, &[]).unwrap(), "%\n1\tgood\n");
+        let once = "read = 'labelled'\nfiles = ['a', 'a']\nonce = true\nwrite = 'lines'";
+        assert_eq!(made(once, &files).unwrap(), "one two\nthree\n");
         let labelled = "read = 'labelled'\nfiles = ['a']\nper_class = 1\nwrite = 'table'";
         assert_eq!(
             made(labelled, &files).unwrap(),

@@ -55,6 +55,12 @@ pub struct Make {
     /// Keep the first ones, up to so many bytes of text.
     #[serde(default)]
     pub bytes: Option<usize>,
+    /// Make one text of so many, the last ones left out if they are fewer; its label is `yes` if one of theirs is.
+    #[serde(default)]
+    pub bundle: Option<usize>,
+    /// Leave out words with this chance.
+    #[serde(default)]
+    pub drop: Option<f64>,
     /// Spell words in another way.
     #[serde(default)]
     pub respell: Option<Respell>,
@@ -128,6 +134,12 @@ impl Record {
             words: vec![vec![text.to_owned()]],
             label: label.to_owned(),
         }
+    }
+
+    fn bundle(parts: &[Self]) -> Self {
+        let texts: Vec<String> = parts.iter().map(Self::text).collect();
+        let is = parts.iter().any(|part| part.label == "yes");
+        Self::line(&texts.join(" "), if is { "yes" } else { "no" })
     }
 
     fn text(&self) -> String {
@@ -226,6 +238,10 @@ impl Make {
                 *count <= most
             });
         }
+        if let Some(count) = self.bundle {
+            let parts = records.chunks_exact(count.max(1));
+            records = parts.map(Record::bundle).collect();
+        }
         if let Some(keep) = self.keep {
             let [from, to] = keep.map(|share| share_of(records.len(), share));
             records = records.get(from..to).unwrap_or_default().to_vec();
@@ -238,6 +254,13 @@ impl Make {
                 left = if fits { left - length } else { 0 };
                 fits
             });
+        }
+        if let Some(share) = self.drop {
+            let mut random = Random(0);
+            for word in records.iter_mut().flat_map(|record| &mut record.words) {
+                let words = word[0].split(' ').filter(|_| !random.happens(share));
+                word[0] = words.collect::<Vec<_>>().join(" ");
+            }
         }
         if let Some(respell) = self.respell {
             for word in records.iter_mut().flat_map(|record| &mut record.words) {
@@ -518,17 +541,33 @@ fn share_of(count: usize, share: f64) -> usize {
     (count as f64 * share.clamp(0.0, 1.0)).round() as usize
 }
 
-/// Fisher and Yates, by `SplitMix64`: the same order everywhere.
+/// Fisher and Yates.
 fn shuffle<T>(records: &mut [T], seed: u64) {
-    let mut state = seed;
+    let mut random = Random(seed);
     for last in (1..records.len()).rev() {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = state;
+        let other = usize::try_from(random.next() % (last as u64 + 1)).expect("below the length");
+        records.swap(last, other);
+    }
+}
+
+/// `SplitMix64`: the same numbers everywhere.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^= mixed >> 31;
-        let other = usize::try_from(mixed % (last as u64 + 1)).expect("below the length");
-        records.swap(last, other);
+        mixed ^ (mixed >> 31)
+    }
+
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "53 bits are what a number takes"
+    )]
+    fn happens(&mut self, chance: f64) -> bool {
+        ((self.next() >> 11) as f64) < chance * (1_u64 << 53) as f64
     }
 }
 
@@ -612,6 +651,23 @@ mod tests {
         let [chemical, disease] = [0, 1].map(|at| &paragraphs[0]["qas"][at]["answers"][0]);
         assert_eq!(chemical, &json!({"text": "lithium", "answer_start": 12}));
         assert_eq!(disease, &json!({"text": "Émile X", "answer_start": 0}));
+    }
+
+    #[test]
+    fn texts_are_bundled_and_lose_words() {
+        let files = [("a", "1 a\n0 b\n0 c\n0 d\n1 e\n")];
+        let bundle = "read = 'labelled'\nfiles = ['a']\nis = '1'\nbundle = 2\nwrite = 'table'";
+        assert_eq!(
+            made(bundle, &files).unwrap(),
+            "text\tlabel\na b\tyes\nc d\tno\n"
+        );
+        let text = "word ".repeat(1000);
+        let drop = "read = 'lines'\nfiles = ['a']\ndrop = 0.3\nwrite = 'lines'";
+        let left = made(drop, &[("a", text.trim())])
+            .unwrap()
+            .split(' ')
+            .count();
+        assert!((650..750).contains(&left), "{left}");
     }
 
     #[test]

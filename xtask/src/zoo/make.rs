@@ -139,7 +139,7 @@ impl Record {
     fn bundle(parts: &[Self]) -> Self {
         let texts: Vec<String> = parts.iter().map(Self::text).collect();
         let is = parts.iter().any(|part| part.label == "yes");
-        Self::line(&texts.join(" "), if is { "yes" } else { "no" })
+        Self::line(&texts.join(" "), yes_or_no(is))
     }
 
     fn text(&self) -> String {
@@ -220,7 +220,7 @@ impl Make {
         if let Some(label) = &self.is {
             for record in &mut records {
                 let is = record.label.split(',').any(|one| one == label);
-                record.label = if is { "yes" } else { "no" }.to_owned();
+                yes_or_no(is).clone_into(&mut record.label);
             }
         }
         if let Some(seed) = &self.shuffle {
@@ -492,6 +492,10 @@ impl Script {
 fn is_no_word(line: &str) -> bool {
     let columns: Vec<&str> = line.split('\t').collect();
     columns.len() == 10 && columns[0].contains(['-', '.'])
+}
+
+fn yes_or_no(is: bool) -> &'static str {
+    if is { "yes" } else { "no" }
 }
 
 /// The file's text, through gzip where its name says so.

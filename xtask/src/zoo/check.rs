@@ -65,7 +65,7 @@ pub struct Step {
 pub struct Outcome {
     /// What ran it.
     pub version: String,
-    /// How long all of it took on the machine that ran it, in seconds.
+    /// Processor time of all of it on the machine that ran it, in seconds.
     pub seconds: u64,
     /// Everything that was read off.
     pub values: Values,

@@ -131,7 +131,7 @@ fn measured(name: &str, check: &Check, outcome: Option<&Outcome>) -> String {
     };
     let minutes = outcome.seconds.div_ceil(60);
     format!(
-        "{about}\n\n{}\nBy `cargo x zoo run {name} --data DIR`, {minutes} minutes ({}); every value is in [outcome.toml](outcome.toml).\n",
+        "{about}\n\n{}\nBy `cargo x zoo run {name} --data DIR`, {minutes} min of computing ({}); every value is in [outcome.toml](outcome.toml).\n",
         outcome.table(),
         outcome.version
     )

@@ -1,8 +1,10 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::op;
+use crate::sequences::Sequences;
 
 /// The tokens of a packed batch laid out as a grid, zeros where none stands: one row of places a sequence, or all
 /// sequences in one row with room between them.
@@ -21,11 +23,24 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// A row a sequence, each as long as the longest, rounded up to a multiple of `multiple`.
+    /// A row a sequence, all of the [`size`] of the longest, rounded up to a multiple of `multiple`.
     pub fn padded(offsets: &[u32], multiple: usize) -> Self {
+        let places = size(longest(offsets)).div_ceil(multiple) * multiple;
+        Self::rows_of(offsets, places)
+    }
+
+    /// The same with no more than `most` places a row, the most tokens that a sequence has.
+    pub fn within(offsets: &[u32], most: usize) -> Self {
+        let longest = longest(offsets);
+        assert!(
+            longest <= most,
+            "no sequence is longer than the model allows"
+        );
+        Self::rows_of(offsets, size(longest).min(most))
+    }
+
+    fn rows_of(offsets: &[u32], places: usize) -> Self {
         let spans = spans(offsets);
-        let longest = spans.iter().map(|(_, len)| *len).max().unwrap_or(0);
-        let places = longest.div_ceil(multiple) * multiple;
         let starts = spans
             .iter()
             .enumerate()
@@ -118,6 +133,81 @@ impl Layout {
             ..self.clone()
         }
     }
+}
+
+fn longest(offsets: &[u32]) -> usize {
+    spans(offsets)
+        .iter()
+        .map(|(_, len)| *len)
+        .max()
+        .unwrap_or(0)
+}
+
+/// How many places a sequence of `len` tokens is given: a power of two, or one and a half of it.
+///
+/// Few sizes make few groups in [`by_length`]; a half step leaves at most a third of the places empty.
+fn size(len: usize) -> usize {
+    let whole = len.next_power_of_two().max(16);
+    if len <= whole / 4 * 3 && whole > 16 {
+        whole / 4 * 3
+    } else {
+        whole
+    }
+}
+
+/// Mixes sequences of the same [`size`] together, one size after the other.
+///
+/// A sequence's places, and with them the order of every sum over it, then follow from its own length: what it is mixed
+/// with changes no bit, and a long one costs the short ones nothing.
+///
+/// # Shapes
+/// As of a mixer's forward pass; `mix` gets the tokens of each size with their sequences.
+pub(crate) fn by_length(
+    x: Tensor<2>,
+    sequences: &Sequences,
+    selected: bool,
+    mut mix: impl FnMut(Tensor<2>, &Sequences) -> Tensor<2>,
+) -> Tensor<2> {
+    let mut groups = BTreeMap::<usize, Vec<(usize, usize)>>::new();
+    for (first, len) in spans(&sequences.offsets) {
+        groups.entry(size(len)).or_default().push((first, len));
+    }
+    if groups.len() <= 1 {
+        return mix(x, sequences);
+    }
+    let all = &sequences.rows;
+    let mut order = vec![0; if selected { all.len() } else { x.dims()[0] }];
+    let (mut outputs, mut given) = (Vec::new(), 0);
+    for spans in groups.values() {
+        let (mut tokens, mut offsets, mut rows) = (Vec::new(), vec![0], Vec::new());
+        for &(first, len) in spans {
+            let start = tokens.len() as u32;
+            let end = first + len;
+            let wanted = all.partition_point(|&row| (row as usize) < first)
+                ..all.partition_point(|&row| (row as usize) < end);
+            let places = if selected { wanted.clone() } else { first..end };
+            for place in places {
+                order[place] = given;
+                given += 1;
+            }
+            rows.extend(all[wanted].iter().map(|row| row - first as u32 + start));
+            tokens.extend((first as u32)..(end as u32));
+            offsets.push(tokens.len() as u32);
+        }
+        if selected && rows.is_empty() {
+            continue;
+        }
+        let part = Sequences {
+            tokens: tokens
+                .iter()
+                .map(|&at| sequences.tokens[at as usize])
+                .collect(),
+            offsets: offsets.into(),
+            rows: rows.into(),
+        };
+        outputs.push(mix(op::select_rows(x.clone(), &tokens.into()), &part));
+    }
+    op::select_rows(Tensor::cat(outputs, 0), &order.into())
 }
 
 /// First token and length of each sequence that has tokens.
@@ -266,16 +356,56 @@ mod tests {
         // An empty sequence in the middle has no row.
         let offsets = [0, 3, 3, 4];
         let padded = Layout::padded(&offsets, 2);
-        assert_eq!(rows(&padded, x()), [1.0, 2.0, 3.0, 0.0, 4.0, 0.0, 0.0, 0.0]);
-        assert_eq!(
-            rows(&padded.reversed(), x()),
-            [3.0, 2.0, 1.0, 0.0, 4.0, 0.0, 0.0, 0.0]
-        );
+        let row = |tokens: &[f32]| {
+            let mut row = tokens.to_vec();
+            row.resize(16, 0.0);
+            row
+        };
+        let [first, second, turned] = [&[1.0, 2.0, 3.0][..], &[4.0], &[3.0, 2.0, 1.0]].map(row);
+        assert_eq!(rows(&padded, x()), [first, second.clone()].concat());
+        assert_eq!(rows(&padded.reversed(), x()), [turned, second].concat());
         let spaced = Layout::spaced(&offsets, 1);
         assert_eq!(rows(&spaced, x()), [0.0, 1.0, 2.0, 3.0, 0.0, 4.0, 0.0]);
         for layout in [padded.clone(), padded.reversed(), spaced] {
             let back = layout.pack(layout.spread(x()));
             assert_eq!(back.into_data(), x().into_data());
+        }
+    }
+    #[test]
+    fn sizes_are_few_and_not_much_larger_than_lengths() {
+        let sizes = [1, 16, 17, 24, 25, 33, 48, 49, 96, 97, 200, 1024, 1025].map(size);
+        let want = [16, 16, 24, 24, 32, 48, 48, 64, 96, 128, 256, 1024, 1536];
+        assert_eq!(sizes, want);
+    }
+
+    #[test]
+    fn grouped_tokens_come_back_in_their_order() {
+        let lens = [20, 3, 0, 50, 4, 18];
+        let mut batch = cloze_data::batch::PackedBatch::new();
+        for len in lens {
+            batch.push(&vec![7; len]);
+        }
+        // None of the longest's.
+        batch.rows = vec![1, 19, 21, 22, 74, 80];
+        let count: usize = lens.iter().sum();
+        let x = || {
+            numbers(
+                (0..count).map(|at| at as f32).collect(),
+                [count, 1],
+                &Device::flex(),
+            )
+        };
+        let sequences = Sequences::new(&batch);
+        for selected in [false, true] {
+            let mut sizes = Vec::new();
+            let mixed = by_length(x(), &sequences, selected, |x, part| {
+                assert_eq!(part.tokens.len(), x.dims()[0]);
+                sizes.push(part.offsets.len() - 1);
+                part.wanted(x, selected)
+            });
+            let want = sequences.wanted(x(), selected);
+            assert_eq!(mixed.into_data(), want.into_data());
+            assert_eq!(sizes, if selected { vec![2, 2] } else { vec![2, 2, 1] });
         }
     }
 }

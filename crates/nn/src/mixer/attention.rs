@@ -57,6 +57,12 @@ impl Attention {
             settings: settings.clone(),
         }
     }
+
+    /// Whether one kernel does it: without a window, another score or positions.
+    pub fn is_fused(&self) -> bool {
+        let settings = &self.settings;
+        settings.window.is_none() && settings.score.is_none() && settings.position.is_none()
+    }
 }
 
 impl Mixer for Attention {

@@ -40,6 +40,7 @@ use subspace_attention::SubspaceAttention;
 use summary_attention::SummaryAttention;
 use token_mlp::TokenMlp;
 
+use crate::layout::by_length;
 use crate::noise::Noise;
 use crate::sequences::Sequences;
 use crate::weights::{Source, Values};
@@ -175,6 +176,28 @@ impl AnyMixer {
         }
     }
 
+    /// Whether it lays its sequences out in rows of equal length.
+    fn pads(&self) -> bool {
+        match self {
+            Self::Attention(attention) => !attention.is_fused(),
+            Self::GatedConvolution(_)
+            | Self::Identity(_)
+            | Self::Pool(_)
+            | Self::SelectiveScan(_)
+            | Self::SubspaceAttention(_) => false,
+            Self::DeltaRule(_)
+            | Self::Fourier(_)
+            | Self::GranularPool(_)
+            | Self::HashedAttention(_)
+            | Self::LowRankRecurrent(_)
+            | Self::Quasiseparable(_)
+            | Self::Random(_)
+            | Self::RoutedAttention(_)
+            | Self::SummaryAttention(_)
+            | Self::TokenMlp(_) => true,
+        }
+    }
+
     fn any(&self) -> &dyn Mixer {
         match self {
             Self::Attention(mixer) => mixer,
@@ -205,6 +228,11 @@ impl Mixer for AnyMixer {
         selected: bool,
         noise: &mut Noise,
     ) -> Tensor<2> {
-        self.any().forward(x, sequences, selected, noise)
+        if !self.pads() {
+            return self.any().forward(x, sequences, selected, noise);
+        }
+        by_length(x, sequences, selected, |x, sequences| {
+            self.any().forward(x, sequences, selected, noise)
+        })
     }
 }

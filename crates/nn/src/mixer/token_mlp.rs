@@ -38,19 +38,15 @@ impl Mixer for TokenMlp {
         _: &mut Noise,
     ) -> Tensor<2> {
         let width = x.dims()[1];
-        let layout = Layout::padded(&sequences.offsets, 1);
+        let ((up, up_bias), (down, down_bias)) = (self.up.parts(), self.down.parts());
+        let [hidden, max_len] = up.dims();
+        let layout = Layout::within(&sequences.offsets, max_len);
         let (rows, places) = (layout.rows, layout.places);
         // [B, T, D] → [B·D, T]
         let channels = layout
             .spread(x)
             .swap_dims(1, 2)
             .reshape([rows * width, places]);
-        let ((up, up_bias), (down, down_bias)) = (self.up.parts(), self.down.parts());
-        let hidden = up.dims()[0];
-        assert!(
-            places <= up.dims()[1],
-            "no sequence is longer than the model allows"
-        );
         let inner = op::linear(
             channels,
             up.slice([0..hidden, 0..places]),

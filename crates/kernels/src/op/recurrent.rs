@@ -2,9 +2,15 @@
 //!
 //! `r = σ(a_r + U_r h)`, `z = σ(a_z + U_z h)`, `n = tanh(a_n + r ⊙ (U_n h))`, `h' = (1 − z) ⊙ n + z ⊙ h`, each `U` with
 //! bias. What the inputs give, `a`, comes as one product for all tokens; here is what must go step by step. Sequences go
-//! to threads.
+//! to threads, numbers of the state to vector lanes.
+//!
+//! # Source
+//! Cho et al., EMNLP 2014, arXiv:1406.1078, with the reset gate after the product.
 
 use rayon::prelude::*;
+
+use crate::Isa;
+use crate::arch::{Vector, dispatch, math, require};
 
 /// What the unit runs over.
 #[derive(Debug, Clone, Copy)]
@@ -48,8 +54,9 @@ impl Recurrent<'_> {
 /// `input: [N, 3U]`, reset, update and new side by side; `weight: [3U, U]`; `bias: [3U]`; `output: [N, U]`;
 /// `gates: [N, 4U]`, the last quarter `U_n h`
 /// # Panics
-/// Where a slice has another length.
+/// Where a slice has another length, or the machine lacks `isa`.
 pub fn forward(
+    isa: Isa,
     unit: &Recurrent<'_>,
     input: &[f32],
     weight: &[f32],
@@ -57,6 +64,7 @@ pub fn forward(
     output: &mut [f32],
     gates: &mut [f32],
 ) {
+    require(isa);
     unit.check(input, weight, bias);
     let width = unit.width;
     assert_eq!(
@@ -81,20 +89,18 @@ pub fn forward(
                 let at = unit.at(step, len);
                 let input = &input[at * 3 * width..][..3 * width];
                 let gates = &mut gates[at * 4 * width..][..4 * width];
-                for ((sum, row), bias) in
-                    product.iter_mut().zip(weight.chunks_exact(width)).zip(bias)
-                {
-                    *sum = bias + dot(row, &held);
-                }
-                for i in 0..width {
-                    let reset = sigmoid(input[i] + product[i]);
-                    let update = sigmoid(input[width + i] + product[width + i]);
-                    let inner = product[2 * width + i];
-                    let new = (input[2 * width + i] + reset * inner).tanh();
-                    held[i] = (1.0 - update) * new + update * held[i];
-                    for (part, value) in [reset, update, new, inner].into_iter().enumerate() {
-                        gates[part * width + i] = value;
-                    }
+                // SAFETY: the instruction set and all lengths are checked above.
+                unsafe {
+                    go_on(
+                        isa,
+                        width,
+                        input.as_ptr(),
+                        weight.as_ptr(),
+                        bias.as_ptr(),
+                        product.as_mut_ptr(),
+                        held.as_mut_ptr(),
+                        gates.as_mut_ptr(),
+                    );
                 }
                 output[at * width..][..width].copy_from_slice(&held);
             }
@@ -115,14 +121,16 @@ pub struct Gradients {
 /// The gradients, given those of the output; `output` and `gates` as [`forward`] left them.
 ///
 /// # Panics
-/// Where a slice has another length.
+/// Where a slice has another length, or the machine lacks `isa`.
 pub fn backward(
+    isa: Isa,
     unit: &Recurrent<'_>,
     weight: &[f32],
     output: &[f32],
     gates: &[f32],
     d_output: &[f32],
 ) -> Gradients {
+    require(isa);
     let width = unit.width;
     let tokens = unit.tokens();
     assert_eq!(
@@ -186,11 +194,9 @@ pub fn backward(
                         d_product[part * width + i] = value;
                     }
                 }
-                for (d, row) in d_product.iter().zip(weight.chunks_exact(width)) {
-                    d_held
-                        .iter_mut()
-                        .zip(row)
-                        .for_each(|(sum, w)| *sum += d * w);
+                for (&d, row) in d_product.iter().zip(weight.chunks_exact(width)) {
+                    // SAFETY: the instruction set was checked above; both are `width` long.
+                    unsafe { add(isa, d, row.as_ptr(), d_held.as_mut_ptr(), width) };
                 }
             }
         });
@@ -208,10 +214,8 @@ pub fn backward(
             {
                 let d = d_product[row];
                 *d_bias += d;
-                d_weight
-                    .iter_mut()
-                    .zip(before)
-                    .for_each(|(sum, h)| *sum += d * h);
+                // SAFETY: the instruction set was checked above; both are `width` long.
+                unsafe { add(isa, d, before.as_ptr(), d_weight.as_mut_ptr(), width) };
             }
         });
     Gradients {
@@ -221,24 +225,82 @@ pub fn backward(
     }
 }
 
-fn sigmoid(x: f32) -> f32 {
-    1.0 / (1.0 + (-x).exp())
+dispatch! {
+    /// One token: `product = weight · held + bias`, then the gates and the next state.
+    ///
+    /// # Safety
+    /// The machine has `isa`; `held` is valid for `width` floats, `input`, `bias` and `product` for three times as many,
+    /// `gates` for four times, `weight` for `3 · width` rows of `width`; what is written overlaps nothing else.
+    unsafe fn go_on(
+        width: usize,
+        input: *const f32,
+        weight: *const f32,
+        bias: *const f32,
+        product: *mut f32,
+        held: *mut f32,
+        gates: *mut f32,
+    ) = go_on_body;
 }
 
-/// The dot product in eight sums, so that it takes several lanes.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut sums = [0.0; 8];
-    let (a, b) = (a.chunks_exact(8), b.chunks_exact(8));
-    let rest: f32 = a
-        .remainder()
-        .iter()
-        .zip(b.remainder())
-        .map(|(a, b)| a * b)
-        .sum();
-    for (a, b) in a.zip(b) {
-        for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
-            *sum += a * b;
+#[inline(always)]
+unsafe fn go_on_body<V: Vector>(
+    width: usize,
+    input: *const f32,
+    weight: *const f32,
+    bias: *const f32,
+    product: *mut f32,
+    held: *mut f32,
+    gates: *mut f32,
+) {
+    for row in 0..3 * width {
+        let weight = weight.add(row * width);
+        let mut sum = V::zero();
+        let mut i = 0;
+        while i < width {
+            let lanes = V::LANES.min(width - i);
+            let held = V::load_up_to(held.add(i), lanes);
+            sum = V::load_up_to(weight.add(i), lanes).fma(held, sum);
+            i += V::LANES;
         }
+        *product.add(row) = sum.reduce_sum() + *bias.add(row);
     }
-    sums.iter().sum::<f32>() + rest
+    let mut i = 0;
+    while i < width {
+        let lanes = V::LANES.min(width - i);
+        let of = |x: *const f32, part: usize| V::load_up_to(x.add(part * width + i), lanes);
+        let reset = math::sigmoid(of(input, 0).add(of(product, 0)));
+        let update = math::sigmoid(of(input, 1).add(of(product, 1)));
+        let inner = of(product, 2);
+        let new = math::tanh(reset.fma(inner, of(input, 2)));
+        let was = V::load_up_to(held.add(i), lanes);
+        let next = update.fma(was.sub(new), new);
+        next.store_up_to(held.add(i), lanes);
+        for (part, gate) in [reset, update, new, inner].into_iter().enumerate() {
+            gate.store_up_to(gates.add(part * width + i), lanes);
+        }
+        i += V::LANES;
+    }
+}
+
+dispatch! {
+    /// `to += by · from`, over `n` floats.
+    ///
+    /// # Safety
+    /// The machine has `isa`; both pointers are valid for `n` floats that do not overlap.
+    unsafe fn add(by: f32, from: *const f32, to: *mut f32, n: usize) = add_body;
+}
+
+#[inline(always)]
+unsafe fn add_body<V: Vector>(by: f32, from: *const f32, to: *mut f32, n: usize) {
+    let by = V::splat(by);
+    let mut i = 0;
+    while i < n {
+        let lanes = V::LANES.min(n - i);
+        let sum = by.fma(
+            V::load_up_to(from.add(i), lanes),
+            V::load_up_to(to.add(i), lanes),
+        );
+        sum.store_up_to(to.add(i), lanes);
+        i += V::LANES;
+    }
 }

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use burn::tensor::{Tensor, activation};
+use cloze_kernels::Isa;
 use cloze_kernels::op::recurrent::{Recurrent, backward, forward};
 
 use super::bridge::{Forward, HostOp, Operands, Past, View, apply};
@@ -97,6 +98,7 @@ impl HostOp for Op {
         let mut output = vec![0.0; rows * width];
         let mut gates = vec![0.0; 4 * output.len()];
         forward(
+            Isa::detect(),
             &self.unit(weight),
             input.data,
             weight.data,
@@ -114,6 +116,7 @@ impl HostOp for Op {
     fn backward(&self, past: &Past<'_>, d_output: &[f32], _: &[bool]) -> Vec<Option<Vec<f32>>> {
         let weight = &past.inputs[1];
         let found = backward(
+            Isa::detect(),
             &self.unit(weight),
             weight.data,
             past.output,

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
+use cloze_kernels::Isa;
 use cloze_kernels::op::selective_scan::{Inputs, SelectiveScan, backward, forward};
 
 use super::bridge::{Forward, HostOp, Operands, Past, View, apply};
@@ -108,7 +109,7 @@ impl HostOp for Op {
         let scan = self.scan(&views[3]);
         let mut output = vec![0.0; views[0].data.len()];
         let mut kept = vec![0.0; scan.kept()];
-        forward(&scan, &inputs(views), &mut output, &mut kept);
+        forward(Isa::detect(), &scan, &inputs(views), &mut output, &mut kept);
         Forward {
             shape: views[0].shape.to_vec(),
             output,
@@ -118,7 +119,13 @@ impl HostOp for Op {
 
     fn backward(&self, past: &Past<'_>, d_output: &[f32], _: &[bool]) -> Vec<Option<Vec<f32>>> {
         let scan = self.scan(&past.inputs[3]);
-        let found = backward(&scan, &inputs(past.inputs), &past.saved[0], d_output);
+        let found = backward(
+            Isa::detect(),
+            &scan,
+            &inputs(past.inputs),
+            &past.saved[0],
+            d_output,
+        );
         [found.x, found.step, found.write_read, found.rate]
             .map(Some)
             .into()

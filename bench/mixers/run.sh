@@ -2,4 +2,5 @@
 # Times every mixer over lengths and fits how it grows. Arguments go on, e.g. bench/mixers/run.sh --lengths 1024,4096 --only pool
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
-exec cargo run --quiet --manifest-path "$root/Cargo.toml" --release --package cloze-nn --example mixers -- "$@"
+cargo build --quiet --manifest-path "$root/Cargo.toml" --release --package cloze-nn --package cloze --example mixers
+exec "${CARGO_TARGET_DIR:-$root/target}/release/examples/mixers" "$@"

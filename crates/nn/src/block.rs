@@ -1,39 +1,58 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 use cloze_spec::block;
+use cloze_spec::mixer::Room;
 use cloze_spec::model::Stack;
 
 use crate::ffn::AnyFfn;
 use crate::mixer::{AnyMixer, Mixer};
 use crate::noise::Noise;
-use crate::norm::LayerNorm;
+use crate::norm::AnyNorm;
 use crate::op;
 use crate::sequences::Sequences;
-use crate::weights::Source;
+use crate::weights::{Source, Weight};
 
-/// One layer: mixer and feed-forward, each with its residual connection and norm.
+/// One layer: mixer and feed-forward, each with its residual connection and norms.
 #[derive(Module, Debug)]
 pub(crate) struct Block {
     mixer: AnyMixer,
-    mixer_norm: LayerNorm,
-    ffn: AnyFfn,
-    ffn_norm: LayerNorm,
-    pre_norm: bool,
+    mixer_norm: AnyNorm,
+    mixer_after: Option<AnyNorm>,
+    mixer_scale: Option<Weight<1>>,
+    ffn: Option<AnyFfn>,
+    ffn_norm: Option<AnyNorm>,
+    ffn_after: Option<AnyNorm>,
+    ffn_scale: Option<Weight<1>>,
+    /// Norms stand before the branches, not after the sums.
+    norm_first: bool,
+    ffn_replaces: bool,
     dropout: f32,
 }
 
 impl Block {
-    pub fn new(stack: &Stack, width: usize, source: &Source<'_>, name: &str) -> Self {
-        let (pre_norm, residual) = match &stack.block {
-            block::Block::PreNorm(residual) => (true, residual),
-            block::Block::PostNorm(residual) => (false, residual),
+    pub fn new(stack: &Stack, layer: usize, room: Room, source: &Source<'_>) -> Self {
+        let name = |part: &str| format!("layer.{layer}.{part}");
+        let norm = |part: &str| AnyNorm::new(&stack.norm, source, &name(part));
+        let residual = stack.block.residual();
+        let (norm_first, norm_after) = match stack.block {
+            block::Block::PreNorm(_) => (true, false),
+            block::Block::PostNorm(_) => (false, false),
+            block::Block::Sandwich(_) => (true, true),
         };
+        let scale = |part: &str| residual.layer_scale.map(|_| source.parameter(&name(part)));
+        let mixer = stack.mixer.of_layer(layer);
+        let ffn = AnyFfn::new(&stack.ffn, source, &name("ffn"));
         Self {
-            mixer: AnyMixer::new(&stack.mixer, width, source, &format!("{name}.mixer")),
-            mixer_norm: LayerNorm::new(&stack.norm, source, &format!("{name}.mixer_norm")),
-            ffn: AnyFfn::new(&stack.ffn, source, &format!("{name}.ffn")),
-            ffn_norm: LayerNorm::new(&stack.norm, source, &format!("{name}.ffn_norm")),
-            pre_norm,
+            mixer: AnyMixer::new(mixer, room, source, &name("mixer")),
+            mixer_norm: norm("mixer_norm"),
+            mixer_after: norm_after.then(|| norm("mixer_after")),
+            mixer_scale: scale("mixer_scale"),
+            ffn_norm: ffn.as_ref().map(|_| norm("ffn_norm")),
+            ffn_after: (ffn.is_some() && norm_after).then(|| norm("ffn_after")),
+            ffn_scale: ffn.as_ref().and_then(|_| scale("ffn_scale")),
+            ffn,
+            norm_first,
+            ffn_replaces: stack.ffn.replaces(),
             dropout: residual.dropout,
         }
     }
@@ -50,28 +69,49 @@ impl Block {
         selected: bool,
         noise: &mut Noise,
     ) -> Tensor<2> {
-        let input = if self.pre_norm {
-            self.mixer_norm.forward(x.clone())
-        } else {
-            x.clone()
-        };
+        let input = self.before(&self.mixer_norm, x.clone());
         let mixed = self.mixer.forward(input, sequences, selected, noise);
-        let x = if selected {
-            op::select_rows(x, &sequences.rows)
-        } else {
-            x
+        let mixed = finish(mixed, self.mixer_after.as_ref(), self.mixer_scale.as_ref());
+        let x = sequences.wanted(x, selected);
+        let x = self.join(&self.mixer_norm, mixed, Some(x), noise);
+
+        let (Some(ffn), Some(norm)) = (&self.ffn, &self.ffn_norm) else {
+            return x;
         };
-        if self.pre_norm {
-            let x = op::dropout_add(mixed, Some(x), noise.dropout(self.dropout));
-            let fed = self.ffn.forward(self.ffn_norm.forward(x.clone()));
-            op::dropout_add(fed, Some(x), noise.dropout(self.dropout))
+        let fed = ffn.forward(self.before(norm, x.clone()));
+        let fed = finish(fed, self.ffn_after.as_ref(), self.ffn_scale.as_ref());
+        let residual = (!self.ffn_replaces).then_some(x);
+        self.join(norm, fed, residual, noise)
+    }
+
+    fn before(&self, norm: &AnyNorm, x: Tensor<2>) -> Tensor<2> {
+        if self.norm_first { norm.forward(x) } else { x }
+    }
+
+    fn join(
+        &self,
+        norm: &AnyNorm,
+        branch: Tensor<2>,
+        residual: Option<Tensor<2>>,
+        noise: &mut Noise,
+    ) -> Tensor<2> {
+        let dropout = noise.dropout(self.dropout);
+        if self.norm_first {
+            op::dropout_add(branch, residual, dropout)
         } else {
-            let x = self
-                .mixer_norm
-                .add_forward(mixed, x, noise.dropout(self.dropout));
-            let fed = self.ffn.forward(x.clone());
-            self.ffn_norm
-                .add_forward(fed, x, noise.dropout(self.dropout))
+            norm.add_forward(branch, residual, dropout)
         }
+    }
+}
+
+/// What follows a branch before it joins.
+fn finish(branch: Tensor<2>, norm: Option<&AnyNorm>, scale: Option<&Weight<1>>) -> Tensor<2> {
+    let branch = match norm {
+        Some(norm) => norm.forward(branch),
+        None => branch,
+    };
+    match scale {
+        Some(scale) => branch * scale.val().unsqueeze(),
+        None => branch,
     }
 }

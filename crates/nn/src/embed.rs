@@ -4,7 +4,7 @@ use cloze_spec::Model;
 use cloze_spec::embed::{self, Positions};
 
 use crate::noise::Noise;
-use crate::norm::LayerNorm;
+use crate::norm::AnyNorm;
 use crate::op;
 use crate::sequences::Sequences;
 use crate::weights::Source;
@@ -14,7 +14,7 @@ use crate::weights::Source;
 pub(crate) struct Embed {
     item: Vectors,
     position: Option<Vectors>,
-    norm: Option<LayerNorm>,
+    norm: Option<AnyNorm>,
     #[module(skip)]
     positions: Positions,
     dropout: f32,
@@ -48,7 +48,7 @@ impl Embed {
             position,
             norm: item
                 .norm
-                .then(|| LayerNorm::new(&model.stack.norm, source, "embed.norm")),
+                .then(|| AnyNorm::new(&model.stack.norm, source, "embed.norm")),
             positions: item.positions,
             dropout: item.dropout,
         }

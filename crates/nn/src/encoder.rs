@@ -1,14 +1,14 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use cloze_spec::Model;
-use cloze_spec::block;
 use cloze_spec::inventory::parameters;
+use cloze_spec::mixer::Room;
 
 use crate::block::Block;
 use crate::embed::Embed;
 use crate::head::Tied;
 use crate::noise::Noise;
-use crate::norm::LayerNorm;
+use crate::norm::AnyNorm;
 use crate::sequences::Sequences;
 use crate::weights::{Source, Values};
 
@@ -17,7 +17,7 @@ use crate::weights::{Source, Values};
 pub struct Encoder {
     embed: Embed,
     layer: Vec<Block>,
-    final_norm: Option<LayerNorm>,
+    final_norm: Option<AnyNorm>,
     head: Tied,
     items: usize,
 }
@@ -39,17 +39,19 @@ impl Encoder {
             lora_scale: 1.0,
         };
         let stack = &model.stack;
+        let room = Room {
+            width: model.width,
+            max_len: model.max_len,
+        };
         Self {
             embed: Embed::new(model, &source),
             layer: (0..stack.layers)
-                .map(|index| Block::new(stack, model.width, &source, &format!("layer.{index}")))
+                .map(|layer| Block::new(stack, layer, room, &source))
                 .collect(),
-            final_norm: match stack.block {
-                block::Block::PreNorm(_) => {
-                    Some(LayerNorm::new(&stack.norm, &source, "final_norm"))
-                }
-                block::Block::PostNorm(_) => None,
-            },
+            final_norm: stack
+                .block
+                .ends_with_norm()
+                .then(|| AnyNorm::new(&stack.norm, &source, "final_norm")),
             head: Tied::new(model, &source),
             items,
         }

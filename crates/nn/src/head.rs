@@ -3,7 +3,7 @@ use burn::tensor::Tensor;
 use cloze_spec::{Model, head};
 
 use crate::linear::Linear;
-use crate::norm::LayerNorm;
+use crate::norm::AnyNorm;
 use crate::op::Activation;
 use crate::weights::Source;
 
@@ -11,7 +11,7 @@ use crate::weights::Source;
 #[derive(Module, Debug)]
 pub(crate) struct Tied {
     transform: Option<Linear>,
-    norm: Option<LayerNorm>,
+    norm: Option<AnyNorm>,
     bias: Option<Param<Tensor<1>>>,
 }
 
@@ -24,7 +24,7 @@ impl Tied {
                 .then(|| Linear::new(source, "head.transform")),
             norm: tied
                 .transform
-                .then(|| LayerNorm::new(&model.stack.norm, source, "head.norm")),
+                .then(|| AnyNorm::new(&model.stack.norm, source, "head.norm")),
             bias: tied
                 .bias
                 .then(|| Param::from_tensor(source.tensor("head.bias"))),

@@ -1,7 +1,10 @@
 use std::sync::Arc;
 
+use burn::tensor::Tensor;
 use cloze_data::batch::PackedBatch;
 use cloze_spec::embed::Positions;
+
+use crate::op;
 
 /// A packed batch as the encoder takes it: shared, so that the backward pass can keep what it needs.
 #[derive(Debug, Clone)]
@@ -21,6 +24,15 @@ impl Sequences {
             tokens: batch.tokens.as_slice().into(),
             offsets: batch.offsets.as_slice().into(),
             rows: batch.rows.as_slice().into(),
+        }
+    }
+
+    /// The batch's `rows` of `x` if `selected`, else all: `[N, D]` → `[M, D]` or `[N, D]`.
+    pub(crate) fn wanted(&self, x: Tensor<2>, selected: bool) -> Tensor<2> {
+        if selected {
+            op::select_rows(x, &self.rows)
+        } else {
+            x
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use cloze_spec::init::Init;
-use cloze_spec::inventory::{Parameter, parameters};
+use cloze_spec::inventory::{Parameter, Start, parameters, starts};
 use cloze_spec::{Faults, Model};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -16,7 +16,35 @@ pub type Values = BTreeMap<String, Vec<f32>>;
 /// Fresh weights of `model` over `items` items; the same seed gives the same bits.
 pub fn init(model: &Model, items: usize, seed: u64) -> Values {
     let Init::TruncatedNormal(normal) = &model.init;
-    fresh(&parameters(model, items), normal.std, seed)
+    let mut values = fresh(&parameters(model, items), normal.std, seed);
+    begin(&mut values, &starts(model, items), seed);
+    values
+}
+
+/// Gives the parameters that begin otherwise than [`fresh`] makes them what they begin with.
+pub fn begin(values: &mut Values, starts: &[(String, Start)], seed: u64) {
+    // Streams that no parameter of `fresh` has.
+    for (stream, (name, start)) in (1 << 32..).zip(starts) {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(stream);
+        let mut share = || f64::from(rng.next_u32()) / f64::from(u32::MAX);
+        let values = values.get_mut(name).expect("a parameter that is listed");
+        match *start {
+            Start::Constant(constant) => values.fill(constant),
+            Start::Uniform(bound) => values
+                .iter_mut()
+                .for_each(|value| *value = (2.0 * share() as f32 - 1.0) * bound),
+            Start::Logarithms { row } => values
+                .iter_mut()
+                .enumerate()
+                .for_each(|(index, value)| *value = ((index % row + 1) as f32).ln()),
+            Start::Steps => values.iter_mut().for_each(|value| {
+                // From 0.001 to 0.1; softplus⁻¹(y) = ln(eʸ − 1).
+                let step = 10_f64.powf(2.0 * share() - 3.0);
+                *value = step.exp_m1().ln() as f32;
+            }),
+        }
+    }
 }
 
 /// Fresh values of `parameters`: gains 1, biases 0, all others normal with deviation `std`, cut off at two of these; the
@@ -195,7 +223,14 @@ pub(crate) struct Source<'a> {
     pub lora_scale: f32,
 }
 
+/// A parameter of any rank.
+pub(crate) type Weight<const D: usize> = Param<Tensor<D>>;
+
 impl Source<'_> {
+    pub fn parameter<const D: usize>(&self, name: &str) -> Weight<D> {
+        Param::from_tensor(self.tensor(name))
+    }
+
     pub fn tensor<const D: usize>(&self, name: &str) -> Tensor<D> {
         let shape = self
             .shapes

@@ -17,7 +17,7 @@ use cloze_spec::inventory::parameters;
 use cloze_spec::objective::Loss;
 use rayon::ThreadPoolBuilder;
 use tiny::{
-    BLANK, ITEMS, MAX_LEN, NEGATIVES, assert_close, batch, bits, by_name, causal,
+    BLANK, ITEMS, MAX_LEN, NEGATIVES, assert_close, attention, batch, bits, by_name, causal,
     device_under_test, ids, losses, model, numbers, read, values, wide_model, with_candidates,
     with_dropout, with_positions,
 };
@@ -33,7 +33,7 @@ fn variants() -> Vec<(String, Model)> {
                 {
                     let mut model = with_positions(model(), positions);
                     if pre_norm {
-                        model.stack.block = Block::PreNorm(Residual { dropout: 0.0 });
+                        model.stack.block = Block::PreNorm(Residual::plain(0.0));
                     }
                     if causal {
                         model = self::causal(model);
@@ -325,7 +325,7 @@ fn without_positions_the_order_of_items_is_not_seen() {
 fn rows_chosen_in_the_last_layer_are_those_of_the_whole() {
     for model in [model(), wide_model(), causal(model())] {
         let mut pre_norm = model.clone();
-        pre_norm.stack.block = Block::PreNorm(Residual { dropout: 0.0 });
+        pre_norm.stack.block = Block::PreNorm(Residual::plain(0.0));
         for model in [model, pre_norm] {
             let encoder = encoder(&model, 7);
             let mut batch = batch(2, ITEMS, &[9, 2, 1, 6, 8]);
@@ -467,10 +467,9 @@ fn each_place_of_dropout_drops() {
             let Embed::Item(embed) = &mut model.embed;
             embed.dropout = 0.5;
         },
-        |model| model.stack.block = Block::PostNorm(Residual { dropout: 0.5 }),
+        |model| model.stack.block = Block::PostNorm(Residual::plain(0.5)),
         |model| {
-            let cloze_spec::mixer::Mixer::Attention(attention) = &mut model.stack.mixer;
-            attention.dropout = 0.5;
+            attention(model).dropout = 0.5;
         },
     ];
     for (index, place) in places.into_iter().enumerate() {

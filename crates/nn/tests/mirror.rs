@@ -119,6 +119,47 @@ proptest! {
     }
 
     #[test]
+    fn recurrent(
+        // Of one token alone no state comes back, and the weights of states have no gradient.
+        lens in prop::collection::vec(2..30_usize, 1..6),
+        width in 1..20_usize,
+        reversed: bool,
+        seed in 0..1000_u64,
+    ) {
+        let offsets = offsets(&lens);
+        assert_mirror(
+            "recurrent",
+            &[[lens.iter().sum(), 3 * width], [3 * width, width], [1, 3 * width]],
+            seed,
+            |x| op::recurrent(x[0].clone(), x[1].clone(), vector(&x[2]), &offsets, reversed),
+            |x| composed::recurrent(x[0].clone(), x[1].clone(), vector(&x[2]), &offsets, reversed),
+        );
+    }
+
+    #[test]
+    fn selective_scan(
+        // Some longer than two stretches between kept states.
+        lens in prop::collection::vec(1..150_usize, 1..5),
+        width in 1..9_usize,
+        state in 1..7_usize,
+        reversed: bool,
+        seed in 0..1000_u64,
+    ) {
+        let offsets = offsets(&lens);
+        let rows = lens.iter().sum();
+        // Steps are not below 0, rates not above.
+        let step = |x: &[Tensor<2>]| x[1].clone().abs();
+        let rate = |x: &[Tensor<2>]| x[3].clone().abs().neg();
+        assert_mirror(
+            "selective_scan",
+            &[[rows, width], [rows, width], [rows, 2 * state], [width, state]],
+            seed,
+            |x| op::selective_scan(x[0].clone(), step(x), x[2].clone(), rate(x), &offsets, reversed),
+            |x| composed::selective_scan(x[0].clone(), step(x), x[2].clone(), rate(x), &offsets, reversed),
+        );
+    }
+
+    #[test]
     fn add_norm(rows in 1..70_usize, width in 4..40_usize, residual: bool, dropped: bool, seed in 0..1000_u64) {
         let dropout = if dropped { DROPOUT } else { Dropout::NONE };
         // As large as the variance: where it is forgotten or misplaced, it shows, and no row is divided by almost 0.

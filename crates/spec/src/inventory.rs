@@ -8,7 +8,8 @@ use crate::embed::{Embed, Positions};
 use crate::encoder::{self, Encoder, Position, Relative};
 use crate::ffn::Ffn;
 use crate::head::Head;
-use crate::mixer::Mixer;
+use crate::mixer::Room;
+use crate::model::Stack;
 
 /// One parameter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,9 +24,33 @@ pub struct Parameter {
 ///
 /// The embedding table has one row more than there are items: the last row is the blank that stands for a masked item.
 pub fn parameters(model: &Model, items: usize) -> Vec<Parameter> {
-    let mut list = List {
-        parameters: Vec::new(),
-    };
+    list(model, items).parameters
+}
+
+/// Of the parameters of `model` those that begin otherwise than their kind: matrices as `model.init` says, gains with
+/// 1, biases with 0.
+pub fn starts(model: &Model, items: usize) -> Vec<(String, Start)> {
+    list(model, items).starts
+}
+
+/// What a parameter begins with that is no matrix, gain or bias.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Start {
+    /// The same number everywhere.
+    Constant(f32),
+    /// Even between −bound and bound.
+    Uniform(f32),
+    /// `ln 1, ln 2, …` along each row (Gu and Dao, 2023, arXiv:2312.00752, §3.6).
+    Logarithms {
+        /// Numbers of a row.
+        row: usize,
+    },
+    /// What softplus makes a step of 0.001 to 0.1 of, evenly in the logarithm (the same).
+    Steps,
+}
+
+fn list(model: &Model, items: usize) -> List {
+    let mut list = List::default();
     let width = model.width;
     let Embed::Item(embed) = &model.embed;
     list.add("embed.item.weight", &[items + 1, width]);
@@ -36,40 +61,55 @@ pub fn parameters(model: &Model, items: usize) -> Vec<Parameter> {
         Positions::None => {}
     }
     if embed.norm {
-        list.norm("embed.norm", width);
+        model.stack.norm.list("embed.norm", width, &mut list);
     }
+    let room = Room {
+        width,
+        max_len: model.max_len,
+    };
     for layer in 0..model.stack.layers {
-        let Mixer::Attention(_) = &model.stack.mixer;
-        list.linear(&format!("layer.{layer}.mixer.qkv"), 3 * width, width);
-        list.linear(&format!("layer.{layer}.mixer.output"), width, width);
-        list.norm(&format!("layer.{layer}.mixer_norm"), width);
-        let Ffn::Mlp(mlp) = &model.stack.ffn;
-        list.linear(&format!("layer.{layer}.ffn.up"), mlp.width, width);
-        list.linear(&format!("layer.{layer}.ffn.down"), width, mlp.width);
-        list.norm(&format!("layer.{layer}.ffn_norm"), width);
+        let mixer = model.stack.mixer.of_layer(layer);
+        mixer.list(&format!("layer.{layer}.mixer"), room, &mut list);
+        branch(&model.stack, layer, "mixer", width, &mut list);
+        model
+            .stack
+            .ffn
+            .list(&format!("layer.{layer}.ffn"), width, &mut list);
+        if !matches!(model.stack.ffn, Ffn::Absent(_)) {
+            branch(&model.stack, layer, "ffn", width, &mut list);
+        }
     }
-    match model.stack.block {
-        Block::PreNorm(_) => list.norm("final_norm", width),
-        Block::PostNorm(_) => {}
+    if model.stack.block.ends_with_norm() {
+        model.stack.norm.list("final_norm", width, &mut list);
     }
     let Head::Tied(head) = &model.head;
     if head.transform {
         list.linear("head.transform", width, width);
-        list.norm("head.norm", width);
+        model.stack.norm.list("head.norm", width, &mut list);
     }
     if head.bias {
         list.add("head.bias", &[items]);
     }
-    list.parameters
+    list
+}
+
+/// What a layer has around its mixer or feed-forward part.
+fn branch(stack: &Stack, layer: usize, part: &str, width: usize, list: &mut List) {
+    let name = |what: &str| format!("layer.{layer}.{part}_{what}");
+    stack.norm.list(&name("norm"), width, list);
+    if let Block::Sandwich(_) = stack.block {
+        stack.norm.list(&name("after"), width, list);
+    }
+    if let Some(scale) = stack.block.residual().layer_scale {
+        list.start(&name("scale"), &[width], Start::Constant(scale));
+    }
 }
 
 /// Every parameter of a pretrained `encoder`; layers that share weights are listed once.
 ///
 /// The first half of a gated feed-forward part's `up` is what its activation applies to.
 pub fn encoder_parameters(encoder: &Encoder) -> Vec<Parameter> {
-    let mut list = List {
-        parameters: Vec::new(),
-    };
+    let mut list = List::default();
     let (width, embed) = (encoder.width, &encoder.embed);
     list.add("embed.token.weight", &[embed.vocab, embed.width]);
     if let Some(positions) = embed.positions {
@@ -120,24 +160,33 @@ pub fn encoder_parameters(encoder: &Encoder) -> Vec<Parameter> {
     list.parameters
 }
 
-struct List {
-    parameters: Vec<Parameter>,
+/// Parameters while they are listed.
+#[derive(Default)]
+pub(crate) struct List {
+    pub(crate) parameters: Vec<Parameter>,
+    pub(crate) starts: Vec<(String, Start)>,
 }
 
 impl List {
-    fn add(&mut self, name: &str, shape: &[usize]) {
+    pub(crate) fn add(&mut self, name: &str, shape: &[usize]) {
         self.parameters.push(Parameter {
             name: name.to_owned(),
             shape: shape.to_vec(),
         });
     }
 
-    fn linear(&mut self, name: &str, outputs: usize, inputs: usize) {
+    /// A parameter that begins with `start`.
+    pub(crate) fn start(&mut self, name: &str, shape: &[usize], start: Start) {
+        self.add(name, shape);
+        self.starts.push((name.to_owned(), start));
+    }
+
+    pub(crate) fn linear(&mut self, name: &str, outputs: usize, inputs: usize) {
         self.add(&format!("{name}.weight"), &[outputs, inputs]);
         self.add(&format!("{name}.bias"), &[outputs]);
     }
 
-    fn norm(&mut self, name: &str, width: usize) {
+    pub(crate) fn norm(&mut self, name: &str, width: usize) {
         self.add(&format!("{name}.gain"), &[width]);
         self.add(&format!("{name}.bias"), &[width]);
     }

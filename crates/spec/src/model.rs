@@ -7,7 +7,7 @@ use crate::embed::Embed;
 use crate::ffn::Ffn;
 use crate::head::Head;
 use crate::init::Init;
-use crate::mixer::Mixer;
+use crate::mixer::{Mixer, Room};
 use crate::norm::Norm;
 use crate::{Error, Faults};
 
@@ -74,28 +74,13 @@ impl Model {
         faults.check_dropout("model.embed.dropout", embed.dropout);
         let stack = &self.stack;
         faults.check_positive("model.stack.layers", stack.layers);
-        let (Block::PostNorm(residual) | Block::PreNorm(residual)) = &stack.block;
-        faults.check_dropout("model.stack.block.dropout", residual.dropout);
-        let Norm::Layer(norm) = &stack.norm;
-        faults.check(
-            norm.eps > 0.0 && norm.eps.is_finite(),
-            "model.stack.norm.eps",
-            || format!("expected a positive number, found {}", norm.eps),
-        );
-        let Mixer::Attention(attention) = &stack.mixer;
-        faults.check_positive("model.stack.mixer.heads", attention.heads);
-        faults.check(
-            attention.heads == 0 || self.width.is_multiple_of(attention.heads),
-            "model.stack.mixer.heads",
-            || {
-                format!(
-                    "expected a divisor of model.width {}, found {}",
-                    self.width, attention.heads
-                )
-            },
-        );
-        faults.check_dropout("model.stack.mixer.dropout", attention.dropout);
-        let Ffn::Mlp(mlp) = &stack.ffn;
-        faults.check_positive("model.stack.ffn.width", mlp.width);
+        stack.block.check("model.stack.block", faults);
+        stack.norm.check("model.stack.norm", faults);
+        let room = Room {
+            width: self.width,
+            max_len: self.max_len,
+        };
+        stack.mixer.check("model.stack.mixer", room, faults);
+        stack.ffn.check("model.stack.ffn", self.width, faults);
     }
 }

@@ -13,4 +13,6 @@ pub mod norm;
 pub mod packed;
 pub mod peak;
 pub mod rank;
+pub mod recurrent;
+pub mod selective_scan;
 pub(crate) mod split;

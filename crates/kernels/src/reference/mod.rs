@@ -14,6 +14,8 @@ pub mod matmul;
 pub mod norm;
 pub mod packed;
 pub mod rank;
+pub mod recurrent;
+pub mod selective_scan;
 
 use std::fmt::Debug;
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub, SubAssign};

@@ -1,15 +1,49 @@
 //! How the tokens of a sequence see each other.
 
 mod attention;
+mod delta_rule;
+mod fourier;
+mod gated_convolution;
+mod granular_pool;
+mod hashed_attention;
+mod identity;
+mod low_rank_recurrent;
+mod pool;
+mod quasiseparable;
+mod random;
+mod routed_attention;
+mod scored;
+mod selective_scan;
+mod subspace_attention;
+mod summary_attention;
+mod token_mlp;
+
+use std::collections::BTreeMap;
 
 use attention::Attention;
 use burn::module::Module;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use cloze_spec::mixer;
+use delta_rule::DeltaRule;
+use fourier::Fourier;
+use gated_convolution::GatedConvolution;
+use granular_pool::GranularPool;
+use hashed_attention::HashedAttention;
+use identity::Identity;
+use low_rank_recurrent::LowRankRecurrent;
+use pool::Pool;
+use quasiseparable::Quasiseparable;
+use random::Random;
+use routed_attention::RoutedAttention;
+use selective_scan::SelectiveScan;
+use subspace_attention::SubspaceAttention;
+use summary_attention::SummaryAttention;
+use token_mlp::TokenMlp;
 
+use crate::layout::by_length;
 use crate::noise::Noise;
 use crate::sequences::Sequences;
-use crate::weights::Source;
+use crate::weights::{Source, Values};
 
 /// Mixing between the tokens of each sequence.
 pub(crate) trait Mixer {
@@ -24,18 +58,164 @@ pub(crate) trait Mixer {
     ) -> Tensor<2>;
 }
 
+/// One mixer by itself, without an encoder around it, for measuring and comparing.
+#[derive(Module, Debug)]
+pub struct Single {
+    mixer: AnyMixer,
+}
+
+impl Single {
+    /// Puts a mixer together from `values`, named as [`mixer::Mixer::parameters`] lists them under `mixer`.
+    ///
+    /// # Panics
+    /// If `values` lack a parameter or have one of another length.
+    pub fn new(
+        settings: &mixer::Mixer,
+        room: mixer::Room,
+        values: &Values,
+        device: &Device,
+    ) -> Self {
+        let (parameters, _) = settings.parameters("mixer", room);
+        let shapes: BTreeMap<_, _> = parameters.into_iter().map(|p| (p.name, p.shape)).collect();
+        let source = Source {
+            values,
+            shapes,
+            device,
+            lora_scale: 1.0,
+        };
+        Self {
+            mixer: AnyMixer::new(settings, room, &source, "mixer"),
+        }
+    }
+
+    /// # Shapes
+    /// `x: [N, D]` → `[N, D]`, or `[M, D]`, the batch's `rows` alone, if `selected`.
+    pub fn forward(
+        &self,
+        x: Tensor<2>,
+        sequences: &Sequences,
+        selected: bool,
+        noise: &mut Noise,
+    ) -> Tensor<2> {
+        self.mixer.forward(x, sequences, selected, noise)
+    }
+}
+
 /// A mixer of any kind.
 #[derive(Module, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one stands in each layer, and the tensors it names are larger by far"
+)]
 pub(crate) enum AnyMixer {
     Attention(Attention),
+    DeltaRule(DeltaRule),
+    Fourier(Fourier),
+    GatedConvolution(GatedConvolution),
+    GranularPool(GranularPool),
+    HashedAttention(HashedAttention),
+    Identity(Identity),
+    LowRankRecurrent(LowRankRecurrent),
+    Pool(Pool),
+    Quasiseparable(Quasiseparable),
+    Random(Random),
+    RoutedAttention(RoutedAttention),
+    SelectiveScan(SelectiveScan),
+    SubspaceAttention(SubspaceAttention),
+    SummaryAttention(SummaryAttention),
+    TokenMlp(TokenMlp),
 }
 
 impl AnyMixer {
-    pub fn new(settings: &mixer::Mixer, width: usize, source: &Source<'_>, name: &str) -> Self {
+    /// The mixer of one layer.
+    pub fn new(
+        settings: &mixer::Mixer,
+        room: mixer::Room,
+        source: &Source<'_>,
+        name: &str,
+    ) -> Self {
+        use mixer::Mixer as Kind;
         match settings {
-            mixer::Mixer::Attention(attention) => {
-                Self::Attention(Attention::new(attention, width, source, name))
+            Kind::ByLayer(_) => unreachable!("a layer has one mixer of the list"),
+            Kind::Attention(settings) => {
+                Self::Attention(Attention::new(settings, room.width, source, name))
             }
+            Kind::DeltaRule(settings) => Self::DeltaRule(DeltaRule::new(settings, source, name)),
+            Kind::Fourier(settings) => Self::Fourier(Fourier::new(settings)),
+            Kind::GatedConvolution(settings) => {
+                Self::GatedConvolution(GatedConvolution::new(settings, source, name))
+            }
+            Kind::GranularPool(settings) => {
+                Self::GranularPool(GranularPool::new(settings, source, name))
+            }
+            Kind::HashedAttention(settings) => {
+                Self::HashedAttention(HashedAttention::new(settings, source, name))
+            }
+            Kind::Identity(settings) => Self::Identity(Identity::new(settings)),
+            Kind::LowRankRecurrent(settings) => {
+                Self::LowRankRecurrent(LowRankRecurrent::new(settings, source, name))
+            }
+            Kind::Pool(settings) => Self::Pool(Pool::new(settings)),
+            Kind::Quasiseparable(settings) => {
+                Self::Quasiseparable(Quasiseparable::new(settings, source, name))
+            }
+            Kind::Random(settings) => Self::Random(Random::new(settings, room, name)),
+            Kind::RoutedAttention(settings) => {
+                Self::RoutedAttention(RoutedAttention::new(settings, source, name))
+            }
+            Kind::SelectiveScan(settings) => {
+                Self::SelectiveScan(SelectiveScan::new(settings, source, name))
+            }
+            Kind::SubspaceAttention(settings) => {
+                Self::SubspaceAttention(SubspaceAttention::new(settings, source, name))
+            }
+            Kind::SummaryAttention(settings) => {
+                Self::SummaryAttention(SummaryAttention::new(settings, source, name))
+            }
+            Kind::TokenMlp(settings) => Self::TokenMlp(TokenMlp::new(settings, source, name)),
+        }
+    }
+
+    /// Whether it lays its sequences out in rows of equal length.
+    fn pads(&self) -> bool {
+        match self {
+            Self::Attention(attention) => !attention.is_fused(),
+            Self::GatedConvolution(_)
+            | Self::Identity(_)
+            | Self::Pool(_)
+            | Self::SelectiveScan(_)
+            | Self::SubspaceAttention(_) => false,
+            Self::DeltaRule(_)
+            | Self::Fourier(_)
+            | Self::GranularPool(_)
+            | Self::HashedAttention(_)
+            | Self::LowRankRecurrent(_)
+            | Self::Quasiseparable(_)
+            | Self::Random(_)
+            | Self::RoutedAttention(_)
+            | Self::SummaryAttention(_)
+            | Self::TokenMlp(_) => true,
+        }
+    }
+
+    fn any(&self) -> &dyn Mixer {
+        match self {
+            Self::Attention(mixer) => mixer,
+            Self::DeltaRule(mixer) => mixer,
+            Self::Fourier(mixer) => mixer,
+            Self::GatedConvolution(mixer) => mixer,
+            Self::GranularPool(mixer) => mixer,
+            Self::HashedAttention(mixer) => mixer,
+            Self::Identity(mixer) => mixer,
+            Self::LowRankRecurrent(mixer) => mixer,
+            Self::Pool(mixer) => mixer,
+            Self::Quasiseparable(mixer) => mixer,
+            Self::Random(mixer) => mixer,
+            Self::RoutedAttention(mixer) => mixer,
+            Self::SelectiveScan(mixer) => mixer,
+            Self::SubspaceAttention(mixer) => mixer,
+            Self::SummaryAttention(mixer) => mixer,
+            Self::TokenMlp(mixer) => mixer,
         }
     }
 }
@@ -48,8 +228,11 @@ impl Mixer for AnyMixer {
         selected: bool,
         noise: &mut Noise,
     ) -> Tensor<2> {
-        match self {
-            Self::Attention(attention) => attention.forward(x, sequences, selected, noise),
+        if !self.pads() {
+            return self.any().forward(x, sequences, selected, noise);
         }
+        by_length(x, sequences, selected, |x, sequences| {
+            self.any().forward(x, sequences, selected, noise)
+        })
     }
 }

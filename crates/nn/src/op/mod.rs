@@ -13,7 +13,9 @@ mod embed;
 mod linear;
 mod norm;
 mod padded;
+mod recurrent;
 mod select;
+mod selective_scan;
 
 pub use adamw::{adamw, sum_of_squares};
 pub use attention::attention;
@@ -31,7 +33,9 @@ pub use embed::embed;
 pub use linear::{gelu, linear};
 pub use norm::add_norm;
 pub(crate) use padded::{Group, HIDDEN, Padded};
+pub use recurrent::recurrent;
 pub use select::select_rows;
+pub use selective_scan::selective_scan;
 
 /// The same operations from Burn's own, for devices without kernels of ours and for the tests that compare both.
 pub mod composed {
@@ -43,7 +47,9 @@ pub mod composed {
     pub use super::embed::composed as embed;
     pub use super::linear::composed as linear;
     pub use super::norm::composed as add_norm;
+    pub use super::recurrent::composed as recurrent;
     pub use super::select::composed as select_rows;
+    pub use super::selective_scan::composed as selective_scan;
 }
 
 /// Whether tensors of `device` are slices of host memory that the kernels can work on.

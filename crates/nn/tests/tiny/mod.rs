@@ -99,13 +99,9 @@ pub fn model() -> Model {
         }),
         stack: Stack {
             layers: 2,
-            block: Block::PostNorm(Residual { dropout: 0.0 }),
+            block: Block::PostNorm(Residual::plain(0.0)),
             norm: Norm::Layer(Layer { eps: 1e-6 }),
-            mixer: Mixer::Attention(Attention {
-                heads: 3,
-                causal: false,
-                dropout: 0.0,
-            }),
+            mixer: Mixer::Attention(Attention::plain(3, false, 0.0)),
             ffn: Ffn::Mlp(Mlp {
                 width: 19,
                 activation: Activation::Gelu,
@@ -122,20 +118,35 @@ pub fn model() -> Model {
 pub fn wide_model() -> Model {
     let mut model = model();
     model.width = 64;
-    let Mixer::Attention(attention) = &mut model.stack.mixer;
-    attention.heads = 2;
-    let Ffn::Mlp(mlp) = &mut model.stack.ffn;
-    mlp.width = 256;
+    attention(&mut model).heads = 2;
+    model.stack.ffn = Ffn::Mlp(Mlp {
+        width: 256,
+        activation: Activation::Gelu,
+    });
     model
+}
+
+fn residual(model: &mut Model) -> &mut Residual {
+    match &mut model.stack.block {
+        Block::PostNorm(residual) | Block::PreNorm(residual) | Block::Sandwich(residual) => {
+            residual
+        }
+    }
+}
+
+/// The settings of the small model's mixer.
+pub fn attention(model: &mut Model) -> &mut Attention {
+    match &mut model.stack.mixer {
+        Mixer::Attention(attention) => attention,
+        other => panic!("expected attention, found {other:?}"),
+    }
 }
 
 pub fn with_dropout(mut model: Model, prob: f32) -> Model {
     let Embed::Item(embed) = &mut model.embed;
     embed.dropout = prob;
-    let (Block::PostNorm(residual) | Block::PreNorm(residual)) = &mut model.stack.block;
-    residual.dropout = prob;
-    let Mixer::Attention(attention) = &mut model.stack.mixer;
-    attention.dropout = prob;
+    residual(&mut model).dropout = prob;
+    attention(&mut model).dropout = prob;
     model
 }
 
@@ -146,8 +157,7 @@ pub fn with_positions(mut model: Model, positions: Positions) -> Model {
 }
 
 pub fn causal(mut model: Model) -> Model {
-    let Mixer::Attention(attention) = &mut model.stack.mixer;
-    attention.causal = true;
+    attention(&mut model).causal = true;
     model
 }
 

@@ -1,0 +1,411 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+use crate::op;
+use crate::sequences::Sequences;
+
+/// The tokens of a packed batch laid out as a grid, zeros where none stands: one row of places a sequence, or all
+/// sequences in one row with room between them.
+#[derive(Debug, Clone)]
+pub(crate) struct Layout {
+    /// Rows of the grid, `B`.
+    pub rows: usize,
+    /// Places of a row, `T`.
+    pub places: usize,
+    /// Tokens of each sequence that has any.
+    pub lens: Vec<usize>,
+    /// The token of each place; the number of tokens where there is none.
+    tokens: Arc<[u32]>,
+    /// The place of each token.
+    place: Arc<[u32]>,
+}
+
+impl Layout {
+    /// A row a sequence, all of the [`size`] of the longest, rounded up to a multiple of `multiple`.
+    pub fn padded(offsets: &[u32], multiple: usize) -> Self {
+        let places = size(longest(offsets)).div_ceil(multiple) * multiple;
+        Self::rows_of(offsets, places)
+    }
+
+    /// The same with no more than `most` places a row, the most tokens that a sequence has.
+    pub fn within(offsets: &[u32], most: usize) -> Self {
+        let longest = longest(offsets);
+        assert!(
+            longest <= most,
+            "no sequence is longer than the model allows"
+        );
+        Self::rows_of(offsets, size(longest).min(most))
+    }
+
+    fn rows_of(offsets: &[u32], places: usize) -> Self {
+        let spans = spans(offsets);
+        let starts = spans
+            .iter()
+            .enumerate()
+            .map(|(row, &span)| (row * places, span));
+        Self::new(spans.len(), places, starts, &spans)
+    }
+
+    /// One row for all sequences, `gap` places before each and after the last.
+    pub fn spaced(offsets: &[u32], gap: usize) -> Self {
+        let spans = spans(offsets);
+        let starts = (1..)
+            .zip(&spans)
+            .map(|(before, &span)| (before * gap + span.0, span));
+        let tokens: usize = spans.iter().map(|(_, len)| len).sum();
+        Self::new(1, tokens + (spans.len() + 1) * gap, starts, &spans)
+    }
+
+    fn new(
+        rows: usize,
+        places: usize,
+        starts: impl Iterator<Item = (usize, (usize, usize))>,
+        spans: &[(usize, usize)],
+    ) -> Self {
+        let count: usize = spans.iter().map(|(_, len)| len).sum();
+        let mut tokens = vec![count as u32; rows * places];
+        let mut place = vec![0; count];
+        for (start, (first, len)) in starts {
+            for index in 0..len {
+                tokens[start + index] = (first + index) as u32;
+                place[first + index] = (start + index) as u32;
+            }
+        }
+        Self {
+            rows,
+            places,
+            lens: spans.iter().map(|(_, len)| *len).collect(),
+            tokens: tokens.into(),
+            place: place.into(),
+        }
+    }
+
+    /// `[N, D]` → `[B, T, D]`
+    pub fn spread(&self, x: Tensor<2>) -> Tensor<3> {
+        let width = x.dims()[1];
+        let nothing = Tensor::zeros([1, width], &x.device());
+        op::select_rows(Tensor::cat(vec![x, nothing], 0), &self.tokens).reshape([
+            self.rows,
+            self.places,
+            width,
+        ])
+    }
+
+    /// `[B, T, D]` → `[N, D]`
+    pub fn pack(&self, x: Tensor<3>) -> Tensor<2> {
+        let width = x.dims()[2];
+        op::select_rows(x.reshape([self.rows * self.places, width]), &self.place)
+    }
+
+    /// 1 where a token stands, else 0: `[B, T, 1]`.
+    pub fn taken(&self, device: &Device) -> Tensor<3> {
+        let none = self.place.len() as u32;
+        let taken = self
+            .tokens
+            .iter()
+            .map(|&token| if token == none { 0.0 } else { 1.0 });
+        numbers(taken.collect(), [self.rows, self.places, 1], device)
+    }
+
+    /// The tokens of each row: `[B, 1, 1]`.
+    pub fn counts(&self, device: &Device) -> Tensor<3> {
+        let counts = self.lens.iter().map(|&len| len as f32).collect();
+        numbers(counts, [self.lens.len(), 1, 1], device)
+    }
+
+    /// The same grid with the tokens of each sequence in reverse.
+    pub fn reversed(&self) -> Self {
+        let mut tokens = self.tokens.to_vec();
+        let mut place = self.place.to_vec();
+        let mut first = 0;
+        for &len in &self.lens {
+            place[first..first + len].reverse();
+            for (index, &at) in place[first..first + len].iter().enumerate() {
+                tokens[at as usize] = (first + index) as u32;
+            }
+            first += len;
+        }
+        Self {
+            tokens: tokens.into(),
+            place: place.into(),
+            ..self.clone()
+        }
+    }
+}
+
+fn longest(offsets: &[u32]) -> usize {
+    spans(offsets)
+        .iter()
+        .map(|(_, len)| *len)
+        .max()
+        .unwrap_or(0)
+}
+
+/// How many places a sequence of `len` tokens is given: a power of two, or one and a half of it.
+///
+/// Few sizes make few groups in [`by_length`]; a half step leaves at most a third of the places empty.
+fn size(len: usize) -> usize {
+    let whole = len.next_power_of_two().max(16);
+    if len <= whole / 4 * 3 && whole > 16 {
+        whole / 4 * 3
+    } else {
+        whole
+    }
+}
+
+/// Mixes sequences of the same [`size`] together, one size after the other.
+///
+/// A sequence's places, and with them the order of every sum over it, then follow from its own length: what it is mixed
+/// with changes no bit, and a long one costs the short ones nothing.
+///
+/// # Shapes
+/// As of a mixer's forward pass; `mix` gets the tokens of each size with their sequences.
+pub(crate) fn by_length(
+    x: Tensor<2>,
+    sequences: &Sequences,
+    selected: bool,
+    mut mix: impl FnMut(Tensor<2>, &Sequences) -> Tensor<2>,
+) -> Tensor<2> {
+    let mut groups = BTreeMap::<usize, Vec<(usize, usize)>>::new();
+    for (first, len) in spans(&sequences.offsets) {
+        groups.entry(size(len)).or_default().push((first, len));
+    }
+    if groups.len() <= 1 {
+        return mix(x, sequences);
+    }
+    let all = &sequences.rows;
+    let mut order = vec![0; if selected { all.len() } else { x.dims()[0] }];
+    let (mut outputs, mut given) = (Vec::new(), 0);
+    for spans in groups.values() {
+        let (mut tokens, mut offsets, mut rows) = (Vec::new(), vec![0], Vec::new());
+        for &(first, len) in spans {
+            let start = tokens.len() as u32;
+            let end = first + len;
+            let wanted = all.partition_point(|&row| (row as usize) < first)
+                ..all.partition_point(|&row| (row as usize) < end);
+            let places = if selected { wanted.clone() } else { first..end };
+            for place in places {
+                order[place] = given;
+                given += 1;
+            }
+            rows.extend(all[wanted].iter().map(|row| row - first as u32 + start));
+            tokens.extend((first as u32)..(end as u32));
+            offsets.push(tokens.len() as u32);
+        }
+        if selected && rows.is_empty() {
+            continue;
+        }
+        let part = Sequences {
+            tokens: tokens
+                .iter()
+                .map(|&at| sequences.tokens[at as usize])
+                .collect(),
+            offsets: offsets.into(),
+            rows: rows.into(),
+        };
+        outputs.push(mix(op::select_rows(x.clone(), &tokens.into()), &part));
+    }
+    op::select_rows(Tensor::cat(outputs, 0), &order.into())
+}
+
+/// First token and length of each sequence that has tokens.
+fn spans(offsets: &[u32]) -> Vec<(usize, usize)> {
+    offsets
+        .windows(2)
+        .map(|w| (w[0] as usize, (w[1] - w[0]) as usize))
+        .filter(|&(_, len)| len > 0)
+        .collect()
+}
+
+/// A tensor of `data`.
+pub(crate) fn numbers<const D: usize>(
+    data: Vec<f32>,
+    shape: [usize; D],
+    device: &Device,
+) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(data, shape), device)
+}
+
+/// The tokens of each sequence, and of their neighbourhoods, one shift at a time.
+///
+/// `fold` gets, for each of `before + 1 + after` shifts from the furthest before to the furthest after, its number and
+/// the rows that stand so far from each token, `empty` where the sequence has none.
+///
+/// # Shapes
+/// `x: [N, D]` → `[N, D]`
+pub(crate) fn neighbours(
+    x: Tensor<2>,
+    offsets: &[u32],
+    (before, after): (usize, usize),
+    empty: f32,
+    mut fold: impl FnMut(Option<Tensor<2>>, usize, Tensor<2>) -> Tensor<2>,
+) -> Tensor<2> {
+    let gap = before.max(after);
+    let layout = Layout::spaced(offsets, gap);
+    let (device, width) = (x.device(), x.dims()[1]);
+    let [places, tokens] = [layout.places, layout.places - 2 * gap];
+    let mut spaced = layout.spread(x); // [1, T, D]
+    if empty != 0.0 {
+        let missing = layout.taken(&device).neg().add_scalar(1.0);
+        spaced = spaced + missing.mul_scalar(empty);
+    }
+    let spaced = spaced.reshape([places, width]);
+    let mut folded = None;
+    for shift in 0..=before + after {
+        let from = gap - before + shift;
+        let rows = spaced.clone().slice([from..from + tokens, 0..width]);
+        folded = Some(fold(folded, shift, rows));
+    }
+    let folded = folded.expect("there is one shift or more");
+    let place: Arc<[u32]> = layout.place.iter().map(|&at| at - gap as u32).collect();
+    op::select_rows(folded, &place)
+}
+
+/// A convolution of each channel by itself along each sequence.
+///
+/// # Shapes
+/// `x: [N, D]`, `weight: [before + 1 + after, D]`, first the furthest before → `[N, D]`
+pub(crate) fn depthwise(
+    x: Tensor<2>,
+    offsets: &[u32],
+    sides: (usize, usize),
+    weight: &Tensor<2>,
+) -> Tensor<2> {
+    let width = weight.dims()[1];
+    neighbours(x, offsets, sides, 0.0, |sum, shift, rows| {
+        let term = rows * weight.clone().slice([shift..shift + 1, 0..width]);
+        match sum {
+            Some(sum) => sum + term,
+            None => term,
+        }
+    })
+}
+
+/// How far a kernel of so many tokens reaches before and after its own.
+pub(crate) fn sides(kernel: usize, causal: bool) -> (usize, usize) {
+    if causal {
+        (kernel - 1, 0)
+    } else {
+        (kernel / 2, kernel / 2)
+    }
+}
+
+/// The states before each of `n` steps `state ← keep · state + add`, the first from nothing; steps are joined two by two,
+/// so that there are as many rounds as `n` has halves.
+///
+/// Also cheaper to go back through than a loop is: each part that a loop takes out of a tensor gets a gradient as large as
+/// the tensor.
+///
+/// # Shapes
+/// `add: [B, H, n, S, P]`, `keep: [B, H, n, ·, ·]` as `times(keep, add)` and `times(keep, keep)` take it → as `add`
+///
+/// # Source
+/// Blelloch, Prefix Sums and Their Applications, 1990, §1.4.
+pub(crate) fn states_before(
+    keep: Tensor<5>,
+    add: Tensor<5>,
+    times: fn(Tensor<5>, Tensor<5>) -> Tensor<5>,
+) -> Tensor<5> {
+    let [rows, heads, steps, state, width] = add.dims();
+    if steps == 1 {
+        return add.zeros_like();
+    }
+    let pairs = steps.div_ceil(2);
+    let halves = |x: Tensor<5>| {
+        let [.., high, wide] = x.dims();
+        let odd = Tensor::zeros([rows, heads, 2 * pairs - steps, high, wide], &x.device());
+        let x = if steps < 2 * pairs {
+            Tensor::cat(vec![x, odd], 2)
+        } else {
+            x
+        };
+        let x = x.reshape([rows * heads, pairs, 2, high, wide]);
+        [0, 1].map(|half| {
+            x.clone()
+                .narrow(2, half, 1)
+                .reshape([rows, heads, pairs, high, wide])
+        })
+    };
+    let [keep_first, keep_second] = halves(keep);
+    let [add_first, add_second] = halves(add);
+    let before = states_before(
+        times(keep_second.clone(), keep_first.clone()),
+        times(keep_second, add_first.clone()) + add_second,
+        times,
+    );
+    let between = times(keep_first, before.clone()) + add_first;
+    Tensor::stack::<6>(vec![before, between], 3)
+        .reshape([rows, heads, 2 * pairs, state, width])
+        .narrow(2, 0, steps)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(layout: &Layout, x: Tensor<2>) -> Vec<f32> {
+        layout.spread(x).into_data().try_into_vec().expect("f32")
+    }
+
+    #[test]
+    fn tokens_go_to_the_grid_and_back() {
+        let device = Device::flex();
+        let x = || numbers(vec![1.0, 2.0, 3.0, 4.0], [4, 1], &device);
+        // An empty sequence in the middle has no row.
+        let offsets = [0, 3, 3, 4];
+        let padded = Layout::padded(&offsets, 2);
+        let row = |tokens: &[f32]| {
+            let mut row = tokens.to_vec();
+            row.resize(16, 0.0);
+            row
+        };
+        let [first, second, turned] = [&[1.0, 2.0, 3.0][..], &[4.0], &[3.0, 2.0, 1.0]].map(row);
+        assert_eq!(rows(&padded, x()), [first, second.clone()].concat());
+        assert_eq!(rows(&padded.reversed(), x()), [turned, second].concat());
+        let spaced = Layout::spaced(&offsets, 1);
+        assert_eq!(rows(&spaced, x()), [0.0, 1.0, 2.0, 3.0, 0.0, 4.0, 0.0]);
+        for layout in [padded.clone(), padded.reversed(), spaced] {
+            let back = layout.pack(layout.spread(x()));
+            assert_eq!(back.into_data(), x().into_data());
+        }
+    }
+    #[test]
+    fn sizes_are_few_and_not_much_larger_than_lengths() {
+        let sizes = [1, 16, 17, 24, 25, 33, 48, 49, 96, 97, 200, 1024, 1025].map(size);
+        let want = [16, 16, 24, 24, 32, 48, 48, 64, 96, 128, 256, 1024, 1536];
+        assert_eq!(sizes, want);
+    }
+
+    #[test]
+    fn grouped_tokens_come_back_in_their_order() {
+        let lens = [20, 3, 0, 50, 4, 18];
+        let mut batch = cloze_data::batch::PackedBatch::new();
+        for len in lens {
+            batch.push(&vec![7; len]);
+        }
+        // None of the longest's.
+        batch.rows = vec![1, 19, 21, 22, 74, 80];
+        let count: usize = lens.iter().sum();
+        let x = || {
+            numbers(
+                (0..count).map(|at| at as f32).collect(),
+                [count, 1],
+                &Device::flex(),
+            )
+        };
+        let sequences = Sequences::new(&batch);
+        for selected in [false, true] {
+            let mut sizes = Vec::new();
+            let mixed = by_length(x(), &sequences, selected, |x, part| {
+                assert_eq!(part.tokens.len(), x.dims()[0]);
+                sizes.push(part.offsets.len() - 1);
+                part.wanted(x, selected)
+            });
+            let want = sequences.wanted(x(), selected);
+            assert_eq!(mixed.into_data(), want.into_data());
+            assert_eq!(sizes, if selected { vec![2, 2] } else { vec![2, 2, 1] });
+        }
+    }
+}

@@ -1,0 +1,220 @@
+use burn::module::Module;
+use burn::tensor::{Tensor, activation};
+use cloze_spec::mixer::{self, Spans};
+
+use super::Mixer;
+use super::scored::HIDDEN;
+use crate::layout::{Layout, numbers};
+use crate::linear::Linear;
+use crate::noise::Noise;
+use crate::op::Activation;
+use crate::sequences::Sequences;
+use crate::weights::Source;
+
+/// Attention to near tokens directly and to all others through summaries of the spans they stand in.
+///
+/// A span's key and query are the largest value of each channel in it, its value what that query gets of its tokens.
+///
+/// # Source
+/// Ren et al., `NeurIPS` 2021, arXiv:2107.05768, §3 and §4.
+#[derive(Module, Debug)]
+pub(crate) struct SummaryAttention {
+    qkv: Linear,
+    output: Linear,
+    heads: usize,
+    causal: bool,
+    #[module(skip)]
+    spans: Spans,
+}
+
+impl SummaryAttention {
+    pub fn new(settings: &mixer::SummaryAttention, source: &Source<'_>, name: &str) -> Self {
+        Self {
+            qkv: Linear::new(source, &format!("{name}.qkv")),
+            output: Linear::new(source, &format!("{name}.output")),
+            heads: settings.heads,
+            causal: settings.causal,
+            spans: settings.spans.clone(),
+        }
+    }
+}
+
+impl Mixer for SummaryAttention {
+    fn forward(
+        &self,
+        x: Tensor<2>,
+        sequences: &Sequences,
+        selected: bool,
+        _: &mut Noise,
+    ) -> Tensor<2> {
+        let heads = self.heads;
+        let [_, width] = x.dims();
+        let head_width = width / heads;
+        let qkv = self.qkv.forward(x, Activation::Identity); // [N, 3D]
+        let layout = match &self.spans {
+            Spans::Fixed(fixed) => Layout::padded(&sequences.offsets, fixed.block),
+            Spans::Doubling(_) => {
+                let longest = Layout::padded(&sequences.offsets, 1).places;
+                Layout::padded(&sequences.offsets, longest.next_power_of_two())
+            }
+        };
+        let (rows, places) = (layout.rows, layout.places);
+        let grid = layout
+            .spread(qkv)
+            .reshape([rows, places, 3, heads, head_width])
+            .permute([2, 0, 3, 1, 4]); // [3, B, H, T, K]
+        let part = |index: usize| {
+            grid.clone()
+                .narrow(0, index, 1)
+                .reshape([rows, heads, places, head_width])
+        };
+        let parts = Parts {
+            query: part(0),
+            key: part(1),
+            value: part(2),
+            taken: layout.taken(&grid.device()).unsqueeze_dim(1),
+        };
+        let mixed = match &self.spans {
+            Spans::Fixed(fixed) => parts.fixed(fixed.block, self.causal),
+            Spans::Doubling(_) => parts.doubling(self.causal),
+        };
+        let mixed = layout.pack(mixed.swap_dims(1, 2).reshape([rows, places, width]));
+        self.output
+            .forward(sequences.wanted(mixed, selected), Activation::Identity)
+    }
+}
+
+/// `[B, H, T, K]` each; where tokens stand, `[B, 1, T, 1]`.
+struct Parts {
+    query: Tensor<4>,
+    key: Tensor<4>,
+    value: Tensor<4>,
+    taken: Tensor<4>,
+}
+
+/// Key and value of each span `[B, H, n, 1, K]`, and which spans have tokens, `[B, 1, n, 1, 1]`.
+struct Summaries {
+    key: Tensor<5>,
+    value: Tensor<5>,
+    taken: Tensor<5>,
+}
+
+impl Parts {
+    /// `[B, H, T, K]` → `[B, H, n, block, K]`
+    fn blocks(x: &Tensor<4>, block: usize) -> Tensor<5> {
+        let [rows, heads, places, width] = x.dims();
+        x.clone()
+            .reshape([rows, heads, places / block, block, width])
+    }
+
+    fn scale(&self) -> f32 {
+        1.0 / (self.query.dims()[3] as f32).sqrt()
+    }
+
+    fn summaries(&self, block: usize) -> Summaries {
+        let taken = Self::blocks(&self.taken, block); // [B, 1, n, block, 1]
+        let absent = taken.clone().sub_scalar(1.0).mul_scalar(-HIDDEN);
+        let any = taken.max_dim(3);
+        // Spans without tokens get 0 instead of the mark that no token stands there.
+        let largest = |x: &Tensor<4>| {
+            (Self::blocks(x, block) + absent.clone()).max_dim(3) * any.clone() // [B, H, n, 1, K]
+        };
+        let (query, key) = (largest(&self.query), largest(&self.key));
+        let inner = Self::blocks(&self.key, block)
+            .matmul(query.transpose())
+            .mul_scalar(self.scale())
+            + absent; // [B, H, n, block, 1]
+        let value = activation::softmax(inner, 3)
+            .transpose()
+            .matmul(Self::blocks(&self.value, block));
+        Summaries {
+            key,
+            value,
+            taken: any,
+        }
+    }
+
+    fn fixed(&self, block: usize, causal: bool) -> Tensor<4> {
+        let device = self.query.device();
+        let [rows, heads, places, width] = self.query.dims();
+        let count = places / block;
+        let hidden = |seen: Vec<f32>, shape: [usize; 5]| {
+            numbers(seen, shape, &device)
+                .sub_scalar(1.0)
+                .mul_scalar(-HIDDEN)
+        };
+        let share = |may: bool| if may { 1.0 } else { 0.0 };
+        let query = Self::blocks(&self.query, block);
+        let taken = Self::blocks(&self.taken, block).transpose(); // [B, 1, n, 1, block]
+        let mut near = query
+            .clone()
+            .matmul(Self::blocks(&self.key, block).transpose())
+            .mul_scalar(self.scale())
+            + taken.sub_scalar(1.0).mul_scalar(-HIDDEN); // [B, H, n, block, block]
+        if causal {
+            let past = (0..block * block).map(|pair| share(pair % block <= pair / block));
+            near = near + hidden(past.collect(), [1, 1, 1, block, block]);
+        }
+        let summaries = self.summaries(block);
+        let line = |x: Tensor<5>| x.reshape([rows, heads, 1, count, width]);
+        let (key, value) = (line(summaries.key), line(summaries.value));
+        let others = (0..count * count).map(|pair| {
+            let (own, other) = (pair / count, pair % count);
+            share(own != other && !(causal && other > own))
+        });
+        let far = query.matmul(key.transpose()).mul_scalar(self.scale())
+            + hidden(others.collect(), [1, 1, count, 1, count])
+            + summaries
+                .taken
+                .reshape([rows, 1, 1, 1, count])
+                .sub_scalar(1.0)
+                .mul_scalar(-HIDDEN); // [B, H, n, block, n]
+        let weights = activation::softmax(Tensor::cat(vec![near, far], 4), 4);
+        let direct = weights
+            .clone()
+            .slice([0..rows, 0..heads, 0..count, 0..block, 0..block]);
+        let through = weights.slice([0..rows, 0..heads, 0..count, 0..block, block..block + count]);
+        let mixed = direct.matmul(Self::blocks(&self.value, block)) + through.matmul(value);
+        mixed.reshape([rows, heads, places, width])
+    }
+
+    /// The grid's length is a power of two; at every level a token's span is the other half of the block it stands in.
+    fn doubling(&self, causal: bool) -> Tensor<4> {
+        let device = self.query.device();
+        let [rows, heads, places, width] = self.query.dims();
+        let own = (self.query.clone() * self.key.clone()).sum_dim(3); // [B, H, T, 1]
+        let mut scores = vec![own.mul_scalar(self.scale())];
+        let mut values = vec![Self::blocks(&self.value, 1)];
+        for level in 0..places.ilog2() {
+            let block = 1 << level;
+            let count = places / block;
+            let spans = self.summaries(block);
+            let sibling = |x: Tensor<5>| {
+                let [rows, heads, _, _, width] = x.dims();
+                x.reshape([rows, heads, count / 2, 2, width])
+                    .flip([3])
+                    .reshape([rows, heads, count, 1, width])
+            };
+            let seen = (0..count).map(|span| if causal && span % 2 == 0 { 0.0 } else { 1.0 });
+            let seen = numbers(seen.collect(), [1, 1, count, 1, 1], &device);
+            let seen = sibling(spans.taken) * seen;
+            let score = Self::blocks(&self.query, block)
+                .matmul(sibling(spans.key).transpose())
+                .mul_scalar(self.scale())
+                + seen.sub_scalar(1.0).mul_scalar(-HIDDEN);
+            scores.push(score.reshape([rows, heads, places, 1]));
+            values.push(sibling(spans.value));
+        }
+        let weights = activation::softmax(Tensor::cat(scores, 3), 3);
+        let mut mixed = Tensor::zeros([rows, heads, places, width], &device);
+        for (column, value) in values.into_iter().enumerate() {
+            let count = value.dims()[2];
+            let weight = weights
+                .clone()
+                .slice([0..rows, 0..heads, 0..places, column..column + 1])
+                .reshape([rows, heads, count, places / count, 1]);
+            mixed = mixed + (weight * value).reshape([rows, heads, places, width]);
+        }
+        mixed
+    }
+}

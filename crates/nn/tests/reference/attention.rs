@@ -1,0 +1,319 @@
+use cloze_spec::encoder::alibi_slopes;
+use cloze_spec::mixer::{
+    Attention, HashedAttention, Position, RoutedAttention, Score, Spans, SubspaceAttention,
+    SummaryAttention,
+};
+
+use super::{Point, Rows, add, apply, dot, head, join, sigmoid, softmax as soften, sum};
+
+pub fn softmax(settings: &Attention, point: &Point) -> Rows {
+    let qkv = point.linears("qkv", &point.x);
+    let (heads, width) = (settings.heads, point.x[0].len());
+    let channels = width / heads;
+    let mixed: Vec<Rows> = (0..heads)
+        .map(|index| {
+            let part = |part: usize| head(&qkv, part * heads + index, channels);
+            let (mut query, mut key) = (part(0), part(1));
+            if let Some(Position::Rotary(rotary)) = &settings.position {
+                turn(&mut query, f64::from(rotary.base));
+                turn(&mut key, f64::from(rotary.base));
+            }
+            let mut mixed = apply(&weights(settings, point, index, &query, &key), &part(2));
+            if settings.gate.is_some() {
+                let weight = &point.get("gate.weight")[index * channels..][..channels];
+                for (mixed, x) in mixed.iter_mut().zip(head(&point.x, index, channels)) {
+                    let open = sigmoid(dot(weight, &x) + point.get("gate.bias")[index]);
+                    for m in mixed {
+                        *m *= open;
+                    }
+                }
+            }
+            mixed
+        })
+        .collect();
+    point.linears("output", &join(&mixed))
+}
+
+fn turn(x: &mut Rows, base: f64) {
+    for (at, x) in x.iter_mut().enumerate() {
+        let half = x.len() / 2;
+        for pair in 0..half {
+            let angle = at as f64 * base.powf(-2.0 * pair as f64 / (2 * half) as f64);
+            let (a, b) = (x[pair], x[pair + half]);
+            x[pair] = a * angle.cos() - b * angle.sin();
+            x[pair + half] = b * angle.cos() + a * angle.sin();
+        }
+    }
+}
+
+/// The matrix of weights of one head.
+fn weights(settings: &Attention, point: &Point, head: usize, query: &Rows, key: &Rows) -> Rows {
+    let len = query.len();
+    let global = settings.global.unwrap_or(0);
+    let seen = |q: usize, k: usize| {
+        let near = settings.window.is_none_or(|window| q.abs_diff(k) <= window);
+        (near || q < global || k < global) && !(settings.causal && k > q)
+    };
+    let slope = match settings.position {
+        Some(Position::Alibi(_)) => f64::from(alibi_slopes(settings.heads)[head]),
+        Some(Position::Rotary(_)) | None => 0.0,
+    };
+    let scale = (query[0].len() as f64).sqrt();
+    (0..len)
+        .map(|q| {
+            let keys: Vec<usize> = (0..len).filter(|&k| seen(q, k)).collect();
+            let mut scores: Vec<f64> = keys
+                .iter()
+                .map(|&k| dot(&query[q], &key[k]) / scale - slope * q.abs_diff(k) as f64)
+                .collect();
+            let shares = match &settings.score {
+                None => soften(&scores),
+                Some(Score::Clipped(clipped)) => {
+                    let low = -f64::from(clipped.alpha) / keys.len() as f64;
+                    let spread = f64::from(clipped.stretch) - low;
+                    soften(&scores)
+                        .into_iter()
+                        .map(|p| (spread * p + low).clamp(0.0, 1.0))
+                        .collect()
+                }
+                Some(Score::TopK(top)) => {
+                    let mut sorted = scores.clone();
+                    sorted.sort_by(|a, b| b.total_cmp(a));
+                    let least = sorted[top.keep.min(keys.len()) - 1];
+                    scores
+                        .iter_mut()
+                        .filter(|s| **s < least)
+                        .for_each(|s| *s = f64::NEG_INFINITY);
+                    soften(&scores)
+                }
+                Some(Score::Sink(_)) => {
+                    scores.push(point.get("sink.bias")[head]);
+                    soften(&scores)
+                }
+            };
+            let mut row = vec![0.0; len];
+            keys.iter()
+                .zip(shares)
+                .for_each(|(&k, share)| row[k] = share);
+            row
+        })
+        .collect()
+}
+
+pub fn subspace(settings: &SubspaceAttention, point: &Point) -> Rows {
+    let part = point.linears("subspace", &point.x);
+    let channels = part[0].len() / settings.heads;
+    let plain = Attention::plain(settings.heads, settings.causal, 0.0);
+    let mixed: Vec<Rows> = (0..settings.heads)
+        .map(|index| {
+            let part = head(&part, index, channels);
+            apply(&weights(&plain, point, index, &part, &part), &part)
+        })
+        .collect();
+    point.linears("output", &join(&mixed))
+}
+
+/// Likeness of all pairs of codes, each row divided by its sum.
+pub fn hashed(settings: &HashedAttention, point: &Point, base: &Point) -> Rows {
+    let (heads, width) = (settings.heads, point.x[0].len());
+    let channels = width / heads;
+    let maps = point.linears("key_value", &point.x);
+    let mixed: Vec<Rows> = (0..heads)
+        .map(|index| {
+            let here = bits(settings, point, index);
+            let there = bits(settings, base, index);
+            let code: Rows = here
+                .iter()
+                .zip(&there)
+                .map(|(here, there)| {
+                    let straight = |(here, there): (&f64, &f64)| {
+                        let sign = if *there > 0.0 { 1.0 } else { -1.0 };
+                        sign + here.clamp(-1.0, 1.0) - there.clamp(-1.0, 1.0)
+                    };
+                    here.iter().zip(there).map(straight).collect()
+                })
+                .collect();
+            let matrix: Rows = code
+                .iter()
+                .map(|a| {
+                    let row = code.iter().map(|b| dot(a, b) + settings.bits as f64 + 1.0);
+                    let row: Vec<f64> = row.collect();
+                    let total: f64 = row.iter().sum();
+                    row.into_iter().map(|s| s / total).collect()
+                })
+                .collect();
+            apply(&matrix, &head(&maps, heads + index, channels))
+        })
+        .collect();
+    point.linears("output", &join(&mixed))
+}
+
+/// What the bits of a head's codes are the signs of.
+fn bits(settings: &HashedAttention, point: &Point, index: usize) -> Rows {
+    let channels = point.x[0].len() / settings.heads;
+    let (anchors, bits) = (settings.anchors, settings.bits);
+    let maps = point.linears("key_value", &point.x);
+    let anchor = &point.get("anchor")[index * anchors * channels..][..anchors * channels];
+    let weight = &point.get("hash.weight")[index * bits * anchors..][..bits * anchors];
+    let bias = &point.get("hash.bias")[index * bits..][..bits];
+    let apart: Rows = head(&maps, index, channels)
+        .iter()
+        .map(|key| {
+            let length = dot(key, key).sqrt();
+            let distance = |anchor: &[f64]| {
+                let square = |(k, a): (&f64, &f64)| (k / length - a).powi(2);
+                key.iter().zip(anchor).map(square).sum()
+            };
+            anchor.chunks(channels).map(distance).collect()
+        })
+        .collect();
+    let spread = apart.iter().flatten().sum::<f64>() / (apart.len() * anchors) as f64;
+    apart
+        .iter()
+        .map(|apart| {
+            let kernel: Vec<f64> = apart.iter().map(|d| (-d / (2.0 * spread)).exp()).collect();
+            let bit = |(row, bias): (&[f64], &f64)| dot(row, &kernel) + bias;
+            weight.chunks(anchors).zip(bias).map(bit).collect()
+        })
+        .collect()
+}
+
+/// Which tokens each token meets directly, and which spans it meets as summaries.
+fn tiling(settings: &SummaryAttention, at: usize, len: usize) -> (Vec<usize>, Vec<Vec<usize>>) {
+    let causal = settings.causal;
+    let span = |from: usize, to: usize| (from..to.min(len)).collect::<Vec<_>>();
+    match &settings.spans {
+        Spans::Fixed(fixed) => {
+            let block = fixed.block;
+            let own = at / block;
+            let direct = span(own * block, (own + 1) * block);
+            let others = (0..len.div_ceil(block)).filter(|&b| b != own && !(causal && b > own));
+            (
+                direct.into_iter().filter(|&k| !causal || k <= at).collect(),
+                others.map(|b| span(b * block, (b + 1) * block)).collect(),
+            )
+        }
+        Spans::Doubling(_) => {
+            let siblings = (0..usize::BITS - len.leading_zeros()).filter_map(|level| {
+                let sibling = (at >> level) ^ 1;
+                let found = span(sibling << level, (sibling + 1) << level);
+                let ahead = causal && sibling > at >> level;
+                (!found.is_empty() && !ahead).then_some(found)
+            });
+            (vec![at], siblings.collect())
+        }
+    }
+}
+
+pub fn summary(settings: &SummaryAttention, point: &Point) -> Rows {
+    let qkv = point.linears("qkv", &point.x);
+    let (heads, width, len) = (settings.heads, point.x[0].len(), point.x.len());
+    let channels = width / heads;
+    let scale = (channels as f64).sqrt();
+    let largest = |x: &Rows, span: &[usize]| -> Vec<f64> {
+        (0..channels)
+            .map(|c| {
+                span.iter()
+                    .map(|&j| x[j][c])
+                    .fold(f64::NEG_INFINITY, f64::max)
+            })
+            .collect()
+    };
+    let mixed: Vec<Rows> = (0..heads)
+        .map(|index| {
+            let part = |part: usize| head(&qkv, part * heads + index, channels);
+            let (query, key) = (part(0), part(1));
+            let matrix: Rows = (0..len)
+                .map(|at| {
+                    let (direct, spans) = tiling(settings, at, len);
+                    let mut met: Vec<usize> = direct
+                        .iter()
+                        .chain(spans.iter().flatten())
+                        .copied()
+                        .collect();
+                    met.sort_unstable();
+                    let all = if settings.causal && matches!(settings.spans, Spans::Doubling(_)) {
+                        at + 1
+                    } else if settings.causal {
+                        met.len()
+                    } else {
+                        len
+                    };
+                    assert!(met.iter().copied().eq(0..all), "every token once: {met:?}");
+                    let near = direct.iter().map(|&k| dot(&query[at], &key[k]) / scale);
+                    let far = spans
+                        .iter()
+                        .map(|span| dot(&query[at], &largest(&key, span)) / scale);
+                    let shares = soften(&near.chain(far).collect::<Vec<_>>());
+                    let mut row = vec![0.0; len];
+                    for (&k, share) in direct.iter().zip(&shares) {
+                        row[k] = *share;
+                    }
+                    for (span, share) in spans.iter().zip(&shares[direct.len()..]) {
+                        let asks = largest(&query, span);
+                        let inner: Vec<f64> =
+                            span.iter().map(|&j| dot(&asks, &key[j]) / scale).collect();
+                        for (&j, inner) in span.iter().zip(soften(&inner)) {
+                            row[j] = share * inner;
+                        }
+                    }
+                    row
+                })
+                .collect();
+            apply(&matrix, &part(2))
+        })
+        .collect();
+    point.linears("output", &join(&mixed))
+}
+
+pub fn routed(settings: &RoutedAttention, point: &Point, base: &Point) -> Rows {
+    let qkv = point.linears("qkv", &point.x);
+    let (heads, width, len) = (settings.heads, point.x[0].len(), point.x.len());
+    let channels = width / heads;
+    let count = len.div_ceil(settings.block);
+    let block =
+        |b: usize| (b * settings.block..((b + 1) * settings.block).min(len)).collect::<Vec<_>>();
+    let routes: Vec<Vec<usize>> = {
+        let qkv = base.linears("qkv", &base.x);
+        let mean = |part: usize, b: usize| {
+            let mut mean = vec![0.0; width];
+            for at in block(b) {
+                let row = &qkv[at][part * width..(part + 1) * width];
+                add(&mut mean, row, 1.0 / block(b).len() as f64);
+            }
+            mean
+        };
+        (0..count)
+            .map(|q| {
+                let mut order: Vec<usize> = (0..count).collect();
+                let suits = |k: usize| dot(&mean(0, q), &mean(1, k));
+                order.sort_by(|&a, &b| suits(b).total_cmp(&suits(a)));
+                order.truncate(settings.keep);
+                order
+            })
+            .collect()
+    };
+    let mixed: Vec<Rows> = (0..heads)
+        .map(|index| {
+            let part = |part: usize| head(&qkv, part * heads + index, channels);
+            let (query, key) = (part(0), part(1));
+            let matrix: Rows = (0..len)
+                .map(|at| {
+                    let route = &routes[at / settings.block];
+                    let keys: Vec<usize> = route.iter().flat_map(|&b| block(b)).collect();
+                    let score = |&k: &usize| dot(&query[at], &key[k]) / (channels as f64).sqrt();
+                    let shares = soften(&keys.iter().map(score).collect::<Vec<_>>());
+                    let mut row = vec![0.0; len];
+                    keys.iter()
+                        .zip(shares)
+                        .for_each(|(&k, share)| row[k] = share);
+                    row
+                })
+                .collect();
+            apply(&matrix, &part(2))
+        })
+        .collect();
+    let value = qkv.iter().map(|row| row[2 * width..].to_vec()).collect();
+    let local = point.depthwise("convolution", &value, settings.kernel / 2);
+    point.linears("output", &sum(&join(&mixed), &local))
+}

@@ -1211,12 +1211,12 @@ fn pairs_are_read_word_by_word_from_where_a_search_began() {
         "objective.readout.width=16",
         "objective.readout.start.generations=2",
     ];
-    ok(train("plagiarism", "pairs.tsv", "pairs", &settings));
-    let found = metrics(&folder.join("pairs"));
+    ok(train("plagiarism", "pairs.tsv", "read-pairs", &settings));
+    let found = metrics(&folder.join("read-pairs"));
     assert_at_least(&found, "accuracy", 0.9);
-    assert_eq!(judged(&["pairs"])["models"][0]["metrics"], found);
+    assert_eq!(judged(&["read-pairs"])["models"][0]["metrics"], found);
     // The encoder stays as it is.
-    let (old, new) = (tensors("encoder"), tensors("pairs"));
+    let (old, new) = (tensors("encoder"), tensors("read-pairs"));
     let name = "bert.encoder.layer.0.output.dense.weight";
     assert!(old[name] == new[name]);
     let interrupted = [
@@ -1228,7 +1228,7 @@ fn pairs_are_read_word_by_word_from_where_a_search_began() {
             "--data",
             "pairs.tsv",
         ][..],
-        &["-o", "pairs-parts", "--max-steps", "3"],
+        &["-o", "read-pairs-parts", "--max-steps", "3"],
     ]
     .concat();
     let settings = settings.iter().flat_map(|setting| ["--set", *setting]);
@@ -1236,17 +1236,17 @@ fn pairs_are_read_word_by_word_from_where_a_search_began() {
         folder,
         &interrupted.into_iter().chain(settings).collect::<Vec<_>>(),
     ));
-    ok(cloze(folder, &["train", "--resume", "pairs-parts"]));
+    ok(cloze(folder, &["train", "--resume", "read-pairs-parts"]));
     for file in ["model.safetensors", "scaffold.safetensors", "metrics.json"] {
-        let [whole, parts] =
-            ["pairs", "pairs-parts"].map(|name| fs::read(folder.join(name).join(file)).unwrap());
+        let [whole, parts] = ["read-pairs", "read-pairs-parts"]
+            .map(|name| fs::read(folder.join(name).join(file)).unwrap());
         assert!(whole == parts, "{file} differs");
     }
     ok(cloze(
         folder,
         &[
             "predict",
-            "pairs",
+            "read-pairs",
             "pairs.tsv",
             "--text",
             "first",
@@ -1255,10 +1255,10 @@ fn pairs_are_read_word_by_word_from_where_a_search_began() {
             "--top",
             "1",
             "-o",
-            "pairs.jsonl",
+            "read-pairs.jsonl",
         ],
     ));
-    let lines = fs::read_to_string(folder.join("pairs.jsonl")).unwrap();
+    let lines = fs::read_to_string(folder.join("read-pairs.jsonl")).unwrap();
     let table = fs::read_to_string(folder.join("pairs.tsv")).unwrap();
     let right = lines
         .lines()

@@ -1051,6 +1051,14 @@ fn labelled(ask: &Ask<'_>, group: Option<&String>, files: &[PathBuf]) -> Result<
     names.extend(columns.second.as_deref());
     names.extend(group.map(String::as_str));
     let (before, others) = (names.len(), [&columns.numbers, &columns.categories]);
+    let readout = ask.objective.readout();
+    if readout.is_some_and(|own| own.reads_columns()) && others.iter().all(|own| own.is_empty()) {
+        return Err(Error::Text(
+            "objective.readout: expected columns beside the text, found none; name them in data.columns.numbers and \
+             data.columns.categories"
+                .to_owned(),
+        ));
+    }
     names.extend(others.into_iter().flatten().map(String::as_str));
     let mut beside: Vec<Vec<String>> = Vec::new();
     let mut groups = group.map(|_| Vec::new());

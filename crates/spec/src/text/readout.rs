@@ -198,15 +198,10 @@ impl ReadOut {
 
 impl Readout {
     pub(super) fn check(&self, path: &str, columns: &Columns, faults: &mut Faults) {
-        let has_columns = !columns.numbers.is_empty() || !columns.categories.is_empty();
         match self {
             Self::Columns(ColumnReadout { layers, heads }) => {
                 faults.check_positive(&format!("{path}.layers"), *layers);
                 faults.check_positive(&format!("{path}.heads"), *heads);
-                faults.check(has_columns, path, || {
-                    "expected columns beside the text, found none; name them in data.columns.numbers and data.columns.categories"
-                        .to_owned()
-                });
             }
             Self::Recurrent(RecurrentReadout { width, start }) => {
                 faults.check_positive(&format!("{path}.width"), *width);

@@ -417,7 +417,7 @@ fn a_step_on_part_of_a_tensor_leaves_the_rest_alone() {
     assert_close("parameter", &read(&param), &want, LARGEST, RMS);
     assert_eq!(read(&whole), before);
     let squares: f64 = before[8..16].iter().map(|&x| f64::from(x).powi(2)).sum();
-    let flat = whole.reshape([24]).slice([8..16]);
+    let flat = whole.reshape([24]).narrow(0, 8, 8);
     assert!((op::sum_of_squares(&[&flat]) - squares).abs() <= 1e-6 * squares);
 }
 

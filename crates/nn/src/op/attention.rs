@@ -37,10 +37,6 @@ pub fn attention(
 }
 
 /// [`attention`] from Burn's operations, for sequences of similar lengths at once.
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "the signature of its fused twin"
-)]
 pub fn composed(
     qkv: Tensor<2>,
     offsets: &Arc<[u32]>,

@@ -16,9 +16,9 @@ ROOT = HERE.parent.parent
 # Task: recipe, kind, columns, the metric's name here and in the peer, epochs, learning rate, longest sequence.
 TASKS = {
     "sst2": ("bert/classify", "classify", ["sentence", "label"], "accuracy", "accuracy", 3, 5e-5, 128),
-    "mrpc": ("bert/classify", "classify", ["#1 String", "#2 String", "Quality"], "f1", "f1", 5, 1e-4, 128),
-    "stsb": ("bert/regress", "regress", ["sentence1", "sentence2", "score"], "spearman", "spearman", 5, 1e-4, 128),
-    "conll2003": ("bert/tag", "tag", [], "f1", "entity-f1", 5, 3e-4, 256),
+    "mrpc": ("bert/classify", "classify", ["#1 String", "#2 String", "Quality"], "f1", "f1", 8, 1e-4, 128),
+    "stsb": ("bert/regress", "regress", ["sentence1", "sentence2", "score"], "spearman", "spearman", 5, 2e-4, 128),
+    "conll2003": ("bert/tag", "tag", [], "f1", "entity-f1", 5, 1.5e-4, 256),
     "ncbi-disease": ("bert/tag", "tag", [], "f1", "entity-f1", 5, 3e-4, 256),
 }
 

@@ -1,6 +1,6 @@
 """Asks `cloze serve` by other people's clients, and compares their answers with those of the command line.
 
-The model for vectors is given; those that label and rank are small ones of the tests."""
+The model for vectors is given; those that label, rank, fill, answer and recommend are small."""
 
 import argparse
 import contextlib
@@ -153,6 +153,17 @@ def llama_index(at: str, vectors: list[list[float]]) -> None:
     alike("query embedding", client.get_query_embedding(TEXTS[0]), vectors[0])
 
 
+def recommender(folder: str) -> Path:
+    """A small one, of purchases that go round in a circle."""
+    log, model = Path(folder, "log.csv"), Path(folder, "items")
+    rows = (f"{user},{(user + at) % 20},{at}" for user in range(60) for at in range(8))
+    log.write_text("user,item,time\n" + "\n".join(rows) + "\n")
+    command = [args.cloze, "train", "bert4rec", "--data", log, "--user", "user", "--item", "item", "--time", "time"]
+    command += ["--set", "epochs=2", "-o", model]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return model
+
+
 def schema(at: str) -> None:
     say("schemathesis")
     command = [Path(sys.executable).with_name("schemathesis"), "run", f"{at}/api-doc/openapi.json"]
@@ -176,8 +187,12 @@ with tempfile.TemporaryDirectory() as folder:
         hub(at, embedded)
         langchain(at, embedded)
         llama_index(at, embedded)
-        if args.schema:
-            schema(at)
     with server(f"labels={tests / 'pipelines/labels'}") as at:
         hub_labels(at, labelled)
+    if args.schema:
+        # Every route has a model that it asks.
+        kinds = [f"{name}={tests / 'pipelines' / name}" for name in ("labels", "masks", "tokens", "answers")]
+        kinds += [f"mini={args.model}", f"ranker={tests / 'golden/cross-encoder'}", f"items={recommender(folder)}"]
+        with server(*kinds) as at:
+            schema(at)
 print("all as the command line says")

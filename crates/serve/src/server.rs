@@ -263,8 +263,9 @@ fn router(live: Live, settings: &mut Settings) -> Router {
     if let Some(collect) = settings.traces.take() {
         asked = asked.route_layer(from_fn_with_state(collect, trace::follow));
     }
-    let description = description.to_pretty_json();
-    let description = description.expect("a description is plain data");
+    let mut description = serde_json::to_value(description).expect("a description is plain data");
+    any_of(&mut description);
+    let description = format!("{description:#}");
     let json = [(axum::http::header::CONTENT_TYPE, "application/json")];
     let id = HeaderName::from_static("x-request-id");
     let span = |request: &Request<_>| {
@@ -307,5 +308,20 @@ impl MakeRequestId for Numbers {
     fn make_request_id<B>(&mut self, _: &Request<B>) -> Option<RequestId> {
         let number = self.0.fetch_add(1, Ordering::Relaxed);
         Some(RequestId::new(HeaderValue::from(number)))
+    }
+}
+
+/// Says that a value is any of several, where it is said to be one of them alone: an empty list is of no entities of a text, and of
+/// those of no texts.
+fn any_of(description: &mut serde_json::Value) {
+    match description {
+        serde_json::Value::Object(fields) => {
+            if let Some(several) = fields.remove("oneOf") {
+                fields.insert("anyOf".to_owned(), several);
+            }
+            fields.values_mut().for_each(any_of);
+        }
+        serde_json::Value::Array(items) => items.iter_mut().for_each(any_of),
+        _ => {}
     }
 }

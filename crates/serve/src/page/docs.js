@@ -14,7 +14,7 @@ function whole(schema, all) {
 /** A type in a few words. */
 function kind(schema, all, depth = 0) {
   const of = whole(schema, all);
-  const any = of.oneOf ?? of.anyOf;
+  const any = of.anyOf;
   if (any && depth < 4) {
     const kinds = any.filter((one) => one.type !== "null").map((one) => kind(one, all, depth + 1));
     return [...new Set(kinds)].join(" or ");

@@ -73,7 +73,12 @@ impl fmt::Debug for Tape {
 
 /// The same values, of which a gradient is taken by themselves.
 fn leaf(x: Tensor<2>) -> Tensor<2> {
-    Tensor::from_inner(x.inner()).require_grad()
+    constant(x).require_grad()
+}
+
+/// The same values, of which no gradient is taken: `detach` leaves that to those that ask for one.
+pub(super) fn constant(x: Tensor<2>) -> Tensor<2> {
+    Tensor::from_inner(x.inner())
 }
 
 /// Gradients of what `x` was computed from, where that of `x` is `d_x`.

@@ -31,7 +31,7 @@ use cloze_spec::text::{self, Lora};
 use crate::noise::Noise;
 use crate::op::{self, Dropout};
 use crate::pretrained::attention::Relative;
-use crate::pretrained::checkpoints::Tape;
+use crate::pretrained::checkpoints::{Tape, constant};
 use crate::pretrained::layer::Layer;
 use crate::pretrained::scaffold::Scaffold;
 use crate::weights::{Source, Values};
@@ -228,7 +228,7 @@ impl Pretrained {
         let (rates, mut same_noise) = (pass.rates, noise.clone());
         let relative = pass
             .relative
-            .map(|(settings, table)| (settings, table.clone().detach()));
+            .map(|(settings, table)| (settings, constant(table.clone())));
         let pass = Pass {
             relative: relative
                 .as_ref()
@@ -236,7 +236,7 @@ impl Pretrained {
             ..pass
         };
         let untracked = layer.clone().no_grad();
-        let output = untracked.forward(&settings, x.clone().detach(), pass, noise);
+        let output = untracked.forward(&settings, constant(x.clone()), pass, noise);
         tape.cut(x, output, move |x| {
             let relative = model.relative.as_ref().map(Relative::table);
             let pass = Pass {

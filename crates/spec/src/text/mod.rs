@@ -325,8 +325,8 @@ pub struct Train {
     /// Batches whose gradients are summed for one step.
     #[serde(default = "one")]
     pub accumulate: usize,
-    /// Keep of each layer only what goes into it, and compute the rest once more on the way back: a good third more time, for
-    /// batches of several times the tokens in the same memory.
+    /// Keep of each layer only what goes into it, and compute the rest once more on the way back: about a third more time, and the
+    /// memory of one layer's inside instead of all of them.
     ///
     /// # Source
     /// Chen et al., Training Deep Nets with Sublinear Memory Cost, 2016, arXiv:1604.06174.

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 
 use crate::op;
 use crate::sequences::Sequences;
@@ -106,13 +106,13 @@ impl Layout {
             .tokens
             .iter()
             .map(|&token| if token == none { 0.0 } else { 1.0 });
-        numbers(taken.collect(), [self.rows, self.places, 1], device)
+        op::floats(taken.collect(), [self.rows, self.places, 1], device)
     }
 
     /// The tokens of each row: `[B, 1, 1]`.
     pub fn counts(&self, device: &Device) -> Tensor<3> {
         let counts = self.lens.iter().map(|&len| len as f32).collect();
-        numbers(counts, [self.lens.len(), 1, 1], device)
+        op::floats(counts, [self.lens.len(), 1, 1], device)
     }
 
     /// The same grid with the tokens of each sequence in reverse.
@@ -143,16 +143,11 @@ fn longest(offsets: &[u32]) -> usize {
         .unwrap_or(0)
 }
 
-/// How many places a sequence of `len` tokens is given: a power of two, or one and a half of it.
+/// How many places a sequence of `len` tokens is given: its [room](op::room), 16 at least.
 ///
-/// Few sizes make few groups in [`by_length`]; a half step leaves at most a third of the places empty.
+/// Few sizes make few groups in [`by_length`].
 fn size(len: usize) -> usize {
-    let whole = len.next_power_of_two().max(16);
-    if len <= whole / 4 * 3 && whole > 16 {
-        whole / 4 * 3
-    } else {
-        whole
-    }
+    op::room(len).max(16)
 }
 
 /// Mixes sequences of the same [`size`] together, one size after the other.
@@ -217,15 +212,6 @@ fn spans(offsets: &[u32]) -> Vec<(usize, usize)> {
         .map(|w| (w[0] as usize, (w[1] - w[0]) as usize))
         .filter(|&(_, len)| len > 0)
         .collect()
-}
-
-/// A tensor of `data`.
-pub(crate) fn numbers<const D: usize>(
-    data: Vec<f32>,
-    shape: [usize; D],
-    device: &Device,
-) -> Tensor<D> {
-    Tensor::from_data(TensorData::new(data, shape), device)
 }
 
 /// The tokens of each sequence, and of their neighbourhoods, one shift at a time.
@@ -352,7 +338,7 @@ mod tests {
     #[test]
     fn tokens_go_to_the_grid_and_back() {
         let device = Device::flex();
-        let x = || numbers(vec![1.0, 2.0, 3.0, 4.0], [4, 1], &device);
+        let x = || op::floats(vec![1.0, 2.0, 3.0, 4.0], [4, 1], &device);
         // An empty sequence in the middle has no row.
         let offsets = [0, 3, 3, 4];
         let padded = Layout::padded(&offsets, 2);
@@ -389,7 +375,7 @@ mod tests {
         batch.rows = vec![1, 19, 21, 22, 74, 80];
         let count: usize = lens.iter().sum();
         let x = || {
-            numbers(
+            op::floats(
                 (0..count).map(|at| at as f32).collect(),
                 [count, 1],
                 &Device::flex(),

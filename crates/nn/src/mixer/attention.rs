@@ -77,9 +77,7 @@ impl Mixer for Attention {
         let qkv = self.qkv.forward(x.clone(), Activation::Identity); // [N, 3D]
         let dropout = noise.dropout(settings.dropout);
         let offsets = &sequences.offsets;
-        let plain =
-            settings.window.is_none() && settings.score.is_none() && settings.position.is_none();
-        let mut mixed = if plain {
+        let mut mixed = if self.is_fused() {
             op::attention(qkv, offsets, settings.heads, settings.causal, dropout)
         } else {
             let sink = self.sink.as_ref().map(|sink| sink.bias.val());

@@ -3,8 +3,9 @@ use burn::tensor::{Device, Tensor};
 use cloze_spec::mixer;
 
 use super::Mixer;
-use crate::layout::{Layout, numbers};
+use crate::layout::Layout;
 use crate::noise::Noise;
+use crate::op;
 use crate::sequences::Sequences;
 
 /// The real part of a Fourier transform over channels and over the tokens of each sequence, whatever its length.
@@ -100,8 +101,8 @@ impl<const D: usize> Complex<D> {
     fn of(values: &[(f32, f32)], shape: [usize; D], device: &Device) -> Self {
         let (re, im) = values.iter().copied().unzip();
         Self {
-            re: numbers(re, shape, device),
-            im: numbers(im, shape, device),
+            re: op::floats(re, shape, device),
+            im: op::floats(im, shape, device),
         }
     }
 

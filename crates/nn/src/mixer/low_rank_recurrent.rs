@@ -49,8 +49,6 @@ impl Mixer for LowRankRecurrent {
         selected: bool,
         _: &mut Noise,
     ) -> Tensor<2> {
-        /// What a score is lowered by where no token is.
-        const HIDDEN: f32 = -1e9;
         let device = x.device();
         let tokens = x.dims()[0];
         let input = self.input.forward(x, Activation::Identity); // [N, 6U]
@@ -76,7 +74,10 @@ impl Mixer for LowRankRecurrent {
         let scores = layout.spread(self.state.forward(states.clone(), Activation::Identity));
         let scores = (scores * context.reshape([rows, 1, heads])).tanh(); // [B, T, m]
         let length = scores.clone().square().sum_dim(2).add_scalar(1e-12).sqrt();
-        let absent = layout.taken(&device).sub_scalar(1.0).mul_scalar(-HIDDEN);
+        let absent = layout
+            .taken(&device)
+            .sub_scalar(1.0)
+            .mul_scalar(-op::HIDDEN);
         let weights = activation::softmax(scores / length + absent, 1);
         let pooled = weights.transpose().matmul(grid); // [B, m, 2U]
         let pooled = self

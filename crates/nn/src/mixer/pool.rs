@@ -3,8 +3,9 @@ use burn::tensor::Tensor;
 use cloze_spec::mixer;
 
 use super::Mixer;
-use crate::layout::{neighbours, numbers};
+use crate::layout::neighbours;
 use crate::noise::Noise;
+use crate::op;
 use crate::sequences::Sequences;
 
 /// The mean of the tokens around each, as many as there are, less the token itself.
@@ -56,7 +57,7 @@ impl Mixer for Pool {
                 })
             })
             .collect();
-        let shares = numbers(shares, [x.dims()[0], 1], &x.device());
+        let shares = op::floats(shares, [x.dims()[0], 1], &x.device());
         sequences.wanted(sum * shares - x, selected)
     }
 }

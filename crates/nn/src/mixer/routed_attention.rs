@@ -4,11 +4,10 @@ use cloze_spec::mixer;
 
 use super::Mixer;
 use super::gated_convolution::Convolution;
-use super::scored::HIDDEN;
 use crate::layout::Layout;
 use crate::linear::Linear;
 use crate::noise::Noise;
-use crate::op::Activation;
+use crate::op::{Activation, HIDDEN};
 use crate::sequences::Sequences;
 use crate::weights::Source;
 

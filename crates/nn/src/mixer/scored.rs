@@ -4,11 +4,8 @@ use burn::tensor::{Tensor, activation};
 use cloze_spec::encoder::alibi_slopes;
 use cloze_spec::mixer::{Attention, Position, Score};
 
-use crate::layout::{Layout, numbers};
-use crate::op::{self, Dropout};
-
-/// What a score is lowered by where a token may not see; far below all others, and finite.
-pub(super) const HIDDEN: f32 = -1e9;
+use crate::layout::Layout;
+use crate::op::{self, Dropout, HIDDEN, floats};
 
 /// Attention as `settings` say.
 ///
@@ -140,7 +137,7 @@ fn turn(x: &Tensor<4>, base: f32) -> Tensor<4> {
             ((index / half) as f64 * f64::from(base).powf(-2.0 * pair / width as f64)) as f32
         })
         .collect();
-    let angles = numbers(angles, [1, 1, places, half], &device);
+    let angles = floats(angles, [1, 1, places, half], &device);
     let (cos, sin) = (angles.clone().cos(), angles.sin());
     let part = |from: usize| {
         x.clone()
@@ -196,20 +193,20 @@ impl Weigh<'_> {
         };
         let share = |may: bool| if may { 1.0 } else { 0.0 };
         let by_place = pairs().map(|(query, key, slot)| share(seen(query, key, slot)));
-        let by_place = numbers(by_place.collect(), [1, 1, blocks, queries, keys], &device);
+        let by_place = floats(by_place.collect(), [1, 1, blocks, queries, keys], &device);
         let by_len: Vec<f32> = self
             .lens
             .iter()
             .flat_map(|&len| key_places.iter().map(move |&key| share(key < len)))
             .collect();
-        let by_len = numbers(by_len, [rows, 1, blocks, 1, keys], &device);
+        let by_len = floats(by_len, [rows, 1, blocks, 1, keys], &device);
         let may = by_place * by_len; // [B, 1, n, Q, M]
 
         let mut scores = query.matmul(key.clone().transpose());
         if let Some(Position::Alibi(_)) = self.settings.position {
             let apart = pairs().map(|(query, key, _)| -(query.abs_diff(key) as f32));
-            let apart = numbers(apart.collect(), [1, 1, blocks, queries, keys], &device);
-            let slopes = numbers(alibi_slopes(heads), [1, heads, 1, 1, 1], &device);
+            let apart = floats(apart.collect(), [1, 1, blocks, queries, keys], &device);
+            let slopes = floats(alibi_slopes(heads), [1, heads, 1, 1, 1], &device);
             scores = scores + apart * slopes;
         }
         scores = scores + may.clone().sub_scalar(1.0).mul_scalar(-HIDDEN);

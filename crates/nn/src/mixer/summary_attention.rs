@@ -3,11 +3,10 @@ use burn::tensor::{Tensor, activation};
 use cloze_spec::mixer::{self, Spans};
 
 use super::Mixer;
-use super::scored::HIDDEN;
-use crate::layout::{Layout, numbers};
+use crate::layout::Layout;
 use crate::linear::Linear;
 use crate::noise::Noise;
-use crate::op::Activation;
+use crate::op::{Activation, HIDDEN, floats};
 use crate::sequences::Sequences;
 use crate::weights::Source;
 
@@ -139,7 +138,7 @@ impl Parts {
         let [rows, heads, places, width] = self.query.dims();
         let count = places / block;
         let hidden = |seen: Vec<f32>, shape: [usize; 5]| {
-            numbers(seen, shape, &device)
+            floats(seen, shape, &device)
                 .sub_scalar(1.0)
                 .mul_scalar(-HIDDEN)
         };
@@ -196,7 +195,7 @@ impl Parts {
                     .reshape([rows, heads, count, 1, width])
             };
             let seen = (0..count).map(|span| if causal && span % 2 == 0 { 0.0 } else { 1.0 });
-            let seen = numbers(seen.collect(), [1, 1, count, 1, 1], &device);
+            let seen = floats(seen.collect(), [1, 1, count, 1, 1], &device);
             let seen = sibling(spans.taken) * seen;
             let score = Self::blocks(&self.query, block)
                 .matmul(sibling(spans.key).transpose())

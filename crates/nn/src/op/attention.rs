@@ -85,7 +85,7 @@ pub fn composed(
 }
 
 /// [`HIDDEN`] for keys that come after the query, 0 for the others: `[1, 1, T, T]`.
-fn future(len: usize, device: &Device) -> Tensor<4> {
+pub(crate) fn future(len: usize, device: &Device) -> Tensor<4> {
     let hidden = (0..len * len).map(|at| if at % len > at / len { HIDDEN } else { 0.0 });
     floats(hidden.collect(), [1, 1, len, len], device)
 }

@@ -19,6 +19,7 @@ mod selective_scan;
 
 pub use adamw::{adamw, sum_of_squares};
 pub use attention::attention;
+pub(crate) use attention::future;
 use burn::backend::DispatchDevice;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 pub use candidates::candidate_loss;
@@ -32,7 +33,7 @@ pub use dropout::dropout_add;
 pub use embed::embed;
 pub use linear::{gelu, linear};
 pub use norm::add_norm;
-pub(crate) use padded::{Group, HIDDEN, Padded};
+pub(crate) use padded::{Group, HIDDEN, Padded, room};
 pub use recurrent::recurrent;
 pub use select::select_rows;
 pub use selective_scan::selective_scan;
@@ -69,7 +70,12 @@ pub(crate) fn indices(ids: &[u32], device: &Device) -> Tensor<1, Int> {
     Tensor::from_data(TensorData::new(ids, [count]), device)
 }
 
-fn floats<const D: usize>(data: Vec<f32>, shape: [usize; D], device: &Device) -> Tensor<D> {
+/// A tensor of `data`.
+pub(crate) fn floats<const D: usize>(
+    data: Vec<f32>,
+    shape: [usize; D],
+    device: &Device,
+) -> Tensor<D> {
     Tensor::from_data(TensorData::new(data, shape), device)
 }
 

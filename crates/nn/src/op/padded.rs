@@ -141,7 +141,7 @@ impl Padded {
 
 /// Rows that a sequence of this length gets: a power of two or one and a half of it, so that there are few groups and less
 /// than a third of each is padding.
-fn room(len: usize) -> usize {
+pub(crate) fn room(len: usize) -> usize {
     let power = len.next_power_of_two().max(8);
     if len <= power / 4 * 3 {
         power / 4 * 3

@@ -151,8 +151,8 @@ impl Attention {
                     let pairs = (0..len * len).map(|at| (at / len).abs_diff(at % len));
                     pairs.map(move |distance| -slope * distance as f32)
                 });
-                let fall = TensorData::new(fall.collect::<Vec<_>>(), [1, heads, len, len]);
-                scores = scores.mul_scalar(settings.scale) + Tensor::from_data(fall, &device);
+                let fall = op::floats(fall.collect(), [1, heads, len, len], &device);
+                scores = scores.mul_scalar(settings.scale) + fall;
             }
             Position::Buckets => {
                 let (buckets, table) = relative.expect("buckets come with their table");
@@ -203,8 +203,7 @@ impl Attention {
         if let Some(from) = settings.log_scale {
             let growth = |len: usize| ((len as f32).ln() / (from as f32).ln()).max(1.0);
             let growths = group.sequences.iter().map(|&(_, len)| growth(len));
-            let growths = TensorData::new(growths.collect::<Vec<_>>(), [count, 1, 1, 1]);
-            scores = scores * Tensor::from_data(growths, &device);
+            scores = scores * op::floats(growths.collect(), [count, 1, 1, 1], &device);
         }
         if let Some(window) = settings.window {
             scores = scores + beyond(window, len, &device);
@@ -255,8 +254,7 @@ fn beyond(window: usize, len: usize, device: &Device) -> Tensor<4> {
             0.0
         }
     });
-    let hidden = TensorData::new(hidden.collect::<Vec<_>>(), [1, 1, len, len]);
-    Tensor::from_data(hidden, device)
+    op::floats(hidden.collect(), [1, 1, len, len], device)
 }
 
 /// Products of each token with the row of a table that each pair meets.
@@ -287,8 +285,7 @@ fn turn(x: Tensor<4>, rotary: &Rotary) -> Tensor<4> {
             rotary.frequencies.iter().map(angle)
         });
         let values = angles.map(|angle| of(angle) as f32 * rotary.amplitude);
-        let values = TensorData::new(values.collect::<Vec<_>>(), [1, 1, len, pairs]);
-        Tensor::from_data(values, &device)
+        op::floats(values.collect(), [1, 1, len, pairs], &device)
     };
     let (cos, sin) = (table(f64::cos), table(f64::sin));
     let rest = (turned < width).then(|| x.clone().narrow(3, turned, width - turned));

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use burn::module::Module;
-use burn::tensor::{Tensor, TensorData, activation};
+use burn::tensor::{Tensor, activation};
 use cloze_spec::encoder::{self, Activation};
 
 use super::Linear;
@@ -76,7 +76,7 @@ impl Cross {
         }
     }
 
-    /// What is added to the scores, as of [`hidden`] or [`later`], says which of `T` are not seen.
+    /// What is added to the scores, as of [`hidden`] or [`op::future`], says which of `T` are not seen.
     ///
     /// # Shapes
     /// `x: [B, U, D]` → `[B, U, D]`
@@ -119,27 +119,7 @@ pub(super) fn hidden(offsets: &[u32], device: &burn::tensor::Device) -> Tensor<4
     let longest = longest(offsets);
     let all = offsets.windows(2).flat_map(|ends| {
         let own = (ends[1] - ends[0]) as usize;
-        (0..longest).map(move |at| if at < own { 0.0 } else { UNSEEN })
+        (0..longest).map(move |at| if at < own { 0.0 } else { op::HIDDEN })
     });
-    let all = TensorData::new(
-        all.collect::<Vec<f32>>(),
-        [offsets.len() - 1, 1, 1, longest],
-    );
-    Tensor::from_data(all, device)
+    op::floats(all.collect(), [offsets.len() - 1, 1, 1, longest], device)
 }
-
-/// What hides from each place those that come later: `[1, 1, U, U]`.
-pub(super) fn later(count: usize, device: &burn::tensor::Device) -> Tensor<4> {
-    let all = (0..count * count).map(|at| {
-        if at % count <= at / count {
-            0.0
-        } else {
-            UNSEEN
-        }
-    });
-    let all = TensorData::new(all.collect::<Vec<f32>>(), [1, 1, count, count]);
-    Tensor::from_data(all, device)
-}
-
-/// Far below any score, and a number.
-const UNSEEN: f32 = -1e30;

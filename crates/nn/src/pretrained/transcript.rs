@@ -7,7 +7,7 @@ use cloze_data::text::path;
 use cloze_spec::encoder::{Activation, DropoutRates};
 use cloze_spec::text::{LabelDecoder, Transcribing};
 
-use super::cross::{Cross, NORM, Seen, hidden, later, padded};
+use super::cross::{Cross, NORM, Seen, hidden, padded};
 use super::train::label_loss;
 use super::{LabelLoss, Linear, Norm, Pretrained, Table};
 use crate::noise::Noise;
@@ -94,7 +94,7 @@ impl Writer {
         let width = x.dims()[1];
         let wide = |x: Tensor<2>| x.reshape([sequences.len(), count, width]);
         let flat = |x: Tensor<3>| x.reshape([sequences.len() * count, width]);
-        let later = later(count, &x.device());
+        let later = op::future(count, &x.device());
         for (step, seen) in self.layer.iter().zip(seen) {
             let before = wide(x.clone());
             let own = step.own.see(&before);

@@ -48,6 +48,7 @@ impl Case {
             heads: HEADS,
             width: WIDTH,
             causal: self.causal,
+            window: None,
             dropout: Dropout {
                 prob: self.prob,
                 seed: 1,

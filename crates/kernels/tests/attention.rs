@@ -35,14 +35,18 @@ fn run(isa: Isa, shape: &Attention, qkv: &[f32], d_out: &[f32]) -> [Odd; 3] {
     [out, lse, d_qkv]
 }
 
-fn check(lengths: &[usize], heads: usize, size: usize, causal: bool, dropout: Dropout) {
+/// Whether later tokens are hidden, and how far a token sees.
+type Sight = (bool, Option<usize>);
+
+fn check(lengths: &[usize], heads: usize, size: usize, sight: Sight, dropout: Dropout) {
     let offsets = offsets(lengths);
     let width = heads * size;
     let shape = Attention {
         offsets: &offsets,
         heads,
         width,
-        causal,
+        causal: sight.0,
+        window: sight.1,
         dropout,
     };
     let tokens = lengths.iter().sum::<usize>();
@@ -75,30 +79,46 @@ proptest! {
         heads in 1_usize..4,
         size in prop::sample::select(vec![1, 3, 7, 8, 16, 17, 20, 32, 33, 64]),
         causal: bool,
+        window in prop::option::of(0_usize..70),
         drop: bool,
     ) {
-        check(&lengths, heads, size, causal, if drop { SOME } else { Dropout::NONE });
+        check(&lengths, heads, size, (causal, window), if drop { SOME } else { Dropout::NONE });
     }
 }
 
 #[test]
 fn edges_of_tiles_agree_with_loops() {
     for causal in [false, true] {
-        check(&[1, 47, 0, 48, 49, 97], 2, 32, causal, Dropout::NONE);
-        check(&[200, 1, 512], 1, 32, causal, SOME);
-        check(&[131, 2, 16, 17], 1, 64, causal, SOME);
+        for window in [
+            None,
+            Some(0),
+            Some(31),
+            Some(32),
+            Some(64),
+            Some(usize::MAX),
+        ] {
+            let sight = (causal, window);
+            check(&[1, 47, 0, 48, 49, 97], 2, 32, sight, Dropout::NONE);
+            check(&[200, 1, 512], 1, 32, sight, SOME);
+            check(&[131, 2, 16, 17], 1, 64, sight, SOME);
+        }
     }
 }
 
 #[test]
 fn gradient_is_the_slope() {
     let offsets = offsets(&[4, 1, 3]);
-    for (causal, dropout) in [(false, Dropout::NONE), (true, Dropout::NONE), (false, SOME)] {
+    for (causal, window, dropout) in [
+        (false, None, Dropout::NONE),
+        (true, None, Dropout::NONE),
+        (false, Some(1), SOME),
+    ] {
         let shape = Attention {
             offsets: &offsets,
             heads: 2,
             width: 6,
             causal,
+            window,
             dropout,
         };
         let qkv = wide(&numbers(3, 8 * 18));
@@ -133,6 +153,7 @@ fn threads_do_not_matter() {
         heads: 2,
         width: 32,
         causal: true,
+        window: None,
         dropout: SOME,
     };
     for isa in Isa::available() {
@@ -152,23 +173,24 @@ fn batch_neighbours_do_not_matter() {
     let (heads, width) = (2, 40);
     let (qkv, d_out) = (numbers(7, 241 * 3 * width), numbers(8, 241 * width));
     for isa in Isa::available() {
-        for causal in [false, true] {
-            fn shape(offsets: &[u32], causal: bool) -> Attention<'_> {
+        for sight in [(false, None), (true, None), (false, Some(20))] {
+            fn shape(offsets: &[u32], sight: Sight) -> Attention<'_> {
                 Attention {
                     offsets,
                     heads: 2,
                     width: 40,
-                    causal,
+                    causal: sight.0,
+                    window: sight.1,
                     dropout: Dropout::NONE,
                 }
             }
-            let together = run(isa, &shape(&all, causal), &qkv, &d_out);
+            let together = run(isa, &shape(&all, sight), &qkv, &d_out);
             for (bounds, &length) in all.windows(2).zip(&lengths) {
                 let of = |row: usize| bounds[0] as usize * row..bounds[1] as usize * row;
                 let own = offsets(&[length]);
                 let alone = run(
                     isa,
-                    &shape(&own, causal),
+                    &shape(&own, sight),
                     &qkv[of(3 * width)],
                     &d_out[of(width)],
                 );
@@ -190,6 +212,7 @@ fn causal_output_ignores_later_tokens() {
         heads: 1,
         width: 16,
         causal: true,
+        window: None,
         dropout: Dropout::NONE,
     };
     let (qkv, d_out) = (numbers(9, 120 * 48), numbers(10, 120 * 16));
@@ -221,6 +244,7 @@ fn huge_scores_stay_finite() {
         heads: 1,
         width: 32,
         causal: false,
+        window: None,
         dropout: Dropout::NONE,
     };
     let qkv: Vec<f32> = numbers(11, 60 * 96).iter().map(|x| x * 1e4).collect();
@@ -240,6 +264,7 @@ fn wrong_lengths_are_refused() {
         heads: 1,
         width: 4,
         causal: false,
+        window: None,
         dropout: Dropout::NONE,
     };
     forward(

@@ -5,7 +5,8 @@ mod tiny;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use cloze_nn::op::{self, Activation, AdamW, CandidateLoss, Dropout, composed};
+use cloze_nn::op::{self, Activation, AdamW, CandidateLoss, Dropout, Sight, composed};
+use cloze_spec::encoder::Rotary;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use tiny::{assert_close, device_under_test, ids, numbers, read};
@@ -104,17 +105,40 @@ proptest! {
         heads in 1..4_usize,
         head_width in 2..20_usize,
         causal: bool,
+        window in prop::option::of(0..20_usize),
         dropped: bool,
         seed in 0..1000_u64,
     ) {
         let offsets = offsets(&lens);
+        let sight = Sight { causal, window };
         let dropout = if dropped { DROPOUT } else { Dropout::NONE };
         assert_mirror(
             "attention",
             &[[lens.iter().sum(), 3 * heads * head_width]],
             seed,
-            |x| op::attention(x[0].clone(), &offsets, heads, causal, dropout),
-            |x| composed::attention(x[0].clone(), &offsets, heads, causal, dropout),
+            |x| op::attention(x[0].clone(), &offsets, heads, sight, dropout),
+            |x| composed::attention(x[0].clone(), &offsets, heads, sight, dropout),
+        );
+    }
+
+    #[test]
+    fn turn(
+        lens in prop::collection::vec(1..30_usize, 1..6),
+        heads in 1..4_usize,
+        pairs in 1..10_usize,
+        unturned in 0..3_usize,
+        interleaved: bool,
+        seed in 0..1000_u64,
+    ) {
+        let offsets = offsets(&lens);
+        let frequencies = (0..pairs).map(|pair| 0.5_f32.powi(pair as i32)).collect();
+        let rotary = Rotary { frequencies, amplitude: 1.25, interleaved };
+        assert_mirror(
+            "turn",
+            &[[lens.iter().sum(), 3 * heads * (2 * pairs + unturned)]],
+            seed,
+            |x| op::turn(x[0].clone(), &offsets, heads, &rotary),
+            |x| composed::turn(x[0].clone(), &offsets, heads, &rotary),
         );
     }
 
@@ -352,13 +376,21 @@ fn cross_entropy_of_more_rows_than_are_composed_at_once() {
 fn attention_over_sequences_longer_than_a_kernels_block() {
     let (lens, heads, width) = ([1, 150, 3, 201], 2, 32);
     let offsets = offsets(&lens);
-    for (causal, dropout) in [(false, DROPOUT), (true, DROPOUT), (true, Dropout::NONE)] {
+    let sights = [
+        (false, None),
+        (true, None),
+        (true, Some(40)),
+        (false, Some(64)),
+    ];
+    for (index, (causal, window)) in sights.into_iter().enumerate() {
+        let sight = Sight { causal, window };
+        let dropout = [DROPOUT, Dropout::NONE][index % 2];
         assert_mirror(
             "attention",
             &[[lens.iter().sum(), 3 * width]],
             1,
-            |x| op::attention(x[0].clone(), &offsets, heads, causal, dropout),
-            |x| composed::attention(x[0].clone(), &offsets, heads, causal, dropout),
+            |x| op::attention(x[0].clone(), &offsets, heads, sight, dropout),
+            |x| composed::attention(x[0].clone(), &offsets, heads, sight, dropout),
         );
     }
 }

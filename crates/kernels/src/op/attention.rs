@@ -7,7 +7,8 @@
 //!
 //! dV = (P ∘ M)ᵀ·dO, dS = P ∘ (M ∘ dO·Vᵀ − D) / √K, dQ = dS·K, dK = dSᵀ·Q.
 //!
-//! With `causal`, a tile's products stop at its last query's key. A head's result depends on nothing outside its sequence, dropout
+//! A tile's products begin and end with the keys that one of its queries sees, where `causal` or a window hides some, and its
+//! scores take room for those alone. A head's result depends on nothing outside its sequence, dropout
 //! apart, whose mask counts tokens of the batch; the order of every sum is fixed.
 //!
 //! The inner functions have one duty in common: a machine with the instruction set of `V`, and pointers valid for the shapes they name.
@@ -17,6 +18,8 @@
 //! Dao, FlashAttention-2, ICLR 2024, arXiv:2307.08691, §3.1.
 
 pub(super) mod product;
+
+use std::ops::Range;
 
 use self::product::{Left, Packed, multiply, pack, pack_transposed, unpack};
 use super::dropout::Mask;
@@ -32,6 +35,8 @@ pub use super::dropout::Dropout;
 const TILE: usize = 48;
 /// Lanes of the widest vector; scratch is measured for it.
 const MAX_LANES: usize = 16;
+/// Columns of the widest panel of a product: a tile's keys begin with a whole number of any machine's.
+const PANEL: usize = 2 * MAX_LANES;
 
 /// What attends to what, and in how many heads.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +49,8 @@ pub struct Attention<'a> {
     pub width: usize,
     /// Whether a token sees none after it.
     pub causal: bool,
+    /// How far a token sees to each side, itself not counted; everything if none.
+    pub window: Option<usize>,
     /// Of probabilities: row `token * H + head`, where tokens count through the batch; column, the key's place in its sequence.
     pub dropout: Dropout,
 }
@@ -81,6 +88,7 @@ impl Attention<'_> {
                     heads: self.heads,
                     width: self.width,
                     causal: self.causal,
+                    window: self.window.map_or(tokens, |window| window.min(tokens)),
                     dropout: self.dropout,
                 });
             }
@@ -101,6 +109,7 @@ struct Head {
     /// D
     width: usize,
     causal: bool,
+    window: usize,
     dropout: Dropout,
 }
 
@@ -130,8 +139,21 @@ impl Head {
     }
 
     /// Keys that `query` may attend to.
-    fn keys(&self, query: usize) -> usize {
-        if self.causal { query + 1 } else { self.tokens }
+    fn keys(&self, query: usize) -> Range<usize> {
+        let after = if self.causal { 0 } else { self.window };
+        query.saturating_sub(self.window)..self.tokens.min(query + after + 1)
+    }
+
+    /// Keys of `rows` queries from `first` on, begun with a panel.
+    fn seen(&self, first: usize, rows: usize) -> Range<usize> {
+        let start = self.keys(first).start;
+        start - start % PANEL..self.keys(first + rows - 1).end
+    }
+
+    /// Floats that the scores of a query take: whole panels of the keys that any tile sees.
+    fn most_seen(&self) -> usize {
+        let most = TILE + 2 * self.window + PANEL;
+        padded(self.tokens).min(most.next_multiple_of(PANEL))
     }
 }
 
@@ -220,13 +242,14 @@ unsafe fn forward_body<V: Vector>(
     lse: *mut f32,
 ) {
     let (tokens, size, stride) = (head.tokens, head.size(), 3 * head.width);
-    let (wide, high) = (padded(size), padded(tokens));
+    let (wide, high, room) = (padded(size), padded(tokens), head.most_seen());
     let query = qkv.add(head.qkv());
-    let mut scratch = Scratch::take(high * (size + TILE) + wide * (tokens + TILE));
+    let needed = size * high + TILE * room + wide * (tokens + TILE);
+    let mut scratch = Scratch::take(needed);
     let mut parts = Parts { rest: &mut scratch };
     let keys = parts.take(size * high);
     let values = parts.take(tokens * wide);
-    let scores = parts.take(TILE * high);
+    let scores = parts.take(TILE * room);
     let sums = parts.take(TILE * wide);
     pack_transposed::<V>(query.add(head.width), stride, tokens, size, keys);
     pack::<V>(query.add(2 * head.width), stride, tokens, size, values);
@@ -234,26 +257,26 @@ unsafe fn forward_body<V: Vector>(
     let mut totals = [0.0; TILE];
     for first in (0..tokens).step_by(TILE) {
         let rows = TILE.min(tokens - first);
-        let seen = head.keys(first + rows - 1);
+        let seen = head.seen(first, rows);
         // [rows, K] · [K, seen]
         let a = Left::new(query.add(first * stride), stride);
-        let b = Packed::new(keys, size, tokens);
-        multiply(isa, rows, size, seen, a, b, scores, high, false);
+        let b = Packed::new(keys, size, tokens).right_of(seen.start);
+        multiply(isa, rows, size, seen.len(), a, b, scores, room, false);
         for (r, total) in totals.iter_mut().enumerate().take(rows) {
             let row = head.row(first + r);
-            let line = scores.add(r * high);
+            let line = scores.add(r * room).wrapping_sub(seen.start);
             let (top, sum) = if head.dropout.is_active() {
-                softmax::<V, true>(&head, line, first + r, seen)
+                softmax::<V, true>(&head, line, first + r, &seen)
             } else {
-                softmax::<V, false>(&head, line, first + r, seen)
+                softmax::<V, false>(&head, line, first + r, &seen)
             };
             *lse.add(row) = top + sum.ln();
             *total = 1.0 / sum;
         }
         // [rows, seen] · [seen, K]
-        let a = Left::new(scores, high);
-        let b = Packed::new(values, tokens, size);
-        multiply(isa, rows, seen, size, a, b, sums, wide, false);
+        let a = Left::new(scores, room);
+        let b = Packed::new(values, tokens, size).below(seen.start);
+        multiply(isa, rows, seen.len(), size, a, b, sums, wide, false);
         for (r, &total) in totals.iter().enumerate().take(rows) {
             let to = out.add(head.out() + (first + r) * head.width);
             let from = sums.add(r * wide);
@@ -267,51 +290,94 @@ unsafe fn forward_body<V: Vector>(
     }
 }
 
-/// Turns the scores of one query into exp(S − max S) times the dropout factor, zero from its last key to `seen`.
-/// Returns the scaled maximum and the sum before dropout.
+/// The vectors that hold a query's keys, and which lanes of the first and last are its own.
+struct Lines<V: Vector> {
+    /// Where the first begins.
+    begin: usize,
+    /// Where the last begins, if it is not whole; else where it ends.
+    whole: usize,
+    /// Lanes of the first that lie before the first key.
+    before: V::Mask,
+    /// Lanes of the last up to the last key.
+    up_to: V::Mask,
+    keys: Range<usize>,
+}
+
+impl<V: Vector> Lines<V> {
+    #[inline(always)]
+    unsafe fn new(keys: Range<usize>) -> Self {
+        let lanes = |place| place - place % V::LANES;
+        let (begin, whole) = (lanes(keys.start), lanes(keys.end));
+        Self {
+            begin,
+            whole,
+            before: V::lt_int(V::iota(begin as u32), V::splat_int(keys.start as u32)),
+            up_to: V::lt_int(V::iota(whole as u32), V::splat_int(keys.end as u32)),
+            keys,
+        }
+    }
+
+    /// The vector at `col`, with `other` in lanes of no key.
+    #[inline(always)]
+    unsafe fn own(&self, col: usize, x: V, other: V) -> V {
+        let x = if col == self.whole {
+            V::select(self.up_to, x, other)
+        } else {
+            x
+        };
+        if col < self.keys.start {
+            V::select(self.before, other, x)
+        } else {
+            x
+        }
+    }
+
+    /// Zeroes the vectors of `seen` that hold no key.
+    #[inline(always)]
+    unsafe fn clear_others(&self, line: *mut f32, seen: &Range<usize>) {
+        clear::<V>(line, seen.start, self.begin);
+        let end = self.keys.end.next_multiple_of(V::LANES);
+        clear::<V>(line, end, seen.end);
+    }
+}
+
+/// Turns the scores of one query into exp(S − max S) times the dropout factor, zero for what else is `seen` by its tile.
+/// `line` is where the score of key 0 would lie. Returns the scaled maximum and the sum before dropout.
 #[inline(always)]
 unsafe fn softmax<V: Vector, const DROP: bool>(
     head: &Head,
     line: *mut f32,
     query: usize,
-    seen: usize,
+    seen: &Range<usize>,
 ) -> (f32, f32) {
-    let keys = head.keys(query);
-    let whole = keys - keys % V::LANES;
-    let in_reach = V::lt_int(V::iota(whole as u32), V::splat_int(keys as u32));
-    let mut top = V::splat(f32::NEG_INFINITY);
-    let mut col = 0;
-    while col < whole {
-        top = V::load(line.add(col)).max(top);
+    let lines = Lines::<V>::new(head.keys(query));
+    let none = V::splat(f32::NEG_INFINITY);
+    let mut top = none;
+    let mut col = lines.begin;
+    while col < lines.keys.end {
+        top = lines
+            .own(col, V::load(line.wrapping_add(col)), none)
+            .max(top);
         col += V::LANES;
-    }
-    if whole < keys {
-        let last = V::select(
-            in_reach,
-            V::load(line.add(whole)),
-            V::splat(f32::NEG_INFINITY),
-        );
-        top = last.max(top);
     }
     let top = top.reduce_max();
     let (offset, scale) = (V::splat(top), V::splat(head.scale()));
     let mask = Mask::<V>::new(head.dropout);
     let row_key = head.dropout.row_key(head.row(query) as u64);
     let mut sum = V::zero();
-    col = 0;
-    while col < keys {
-        let mut prob = exp(V::load(line.add(col)).sub(offset).mul(scale));
-        if col == whole {
-            prob = V::select(in_reach, prob, V::zero());
-        }
+    col = lines.begin;
+    while col < lines.keys.end {
+        let score = line.wrapping_add(col);
+        let prob = exp(V::load(score).sub(offset).mul(scale));
+        let mut prob = lines.own(col, prob, V::zero());
         sum = sum.add(prob);
         if DROP {
             prob = prob.mul(mask.factor(row_key, col as u32));
         }
-        prob.store(line.add(col));
+        prob.store(score);
         col += V::LANES;
     }
-    clear::<V>(line, col, seen);
+    lines.clear_others(line, seen);
     (top * head.scale(), sum.reduce_sum())
 }
 
@@ -338,13 +404,13 @@ unsafe fn backward_body<V: Vector>(
     d_qkv: *mut f32,
 ) {
     let (tokens, size, stride) = (head.tokens, head.size(), 3 * head.width);
-    let (wide, high) = (padded(size), padded(tokens));
+    let (wide, high, room) = (padded(size), padded(tokens), head.most_seen());
     let query = qkv.add(head.qkv());
     let (key, value) = (query.add(head.width), query.add(2 * head.width));
     let (out, d_out) = (out.add(head.out()), d_out.add(head.out()));
     let d_query = d_qkv.add(head.qkv());
     let (d_key, d_value) = (d_query.add(head.width), d_query.add(2 * head.width));
-    let needed = 2 * high * (size + TILE) + wide * (3 * tokens + 3 * TILE);
+    let needed = 2 * (high * size + room * TILE) + wide * (3 * tokens + 3 * TILE);
     let mut scratch = Scratch::take(needed);
     let mut parts = Parts { rest: &mut scratch };
     let keys_transposed = parts.take(size * high);
@@ -352,8 +418,8 @@ unsafe fn backward_body<V: Vector>(
     let keys = parts.take(tokens * wide);
     let d_keys = parts.take(tokens * wide);
     let d_values = parts.take(tokens * wide);
-    let probs = parts.take(TILE * high);
-    let d_scores = parts.take(TILE * high);
+    let probs = parts.take(TILE * room);
+    let d_scores = parts.take(TILE * room);
     let tile_queries = parts.take(TILE * wide);
     let tile_d_out = parts.take(TILE * wide);
     let sums = parts.take(TILE * wide);
@@ -365,16 +431,16 @@ unsafe fn backward_body<V: Vector>(
 
     for first in (0..tokens).step_by(TILE) {
         let rows = TILE.min(tokens - first);
-        let seen = head.keys(first + rows - 1);
+        let seen = head.seen(first, rows);
         let tile_query = query.add(first * stride);
         let tile_out = d_out.add(first * head.width);
         // Scores and the gradient of probabilities: [rows, K] · [K, seen]
         let a = Left::new(tile_query, stride);
-        let b = Packed::new(keys_transposed, size, tokens);
-        multiply(isa, rows, size, seen, a, b, probs, high, false);
+        let b = Packed::new(keys_transposed, size, tokens).right_of(seen.start);
+        multiply(isa, rows, size, seen.len(), a, b, probs, room, false);
         let a = Left::new(tile_out, head.width);
-        let b = Packed::new(values_transposed, size, tokens);
-        multiply(isa, rows, size, seen, a, b, d_scores, high, false);
+        let b = Packed::new(values_transposed, size, tokens).right_of(seen.start);
+        multiply(isa, rows, size, seen.len(), a, b, d_scores, room, false);
         for r in 0..rows {
             let query = first + r;
             let own = dot::<V>(
@@ -383,57 +449,56 @@ unsafe fn backward_body<V: Vector>(
                 size,
             );
             let stats = (*lse.add(head.row(query)), own);
-            let lines = (probs.add(r * high), d_scores.add(r * high));
+            let [probs, d_scores] =
+                [probs, d_scores].map(|x| x.add(r * room).wrapping_sub(seen.start));
+            let lines = (probs, d_scores);
             if head.dropout.is_active() {
-                differentiate::<V, true>(&head, query, seen, stats, lines);
+                differentiate::<V, true>(&head, query, &seen, stats, lines);
             } else {
-                differentiate::<V, false>(&head, query, seen, stats, lines);
+                differentiate::<V, false>(&head, query, &seen, stats, lines);
             }
         }
         // dV and dK: [seen, rows] · [rows, K]
         pack::<V>(tile_out, head.width, rows, size, tile_d_out);
-        let a = Left::transposed(probs, high);
+        let a = Left::transposed(probs, room);
         let b = Packed::new(tile_d_out, rows, size);
-        multiply(isa, seen, rows, size, a, b, d_values, wide, true);
+        let to = d_values.add(seen.start * wide);
+        multiply(isa, seen.len(), rows, size, a, b, to, wide, true);
         pack::<V>(tile_query, stride, rows, size, tile_queries);
-        let a = Left::transposed(d_scores, high);
+        let a = Left::transposed(d_scores, room);
         let b = Packed::new(tile_queries, rows, size);
-        multiply(isa, seen, rows, size, a, b, d_keys, wide, true);
+        let to = d_keys.add(seen.start * wide);
+        multiply(isa, seen.len(), rows, size, a, b, to, wide, true);
         // dQ: [rows, seen] · [seen, K]
-        let a = Left::new(d_scores, high);
-        let b = Packed::new(keys, tokens, size);
-        multiply(isa, rows, seen, size, a, b, sums, wide, false);
+        let a = Left::new(d_scores, room);
+        let b = Packed::new(keys, tokens, size).below(seen.start);
+        multiply(isa, rows, seen.len(), size, a, b, sums, wide, false);
         unpack(sums, wide, rows, size, d_query.add(first * stride), stride);
     }
     unpack(d_keys, wide, tokens, size, d_key, stride);
     unpack(d_values, wide, tokens, size, d_value, stride);
 }
 
-/// Turns a query's scores into its probabilities after dropout, and the gradient of those into that of the scores; both zero from
-/// its last key to `seen`.
+/// Turns a query's scores into its probabilities after dropout, and the gradient of those into that of the scores; both zero for
+/// what else is `seen` by its tile. Lines as in [`softmax`].
 #[inline(always)]
 unsafe fn differentiate<V: Vector, const DROP: bool>(
     head: &Head,
     query: usize,
-    seen: usize,
+    seen: &Range<usize>,
     (lse, own): (f32, f32),
     (probs, d_scores): (*mut f32, *mut f32),
 ) {
-    let keys = head.keys(query);
-    let whole = keys - keys % V::LANES;
-    let in_reach = V::lt_int(V::iota(whole as u32), V::splat_int(keys as u32));
+    let lines = Lines::<V>::new(head.keys(query));
     let (scale, lse, own) = (V::splat(head.scale()), V::splat(lse), V::splat(own));
     let mask = Mask::<V>::new(head.dropout);
     let row_key = head.dropout.row_key(head.row(query) as u64);
-    let mut col = 0;
-    while col < keys {
-        let (prob, d_score) = (probs.add(col), d_scores.add(col));
-        let mut p = exp(V::load(prob).mul(scale).sub(lse));
-        let mut d = V::load(d_score);
-        if col == whole {
-            p = V::select(in_reach, p, V::zero());
-            d = V::select(in_reach, d, V::zero());
-        }
+    let mut col = lines.begin;
+    while col < lines.keys.end {
+        let (prob, d_score) = (probs.wrapping_add(col), d_scores.wrapping_add(col));
+        let p = exp(V::load(prob).mul(scale).sub(lse));
+        let p = lines.own(col, p, V::zero());
+        let mut d = lines.own(col, V::load(d_score), V::zero());
         if DROP {
             let factor = mask.factor(row_key, col as u32);
             p.mul(factor).store(prob);
@@ -444,8 +509,8 @@ unsafe fn differentiate<V: Vector, const DROP: bool>(
         p.mul(scale).mul(d.sub(own)).store(d_score);
         col += V::LANES;
     }
-    clear::<V>(probs, col, seen);
-    clear::<V>(d_scores, col, seen);
+    lines.clear_others(probs, seen);
+    lines.clear_others(d_scores, seen);
 }
 
 /// Zeroes the vectors that begin in `from..to`.
@@ -453,7 +518,7 @@ unsafe fn differentiate<V: Vector, const DROP: bool>(
 unsafe fn clear<V: Vector>(line: *mut f32, from: usize, to: usize) {
     let mut col = from;
     while col < to {
-        V::zero().store(line.add(col));
+        V::zero().store(line.wrapping_add(col));
         col += V::LANES;
     }
 }

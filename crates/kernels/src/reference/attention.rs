@@ -37,13 +37,12 @@ impl Head<'_> {
         (self.start + token) * self.shape.heads + self.index
     }
 
-    /// How many keys `query` may attend to.
-    fn keys(&self, query: usize) -> usize {
-        if self.shape.causal {
-            query + 1
-        } else {
-            self.tokens
-        }
+    /// Keys that `query` may attend to.
+    fn keys(&self, query: usize) -> impl Iterator<Item = usize> + Clone {
+        let (causal, window) = (self.shape.causal, self.shape.window);
+        (0..self.tokens).filter(move |&key| {
+            !(causal && key > query) && window.is_none_or(|window| key.abs_diff(query) <= window)
+        })
     }
 
     fn score<T: Float>(&self, qkv: &[T], query: usize, key: usize) -> T {
@@ -79,17 +78,16 @@ fn each_head(shape: &Attention, mut f: impl FnMut(&Head)) {
 pub fn forward<T: Float>(shape: &Attention, qkv: &[T], out: &mut [T], lse: &mut [T]) {
     each_head(shape, |head| {
         for query in 0..head.tokens {
-            let scores: Vec<T> = (0..head.keys(query))
-                .map(|key| head.score(qkv, query, key))
-                .collect();
-            let top = scores.iter().fold(T::NEG_INFINITY, |top, &s| top.max(s));
-            let total = sum(scores.len(), |key| (scores[key] - top).exp());
+            let keys = head.keys(query);
+            let scores = keys.map(|key| (key, head.score(qkv, query, key)));
+            let scores: Vec<(usize, T)> = scores.collect();
+            let top = scores.iter().fold(T::NEG_INFINITY, |top, s| top.max(s.1));
+            let total = sum(scores.len(), |at| (scores[at].1 - top).exp());
             lse[head.row(query)] = top + total.ln();
             for i in 0..head.width {
-                out[head.out(query, i)] = sum(scores.len(), |key| {
-                    (scores[key] - top).exp() / total
-                        * head.factor(query, key)
-                        * qkv[head.qkv(2, key, i)]
+                out[head.out(query, i)] = sum(scores.len(), |at| {
+                    let (key, score) = scores[at];
+                    (score - top).exp() / total * head.factor(query, key) * qkv[head.qkv(2, key, i)]
                 });
             }
         }
@@ -112,7 +110,7 @@ pub fn backward<T: Float>(
             let own = sum(head.width, |i| {
                 d_out[head.out(query, i)] * out[head.out(query, i)]
             });
-            for key in 0..head.keys(query) {
+            for key in head.keys(query) {
                 let prob = (head.score(qkv, query, key) - lse[head.row(query)]).exp();
                 let factor = head.factor(query, key);
                 let d_prob = factor

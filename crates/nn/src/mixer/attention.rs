@@ -78,7 +78,16 @@ impl Mixer for Attention {
         let dropout = noise.dropout(settings.dropout);
         let offsets = &sequences.offsets;
         let mut mixed = if self.is_fused() {
-            op::attention(qkv, offsets, settings.heads, settings.causal, dropout)
+            op::attention(
+                qkv,
+                offsets,
+                settings.heads,
+                op::Sight {
+                    causal: settings.causal,
+                    window: None,
+                },
+                dropout,
+            )
         } else {
             let sink = self.sink.as_ref().map(|sink| sink.bias.val());
             scored::attend(settings, qkv, offsets, sink.as_ref(), dropout)

@@ -45,7 +45,16 @@ impl Mixer for SubspaceAttention {
         let part = self.subspace.forward(x, Activation::Identity); // [N, D]
         let qkv = Tensor::cat(vec![part.clone(), part.clone(), part], 1);
         let dropout = noise.dropout(self.dropout);
-        let mixed = op::attention(qkv, &sequences.offsets, self.heads, self.causal, dropout);
+        let mixed = op::attention(
+            qkv,
+            &sequences.offsets,
+            self.heads,
+            op::Sight {
+                causal: self.causal,
+                window: None,
+            },
+            dropout,
+        );
         self.output
             .forward(sequences.wanted(mixed, selected), Activation::Identity)
     }

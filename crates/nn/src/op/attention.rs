@@ -8,6 +8,15 @@ use super::bridge::{Forward, HostOp, Operands, Past, View, apply};
 use super::padded::{HIDDEN, Padded};
 use super::{Dropout, dropout_factors, floats, on_host};
 
+/// Which tokens of its sequence a token sees.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sight {
+    /// None after it.
+    pub causal: bool,
+    /// Those no further away; all if none.
+    pub window: Option<usize>,
+}
+
 /// Multi-head softmax attention within each sequence of a packed batch, scores scaled by `1/√K`.
 ///
 /// # Shapes
@@ -21,16 +30,16 @@ pub fn attention(
     qkv: Tensor<2>,
     offsets: &Arc<[u32]>,
     heads: usize,
-    causal: bool,
+    sight: Sight,
     dropout: Dropout,
 ) -> Tensor<2> {
     if !on_host(&qkv.device()) {
-        return composed(qkv, offsets, heads, causal, dropout);
+        return composed(qkv, offsets, heads, sight, dropout);
     }
     let op = Op {
         offsets: offsets.clone(),
         heads,
-        causal,
+        sight,
         dropout,
     };
     apply(Operands::One(qkv.into_dispatch()), op)
@@ -41,7 +50,7 @@ pub fn composed(
     qkv: Tensor<2>,
     offsets: &Arc<[u32]>,
     heads: usize,
-    causal: bool,
+    sight: Sight,
     dropout: Dropout,
 ) -> Tensor<2> {
     let device = qkv.device();
@@ -62,8 +71,11 @@ pub fn composed(
             .matmul(part(1).transpose())
             .mul_scalar(1.0 / (head_width as f32).sqrt());
         scores = scores + group.unseen(None, &device);
-        if causal {
+        if sight.causal {
             scores = scores + future(len, &device);
+        }
+        if let Some(window) = sight.window {
+            scores = scores + beyond(window, len, &device);
         }
         let mut probabilities = activation::softmax(scores, 3);
         // Rows are numbered as they lie in the batch.
@@ -90,11 +102,23 @@ pub(crate) fn future(len: usize, device: &Device) -> Tensor<4> {
     floats(hidden.collect(), [1, 1, len, len], device)
 }
 
+/// [`HIDDEN`] for pairs of tokens that are further than `window` apart, 0 for the others: `[1, 1, T, T]`.
+pub(crate) fn beyond(window: usize, len: usize, device: &Device) -> Tensor<4> {
+    let hidden = (0..len * len).map(|at| {
+        if (at / len).abs_diff(at % len) > window {
+            HIDDEN
+        } else {
+            0.0
+        }
+    });
+    floats(hidden.collect(), [1, 1, len, len], device)
+}
+
 #[derive(Debug)]
 struct Op {
     offsets: Arc<[u32]>,
     heads: usize,
-    causal: bool,
+    sight: Sight,
     dropout: Dropout,
 }
 
@@ -104,7 +128,8 @@ impl Op {
             offsets: &self.offsets,
             heads: self.heads,
             width: qkv.shape[1] / 3,
-            causal: self.causal,
+            causal: self.sight.causal,
+            window: self.sight.window,
             dropout: self.dropout,
         }
     }

@@ -14,12 +14,13 @@ mod linear;
 mod norm;
 mod padded;
 mod recurrent;
+mod rotary;
 mod select;
 mod selective_scan;
 
 pub use adamw::{adamw, sum_of_squares};
-pub use attention::attention;
-pub(crate) use attention::future;
+pub use attention::{Sight, attention};
+pub(crate) use attention::{beyond, future};
 use burn::backend::DispatchDevice;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 pub use candidates::candidate_loss;
@@ -35,6 +36,7 @@ pub use linear::{gelu, linear};
 pub use norm::add_norm;
 pub(crate) use padded::{Group, HIDDEN, Padded, room};
 pub use recurrent::recurrent;
+pub use rotary::turn;
 pub use select::select_rows;
 pub use selective_scan::selective_scan;
 
@@ -49,6 +51,7 @@ pub mod composed {
     pub use super::linear::composed as linear;
     pub use super::norm::composed as add_norm;
     pub use super::recurrent::composed as recurrent;
+    pub use super::rotary::composed as turn;
     pub use super::select::composed as select_rows;
     pub use super::selective_scan::composed as selective_scan;
 }

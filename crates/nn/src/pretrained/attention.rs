@@ -1,10 +1,10 @@
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Int, Tensor, TensorData, activation};
-use cloze_spec::encoder::{self, Activation, Disentangled, Position, Rotary, alibi_slopes};
+use burn::tensor::{Int, Tensor, TensorData, activation};
+use cloze_spec::encoder::{self, Activation, Disentangled, Position, alibi_slopes};
 
 use super::{Linear, Norm, Pass, Table, linear};
 use crate::noise::Noise;
-use crate::op::{self, Dropout, Group, HIDDEN, Padded};
+use crate::op::{self, Dropout, Group, Padded};
 use crate::weights::Source;
 
 /// The table of distances that all layers use.
@@ -87,16 +87,28 @@ impl Attention {
         pass: Pass<'_>,
         noise: &mut Noise,
     ) -> Tensor<2> {
-        let qkv = self.qkv.forward(x, Activation::Identity); // [N, 3·H·K]
+        let mut qkv = self.qkv.forward(x, Activation::Identity); // [N, 3·H·K]
         let (heads, width) = (settings.heads, settings.head_width);
+        if let Some((query, key)) = self.query_norm.as_ref().zip(self.key_norm.as_ref()) {
+            let inner = heads * width;
+            let part = |index: usize| qkv.clone().narrow(1, index * inner, inner);
+            let normed = |norm: &Norm, x| norm.forward(x, None, Dropout::NONE);
+            let parts = vec![normed(query, part(0)), normed(key, part(1)), part(2)];
+            qkv = Tensor::cat(parts, 1);
+        }
+        if let Position::Rotary(rotary) = &settings.position {
+            qkv = op::turn(qkv, pass.offsets, heads, rotary);
+        }
         let usual = (settings.scale * (width as f32).sqrt() - 1.0).abs() < 1e-6;
-        let plain = settings.position == Position::None
-            && settings.qk_norm.is_none()
-            && settings.window.is_none()
+        let plain = matches!(settings.position, Position::None | Position::Rotary(_))
             && settings.log_scale.is_none();
         let mut dropout = || noise.dropout(pass.rates.attention);
         if plain && usual && pass.keys.is_none() {
-            return op::attention(qkv, pass.offsets, heads, false, dropout());
+            let sight = op::Sight {
+                window: settings.window,
+                ..op::Sight::default()
+            };
+            return op::attention(qkv, pass.offsets, heads, sight, dropout());
         }
         let padded = Padded::new(pass.offsets);
         let groups = padded.groups.iter().zip(padded.spread(qkv));
@@ -120,22 +132,12 @@ impl Attention {
         let inner = heads * width;
         let relative = pass.relative;
         let part = |index: usize| qkv.clone().narrow(1, index * inner, inner);
-        let normed = |x: Tensor<2>, norm: &Option<Norm>| match norm {
-            Some(norm) => norm.forward(x, None, Dropout::NONE),
-            None => x,
-        };
         // [B·T, H·K] → [B, H, T, K]
         let split = |x: Tensor<2>, count: usize| {
             let len = x.dims()[0] / count;
             x.reshape([count, len, heads, width]).swap_dims(1, 2)
         };
-        let mut query = split(normed(part(0), &self.query_norm), count);
-        let mut key = split(normed(part(1), &self.key_norm), count);
-        let value = split(part(2), count);
-        if let Position::Rotary(rotary) = &settings.position {
-            query = turn(query, rotary);
-            key = turn(key, rotary);
-        }
+        let [query, key, value] = [0, 1, 2].map(|index| split(part(index), count));
         let mut scores = query.clone().matmul(key.clone().transpose()); // [B, H, T, T]
         // Row of the table that the pair of a query and a key meets, [T, T].
         let rows = |row: &dyn Fn(isize) -> usize| -> Tensor<2, Int> {
@@ -206,7 +208,7 @@ impl Attention {
             scores = scores * op::floats(growths.collect(), [count, 1, 1, 1], &device);
         }
         if let Some(window) = settings.window {
-            scores = scores + beyond(window, len, &device);
+            scores = scores + op::beyond(window, len, &device);
         }
         let mut shares = activation::softmax(scores + group.unseen(pass.keys, &device), 3);
         if dropout.prob > 0.0 {
@@ -245,18 +247,6 @@ impl Attention {
     }
 }
 
-/// [`HIDDEN`] for pairs of tokens that are further than `window` apart, 0 for the others: `[1, 1, T, T]`.
-fn beyond(window: usize, len: usize, device: &Device) -> Tensor<4> {
-    let hidden = (0..len * len).map(|at| {
-        if (at / len).abs_diff(at % len) > window {
-            HIDDEN
-        } else {
-            0.0
-        }
-    });
-    op::floats(hidden.collect(), [1, 1, len, len], device)
-}
-
 /// Products of each token with the row of a table that each pair meets.
 ///
 /// # Shapes
@@ -268,46 +258,4 @@ fn meet_rows(x: &Tensor<4>, table: &Tensor<4>, places: &Tensor<2, Int>) -> Tenso
         .unsqueeze::<4>()
         .expand([count, heads, len, len]);
     x.clone().matmul(table.clone()).gather(3, places)
-}
-
-/// Turns the first channels of every head by angles that grow with the position.
-///
-/// # Shapes
-/// `[B, H, T, K]` → `[B, H, T, K]`
-fn turn(x: Tensor<4>, rotary: &Rotary) -> Tensor<4> {
-    let device = x.device();
-    let [count, heads, len, width] = x.dims();
-    let pairs = rotary.frequencies.len();
-    let turned = 2 * pairs;
-    let table = |of: fn(f64) -> f64| -> Tensor<4> {
-        let angles = (0..len).flat_map(|place| {
-            let angle = move |frequency: &f32| f64::from(place as f32 * frequency);
-            rotary.frequencies.iter().map(angle)
-        });
-        let values = angles.map(|angle| of(angle) as f32 * rotary.amplitude);
-        op::floats(values.collect(), [1, 1, len, pairs], &device)
-    };
-    let (cos, sin) = (table(f64::cos), table(f64::sin));
-    let rest = (turned < width).then(|| x.clone().narrow(3, turned, width - turned));
-    let head = x.narrow(3, 0, turned);
-    // The two of each pair, [B, H, T, R/2].
-    let (a, b) = if rotary.interleaved {
-        let both = head.reshape([count, heads, len, pairs, 2]);
-        let pick = |index: usize| both.clone().narrow(4, index, 1).squeeze_dim::<4>(4);
-        (pick(0), pick(1))
-    } else {
-        let pick = |from: usize| head.clone().narrow(3, from, pairs);
-        (pick(0), pick(pairs))
-    };
-    let first = a.clone() * cos.clone() - b.clone() * sin.clone();
-    let second = a * sin + b * cos;
-    let head = if rotary.interleaved {
-        Tensor::stack::<5>(vec![first, second], 4).reshape([count, heads, len, turned])
-    } else {
-        Tensor::cat(vec![first, second], 3)
-    };
-    match rest {
-        Some(rest) => Tensor::cat(vec![head, rest], 3),
-        None => head,
-    }
 }

@@ -41,6 +41,15 @@ impl Rotary {
         }
     }
 
+    /// The same angles the other way: what [`rotate`] does to gradients of what it turned.
+    #[must_use]
+    pub fn back(&self) -> Self {
+        Self {
+            sin: self.sin.iter().map(|sin| -sin).collect(),
+            ..self.clone()
+        }
+    }
+
     /// Longest sequence the tables are for.
     pub fn max_len(&self) -> usize {
         self.cos.len().checked_div(self.pairs).unwrap_or(usize::MAX)

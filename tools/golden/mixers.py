@@ -14,16 +14,18 @@ import json
 import zlib
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 import transformers
 from torch import nn
 from torch.func import functional_call
+from transformers.models.big_bird.modeling_big_bird import BigBirdBlockSparseAttention, BigBirdModel
 from transformers.models.deberta_v2.modeling_deberta_v2 import DisentangledSelfAttention
 from transformers.models.fnet.modeling_fnet import FNetBasicFourierTransform
 from transformers.models.llama.modeling_llama import LlamaAttention, LlamaRotaryEmbedding
 from transformers.models.mamba.modeling_mamba import MambaMixer
-from x_transformers.x_transformers import AlibiPositionalBias
+from x_transformers.x_transformers import AlibiPositionalBias, RelativePositionBias
 from x_transformers.x_transformers import Attention as XAttention
 
 OUT = Path(__file__).resolve().parents[2] / "crates/nn/tests/golden/mixers.jsonl"
@@ -82,6 +84,9 @@ def x_transformers(mask=None, rel_pos=None, more=lambda w: {}, **options):
             weights |= {f"{name}.weight": weight, f"{name}.bias": bias}
         place = torch.arange(len(x))
         call = {"rel_pos": rel_pos}
+        if isinstance(rel_pos, RelativePositionBias):
+            table = {"relative_attention_bias.weight": w["position.weight"]}
+            call["rel_pos"] = lambda i, j: functional_call(rel_pos, table, (i, j))
         if mask is not None:
             call["attn_mask"] = mask(place[:, None], place[None])
         return functional_call(module, weights, (x[None],), call)[0]
@@ -112,6 +117,59 @@ def llama(base):
         hidden = torch.full((len(x), len(x)), -torch.inf).triu(1)[None, None]
         turns = rotary(x[None], torch.arange(len(x))[None])
         return functional_call(module, weights, (x[None], turns, hidden))[0][0]
+
+    return run
+
+
+def named(w):
+    """Weights of modules that call theirs query, key and value."""
+    names = ["query", "key", "value"]
+    parts = [(f"{name}.weight", f"{name}.bias", *part) for name, *part in zip(names, *split(w))]
+    return {key: value for weight, bias, *values in parts for key, value in zip([weight, bias], values)}
+
+
+def deberta(**options):
+    config = transformers.DebertaV2Config(
+        hidden_size=WIDTH,
+        num_attention_heads=HEADS,
+        hidden_dropout_prob=0,
+        attention_probs_dropout_prob=0,
+        relative_attention=True,
+        share_att_key=True,
+        pos_att_type=["c2p", "p2c"],
+        **options,
+    )
+    module = DisentangledSelfAttention(config)
+
+    def run(w, x):
+        weights = {key.replace(".", "_proj."): value for key, value in named(w).items()}
+        call = {"rel_embeddings": w["position.weight"]}
+        mixed = functional_call(module, weights, (x[None], torch.ones(1, 1, len(x), len(x))), call)[0][0]
+        return F.linear(mixed, w["output.weight"], w["output.bias"])
+
+    return run
+
+
+def big_bird(size):
+    # The blocks by chance, which it draws by numpy, are the first, hidden by their mask.
+    config = transformers.BigBirdConfig(
+        hidden_size=WIDTH, num_attention_heads=HEADS, block_size=size, num_random_blocks=1, use_bias=True
+    )
+    module = BigBirdBlockSparseAttention(config)
+
+    def hidden(rows, columns, *_):
+        return torch.zeros(1, HEADS, rows.shape[1] - 2, size, size)
+
+    module._create_rand_mask_from_inputs = hidden
+    draw = "_bigbird_block_rand_mask_with_head"
+    setattr(module, draw, lambda from_seq_length, **_: HEADS * [np.zeros([from_seq_length // size - 2, 1], int)])
+
+    def run(w, x):
+        masks = BigBirdModel.create_masks_for_block_sparse_attn(torch.ones(1, len(x)), size)
+        blocked, band, rows, columns = masks
+        call = dict(band_mask=band, from_mask=rows, to_mask=columns, from_blocked_mask=blocked, to_blocked_mask=blocked)
+        mixed = functional_call(module, named(w), (x[None],), call)[0][0]
+        return F.linear(mixed, w["output.weight"], w["output.bias"])
 
     return run
 
@@ -297,6 +355,43 @@ CASES = [
         PLAIN | {"gate": {"open": 0.5}},
         QKV | {"gate.weight": [HEADS, CHANNELS], "gate.bias": [HEADS]},
         x_transformers(gate_value_heads=True, more=gate),
+    ),
+    (
+        "x-transformers Attention",
+        PLAIN | {"score": {"kind": "hard"}},
+        QKV,
+        x_transformers(hard=True),
+    ),
+    (
+        "x-transformers Attention",
+        PLAIN | {"position": {"kind": "buckets", "buckets": 8, "max_distance": 12}},
+        QKV | {"position.weight": [8, HEADS]},
+        x_transformers(rel_pos=RelativePositionBias(1, num_buckets=8, max_distance=12, heads=HEADS)),
+    ),
+    (
+        "x-transformers Attention",
+        PLAIN | {"causal": True, "position": {"kind": "buckets", "buckets": 4, "max_distance": 6}},
+        QKV | {"position.weight": [4, HEADS]},
+        x_transformers(causal=True, rel_pos=RelativePositionBias(1, True, num_buckets=4, max_distance=6, heads=HEADS)),
+    ),
+    (
+        "transformers DisentangledSelfAttention",
+        PLAIN | {"position": {"kind": "disentangled", "span": 5}},
+        QKV | {"position.weight": [10, WIDTH]},
+        deberta(position_buckets=-1, max_relative_positions=5),
+    ),
+    (
+        "transformers DisentangledSelfAttention",
+        PLAIN | {"position": {"kind": "disentangled", "span": 4, "max_distance": 8}},
+        QKV | {"position.weight": [8, WIDTH]},
+        deberta(position_buckets=4, max_relative_positions=8),
+    ),
+    (
+        "transformers BigBirdBlockSparseAttention",
+        PLAIN | {"blocks": {"size": 2, "near": 1, "global": 1, "random": 0, "seed": 0}},
+        QKV,
+        big_bird(2),
+        (14, 18),
     ),
     ("x-transformers Attention", PLAIN | {"position": {"kind": "alibi"}}, QKV, x_transformers(rel_pos=AlibiPositionalBias(HEADS))),
     (

@@ -14,10 +14,11 @@ use cloze_nn::{Encoder, Noise, Sequences, objective};
 use cloze_spec::Model;
 use cloze_spec::inventory::parameters;
 use cloze_spec::mixer::{
-    Alibi, Attention, ByLayer, Clipped, DeltaRule, Direction, Doubling, Fixed, Fourier, Gate,
-    GatedConvolution, GranularPool, HashedAttention, Identity, LowRankRecurrent, Mixer, Pool,
-    Position, Quasiseparable, Random, Room, Rotary, RoutedAttention, Score, SelectiveScan, Sink,
-    Spans, SubspaceAttention, SummaryAttention, TokenMlp, TopK,
+    Alibi, Attention, Blocks, Buckets, ByLayer, Clipped, DeltaRule, Direction, Disentangled,
+    Doubling, Fixed, Fourier, Gate, GatedConvolution, GranularPool, Hard, HashedAttention,
+    Identity, LowRankRecurrent, Mixer, Pool, Position, Quasiseparable, Random, Room, Rotary,
+    RoutedAttention, Score, SelectiveScan, Sink, Spans, SubspaceAttention, SummaryAttention,
+    TokenMlp, TopK,
 };
 use cloze_spec::objective::Loss;
 use rayon::ThreadPoolBuilder;
@@ -29,6 +30,27 @@ const ROOM: Room = Room {
     width: 12,
     max_len: 40,
 };
+
+fn blocks(size: usize, global: usize) -> Blocks {
+    Blocks {
+        size,
+        near: 1,
+        global,
+        random: 1,
+        seed: 5,
+    }
+}
+
+fn buckets(buckets: usize) -> Position {
+    Position::Buckets(Buckets {
+        buckets,
+        max_distance: 12,
+    })
+}
+
+fn disentangled(span: usize, max_distance: Option<usize>) -> Position {
+    Position::Disentangled(Disentangled { span, max_distance })
+}
 
 /// Every kind with every option, small enough that blocks, chunks and windows end within the sequences.
 #[expect(clippy::too_many_lines, reason = "a list, one entry a kind")]
@@ -111,8 +133,64 @@ fn cases() -> Vec<(&'static str, Mixer)> {
             options(|a| a.score = Some(Score::TopK(TopK { keep: 3 }))),
         ),
         (
-            "attention, hard",
+            "attention, top-1",
             options(|a| a.score = Some(Score::TopK(TopK { keep: 1 }))),
+        ),
+        (
+            "attention, hard",
+            options(|a| a.score = Some(Score::Hard(Hard {}))),
+        ),
+        (
+            "attention, hard, window and global",
+            options(|a| {
+                (a.window, a.global) = (Some(3), Some(1));
+                a.score = Some(Score::Hard(Hard {}));
+            }),
+        ),
+        ("attention, tied", options(|a| a.tied = true)),
+        (
+            "attention, blocks",
+            options(|a| a.blocks = Some(blocks(3, 1))),
+        ),
+        (
+            "attention, blocks, causal",
+            options(|a| (a.blocks, a.causal) = (Some(blocks(4, 2)), true)),
+        ),
+        (
+            "attention, blocks without ends, alibi",
+            options(|a| {
+                a.blocks = Some(blocks(4, 0));
+                a.position = Some(Position::Alibi(Alibi {}));
+            }),
+        ),
+        (
+            "attention, blocks, disentangled",
+            options(|a| {
+                a.blocks = Some(blocks(2, 1));
+                a.position = Some(disentangled(5, None));
+            }),
+        ),
+        (
+            "attention, buckets",
+            options(|a| a.position = Some(buckets(8))),
+        ),
+        (
+            "attention, buckets, causal, blocks",
+            options(|a| {
+                (a.blocks, a.causal) = (Some(blocks(3, 1)), true);
+                a.position = Some(buckets(5));
+            }),
+        ),
+        (
+            "attention, disentangled",
+            options(|a| a.position = Some(disentangled(6, Some(20)))),
+        ),
+        (
+            "attention, disentangled, tied, causal, window",
+            options(|a| {
+                (a.tied, a.causal, a.window) = (true, true, Some(5));
+                a.position = Some(disentangled(4, None));
+            }),
         ),
         (
             "attention, sink",

@@ -13,8 +13,11 @@ use program::{cloze, error, ok};
 use tempfile::TempDir;
 
 /// Each kind as it would stand in a recipe.
-const MIXERS: [&str; 17] = [
+const MIXERS: [&str; 20] = [
     r#"{ kind = "attention", heads = 2, causal = false, dropout = 0.2, window = 3, global = 1, gate = { open = 0.5 } }"#,
+    r#"{ kind = "attention", heads = 2, causal = false, dropout = 0.2, blocks = { size = 2, near = 1, global = 1, random = 1, seed = 1 }, position = { kind = "buckets", buckets = 8, max_distance = 16 } }"#,
+    r#"{ kind = "attention", heads = 2, causal = false, dropout = 0.0, position = { kind = "disentangled", span = 8 } }"#,
+    r#"{ kind = "attention", heads = 2, causal = false, dropout = 0.0, tied = true, score = { kind = "hard" } }"#,
     r#"{ kind = "by-layer", pattern = [{ kind = "pool", radius = 1, causal = false }, { kind = "fourier" }] }"#,
     r#"{ kind = "delta-rule", heads = 2, kernel = 3, chunk = 4, causal = false }"#,
     r#"{ kind = "fourier" }"#,
@@ -135,7 +138,22 @@ fn mistakes_in_a_mixer_are_told_with_their_place() {
             && heads.contains("model.stack.mixer.segment: expected at least 1, found 0"),
         "{heads}"
     );
+    let position = told(
+        r#"{ kind = "attention", heads = 2, causal = false, dropout = 0.0, window = 2, blocks = { size = 0, near = 1, global = 1, random = 1, seed = 1 }, position = { kind = "buckets", buckets = 3, max_distance = 2 } }"#,
+    );
+    for fault in [
+        "blocks.size: expected at least 1, found 0",
+        "blocks: expected no window beside them",
+        "position.buckets: expected an even number from 4, found 3",
+        "position.max_distance: expected at least as many as buckets, 3, found 2",
+    ] {
+        let fault = format!("model.stack.mixer.{fault}");
+        assert!(position.contains(&fault), "{fault}: {position}");
+    }
     let nested = told(
+        r#"{ kind = "attention", heads = 2, causal = false, dropout = 0.2, blocks = { size = 2, near = 1, global = 1, random = 1, seed = 1 }, position = { kind = "buckets", buckets = 8, max_distance = 16 } }"#,
+        r#"{ kind = "attention", heads = 2, causal = false, dropout = 0.0, position = { kind = "disentangled", span = 8 } }"#,
+        r#"{ kind = "attention", heads = 2, causal = false, dropout = 0.0, tied = true, score = { kind = "hard" } }"#,
         r#"{ kind = "by-layer", pattern = [{ kind = "gated-convolution", order = 9, kernel = 4, scale = 1.0, causal = false }] }"#,
     );
     assert!(

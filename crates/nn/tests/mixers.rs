@@ -3,6 +3,8 @@
 mod reference;
 mod tiny;
 
+use std::collections::BTreeMap;
+
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use cloze_data::batch::PackedBatch;
@@ -12,20 +14,43 @@ use cloze_nn::{Encoder, Noise, Sequences, objective};
 use cloze_spec::Model;
 use cloze_spec::inventory::parameters;
 use cloze_spec::mixer::{
-    Alibi, Attention, ByLayer, Clipped, DeltaRule, Direction, Doubling, Fixed, Fourier, Gate,
-    GatedConvolution, GranularPool, HashedAttention, Identity, LowRankRecurrent, Mixer, Pool,
-    Position, Quasiseparable, Random, Room, Rotary, RoutedAttention, Score, SelectiveScan, Sink,
-    Spans, SubspaceAttention, SummaryAttention, TokenMlp, TopK,
+    Alibi, Attention, Blocks, Buckets, ByLayer, Clipped, DeltaRule, Direction, Disentangled,
+    Doubling, Fixed, Fourier, Gate, GatedConvolution, GranularPool, Hard, HashedAttention,
+    Identity, LowRankRecurrent, Mixer, Pool, Position, Quasiseparable, Random, Room, Rotary,
+    RoutedAttention, Score, SelectiveScan, Sink, Spans, SubspaceAttention, SummaryAttention,
+    TokenMlp, TopK,
 };
 use cloze_spec::objective::Loss;
 use rayon::ThreadPoolBuilder;
 use reference::Point;
+use serde_json::{Value, from_value};
 use tiny::{ITEMS, MAX_LEN, batch, bits, by_name, model, numbers, read, values};
 
 const ROOM: Room = Room {
     width: 12,
     max_len: 40,
 };
+
+fn blocks(size: usize, global: usize) -> Blocks {
+    Blocks {
+        size,
+        near: 1,
+        global,
+        random: 1,
+        seed: 5,
+    }
+}
+
+fn buckets(buckets: usize) -> Position {
+    Position::Buckets(Buckets {
+        buckets,
+        max_distance: 12,
+    })
+}
+
+fn disentangled(span: usize, max_distance: Option<usize>) -> Position {
+    Position::Disentangled(Disentangled { span, max_distance })
+}
 
 /// Every kind with every option, small enough that blocks, chunks and windows end within the sequences.
 #[expect(clippy::too_many_lines, reason = "a list, one entry a kind")]
@@ -108,8 +133,64 @@ fn cases() -> Vec<(&'static str, Mixer)> {
             options(|a| a.score = Some(Score::TopK(TopK { keep: 3 }))),
         ),
         (
-            "attention, hard",
+            "attention, top-1",
             options(|a| a.score = Some(Score::TopK(TopK { keep: 1 }))),
+        ),
+        (
+            "attention, hard",
+            options(|a| a.score = Some(Score::Hard(Hard {}))),
+        ),
+        (
+            "attention, hard, window and global",
+            options(|a| {
+                (a.window, a.global) = (Some(3), Some(1));
+                a.score = Some(Score::Hard(Hard {}));
+            }),
+        ),
+        ("attention, tied", options(|a| a.tied = true)),
+        (
+            "attention, blocks",
+            options(|a| a.blocks = Some(blocks(3, 1))),
+        ),
+        (
+            "attention, blocks, causal",
+            options(|a| (a.blocks, a.causal) = (Some(blocks(4, 2)), true)),
+        ),
+        (
+            "attention, blocks without ends, alibi",
+            options(|a| {
+                a.blocks = Some(blocks(4, 0));
+                a.position = Some(Position::Alibi(Alibi {}));
+            }),
+        ),
+        (
+            "attention, blocks, disentangled",
+            options(|a| {
+                a.blocks = Some(blocks(2, 1));
+                a.position = Some(disentangled(5, None));
+            }),
+        ),
+        (
+            "attention, buckets",
+            options(|a| a.position = Some(buckets(8))),
+        ),
+        (
+            "attention, buckets, causal, blocks",
+            options(|a| {
+                (a.blocks, a.causal) = (Some(blocks(3, 1)), true);
+                a.position = Some(buckets(5));
+            }),
+        ),
+        (
+            "attention, disentangled",
+            options(|a| a.position = Some(disentangled(6, Some(20)))),
+        ),
+        (
+            "attention, disentangled, tied, causal, window",
+            options(|a| {
+                (a.tied, a.causal, a.window) = (true, true, Some(5));
+                a.position = Some(disentangled(4, None));
+            }),
         ),
         (
             "attention, sink",
@@ -281,16 +362,16 @@ fn sequences(lens: &[usize]) -> Sequences {
     Sequences::new(&batch)
 }
 
-fn tensor(x: &[f32], device: &Device) -> Tensor<2> {
-    let rows = x.len() / ROOM.width;
-    Tensor::from_data(TensorData::new(x.to_vec(), [rows, ROOM.width]), device)
+fn tensor(x: &[f32], width: usize, device: &Device) -> Tensor<2> {
+    let shape = [x.len() / width, width];
+    Tensor::from_data(TensorData::new(x.to_vec(), shape), device)
 }
 
-fn forward(mixer: &Mixer, values: &Values, x: &[f32], lens: &[usize]) -> Vec<f32> {
+fn forward(mixer: &Mixer, room: Room, values: &Values, x: &[f32], lens: &[usize]) -> Vec<f32> {
     let device = Device::flex();
-    let single = Single::new(mixer, ROOM, values, &device);
+    let single = Single::new(mixer, room, values, &device);
     read(&single.forward(
-        tensor(x, &device),
+        tensor(x, room.width, &device),
         &sequences(lens),
         false,
         &mut Noise::none(),
@@ -300,16 +381,19 @@ fn forward(mixer: &Mixer, values: &Values, x: &[f32], lens: &[usize]) -> Vec<f32
 /// Gradients of a weighted sum of the output: of each parameter, and under `x` of the tokens.
 fn gradients(
     mixer: &Mixer,
+    room: Room,
     values: &Values,
     x: &[f32],
     lens: &[usize],
     cotangent: &[f32],
 ) -> Values {
     let device = Device::flex().autodiff();
-    let single = Single::new(mixer, ROOM, values, &device);
-    let x = tensor(x, &device).require_grad();
+    let single = Single::new(mixer, room, values, &device);
+    let x = tensor(x, room.width, &device).require_grad();
     let output = single.forward(x.clone(), &sequences(lens), false, &mut Noise::none());
-    let mut gradients = (output * tensor(cotangent, &device)).sum().backward();
+    let mut gradients = (output * tensor(cotangent, room.width, &device))
+        .sum()
+        .backward();
     let tokens = x.grad_remove(&mut gradients).expect("of the tokens");
     let mut found = by_name(&single, gradients);
     found.insert("x".to_owned(), read(&tokens));
@@ -373,6 +457,52 @@ fn every_mixer_is_what_its_definition_says() {
     }
 }
 
+/// Numbers of other programs: what made each line says `tools/golden/mixers.py`.
+#[test]
+fn other_programs_give_the_same() {
+    // Theirs are f64, or f32 like ours; both sum a few dozen terms.
+    const VALUE: f64 = 1e-5;
+    let room = Room {
+        width: 8,
+        max_len: 9,
+    };
+    for line in include_str!("golden/mixers.jsonl").lines() {
+        let mut line: Value = serde_json::from_str(line).expect("a case");
+        let mut take = |key: &str| line[key].take();
+        let mixer = take("mixer");
+        let what = format!("{mixer} by {}", take("source"));
+        let mixer: Mixer = from_value(mixer).expect("settings");
+        let lens: Vec<usize> = from_value(take("lens")).expect("lengths");
+        let values: Values = from_value(take("weights")).expect("numbers by name");
+        let values = values.into_iter();
+        let values = values
+            .map(|(name, x)| (format!("mixer.{name}"), x))
+            .collect();
+        let [x, cotangent] = ["x", "cotangent"].map(|key| {
+            let numbers: Vec<f32> = from_value(take(key)).expect("numbers");
+            numbers
+        });
+        let output: Vec<f64> = from_value(take("output")).expect("numbers");
+        let off = apart(&forward(&mixer, room, &values, &x, &lens), &output);
+        assert!(off <= VALUE, "{what}: off by {off}");
+        let found = gradients(&mixer, room, &values, &x, &lens, &cotangent);
+        let wanted: BTreeMap<String, Vec<f64>> =
+            from_value(take("gradients")).expect("numbers by name");
+        assert_eq!(found.len(), wanted.len(), "{what}");
+        let mut worst = 0.0_f64;
+        for (name, want) in wanted {
+            let ours = found.get(&format!("mixer.{name}")).or(found.get(&name));
+            let off = apart(ours.expect("a gradient"), &want);
+            assert!(
+                off <= VALUE,
+                "{what}: the gradient of {name} is off by {off}"
+            );
+            worst = worst.max(off);
+        }
+        println!("value {off:.1e}  gradient {worst:.1e}  {what}");
+    }
+}
+
 fn value(mixer: &Mixer, values: &Values, x: &[f32]) -> f64 {
     let mut rest = x;
     let mut want = Vec::new();
@@ -386,7 +516,7 @@ fn value(mixer: &Mixer, values: &Values, x: &[f32]) -> f64 {
         );
         rest = others;
     }
-    apart(&forward(mixer, values, x, &LENS), &want)
+    apart(&forward(mixer, ROOM, values, x, &LENS), &want)
 }
 
 /// Every number of every gradient against central differences of the definition.
@@ -395,7 +525,7 @@ fn gradient(kind: &str, mixer: &Mixer, values: &Values) -> f64 {
     let lens = [1, 11, 6];
     let x = tokens(&[31, 32, 33], &lens);
     let cotangent = numbers(34, x.len());
-    let found = gradients(mixer, values, &x, &lens, &cotangent);
+    let found = gradients(mixer, ROOM, values, &x, &lens, &cotangent);
     let names: Vec<&String> = values.keys().collect();
     for name in &names {
         assert!(found.contains_key(*name), "{kind}: {name} has no gradient");
@@ -453,14 +583,14 @@ fn gradient(kind: &str, mixer: &Mixer, values: &Values) -> f64 {
 
 /// Alone and among others, in any order: the same bits.
 fn packing(kind: &str, mixer: &Mixer, values: &Values, x: &[f32]) {
-    let together = forward(mixer, values, x, &LENS);
+    let together = forward(mixer, ROOM, values, x, &LENS);
     let turned: Vec<u64> = SEEDS.into_iter().rev().collect();
     let lens: Vec<usize> = LENS.into_iter().rev().collect();
-    let mut turned = forward(mixer, values, &tokens(&turned, &lens), &lens);
+    let mut turned = forward(mixer, ROOM, values, &tokens(&turned, &lens), &lens);
     let mut first = 0;
     for len in LENS {
         let range = first * ROOM.width..(first + len) * ROOM.width;
-        let alone = forward(mixer, values, &x[range.clone()], &[len]);
+        let alone = forward(mixer, ROOM, values, &x[range.clone()], &[len]);
         let other = turned.split_off(turned.len() - alone.len());
         let among = bits(&together[range]);
         assert!(
@@ -482,13 +612,13 @@ fn only_what_says_so_sees_what_comes_after() {
     for (kind, mixer) in cases() {
         let values = weights_of(&mixer, 4);
         let x = tokens(&[41, 42], &lens);
-        let before = forward(&mixer, &values, &x, &lens);
+        let before = forward(&mixer, ROOM, &values, &x, &lens);
         let changed = |token: usize| {
             let mut x = x.clone();
             x[token * ROOM.width..(token + 1) * ROOM.width]
                 .iter_mut()
                 .for_each(|x| *x *= -2.0);
-            let after = forward(&mixer, &values, &x, &lens);
+            let after = forward(&mixer, ROOM, &values, &x, &lens);
             (0..lens.iter().sum())
                 .filter(|row| {
                     let range = row * ROOM.width..(row + 1) * ROOM.width;
@@ -520,9 +650,9 @@ fn the_same_again_gives_the_same_bits_on_any_number_of_threads() {
         let on = |threads: usize| {
             let pool = ThreadPoolBuilder::new().num_threads(threads).build();
             pool.expect("threads").install(|| {
-                let gradients = gradients(&mixer, &values, &x, &lens, &cotangent);
+                let gradients = gradients(&mixer, ROOM, &values, &x, &lens, &cotangent);
                 let gradients: Vec<Vec<u32>> = gradients.values().map(|g| bits(g)).collect();
-                (bits(&forward(&mixer, &values, &x, &lens)), gradients)
+                (bits(&forward(&mixer, ROOM, &values, &x, &lens)), gradients)
             })
         };
         let one = on(1);
@@ -541,7 +671,7 @@ fn rows_asked_for_are_those_of_the_whole() {
         let sequences = sequences(&lens);
         let some = |selected| {
             let noise = &mut Noise::none();
-            read(&single.forward(tensor(&x, &device), &sequences, selected, noise))
+            read(&single.forward(tensor(&x, ROOM.width, &device), &sequences, selected, noise))
         };
         let whole = some(false);
         let rows = sequences.rows.iter();

@@ -1,8 +1,9 @@
 use burn::module::Module;
 use burn::tensor::{Tensor, activation};
-use cloze_spec::mixer::{self, Score};
+use cloze_spec::mixer::{self, Position, Score};
 
-use super::{Mixer, scored};
+use super::Mixer;
+use super::scored::{self, Learned};
 use crate::linear::Linear;
 use crate::noise::Noise;
 use crate::op::{self, Activation};
@@ -11,7 +12,7 @@ use crate::weights::{Source, Weight};
 
 /// Multi-head softmax attention with one projection for queries, keys and values.
 ///
-/// Without a window, another score or positions it runs fused; with one of them, from Burn's operations.
+/// Without a window, blocks, another score or positions it runs fused; with one of them, from Burn's operations.
 ///
 /// # Source
 /// Vaswani et al., NeurIPS 2017, §3.2; options as in their settings.
@@ -21,8 +22,12 @@ pub(crate) struct Attention {
     output: Linear,
     sink: Option<Sink>,
     gate: Option<Gate>,
+    position: Option<Table>,
     #[module(skip)]
     settings: mixer::Attention,
+    /// Tells layers apart.
+    #[module(skip)]
+    name: String,
 }
 
 /// A score a head for nothing, `[H]`.
@@ -36,6 +41,12 @@ struct Sink {
 struct Gate {
     weight: Weight<2>,
     bias: Weight<1>,
+}
+
+/// A row a distance: numbers of each head, or vectors.
+#[derive(Module, Debug)]
+struct Table {
+    weight: Weight<2>,
 }
 
 impl Attention {
@@ -54,14 +65,35 @@ impl Attention {
                 weight: source.parameter(&format!("{name}.gate.weight")),
                 bias: source.parameter(&format!("{name}.gate.bias")),
             }),
+            position: match &settings.position {
+                Some(Position::Buckets(_) | Position::Disentangled(_)) => Some(Table {
+                    weight: source.parameter(&format!("{name}.position.weight")),
+                }),
+                Some(Position::Alibi(_) | Position::Rotary(_)) | None => None,
+            },
             settings: settings.clone(),
+            name: name.to_owned(),
         }
     }
 
-    /// Whether one kernel does it: without a window, another score or positions.
+    /// Whether one kernel does it: without a window, blocks, another score or positions.
     pub fn is_fused(&self) -> bool {
         let settings = &self.settings;
-        settings.window.is_none() && settings.score.is_none() && settings.position.is_none()
+        settings.window.is_none()
+            && settings.blocks.is_none()
+            && settings.score.is_none()
+            && settings.position.is_none()
+    }
+
+    /// Queries, keys and values side by side: `[N, D]` → `[N, 3D]`.
+    fn maps(&self, x: Tensor<2>) -> Tensor<2> {
+        let [rows, width] = x.dims();
+        let maps = self.qkv.forward(x, Activation::Identity);
+        if !self.settings.tied {
+            return maps;
+        }
+        let same = maps.clone().slice([0..rows, 0..width]);
+        Tensor::cat(vec![same, maps], 1)
     }
 }
 
@@ -74,7 +106,7 @@ impl Mixer for Attention {
         noise: &mut Noise,
     ) -> Tensor<2> {
         let settings = &self.settings;
-        let qkv = self.qkv.forward(x.clone(), Activation::Identity); // [N, 3D]
+        let qkv = self.maps(x.clone());
         let dropout = noise.dropout(settings.dropout);
         let offsets = &sequences.offsets;
         let mut mixed = if self.is_fused() {
@@ -89,8 +121,15 @@ impl Mixer for Attention {
                 dropout,
             )
         } else {
-            let sink = self.sink.as_ref().map(|sink| sink.bias.val());
-            scored::attend(settings, qkv, offsets, sink.as_ref(), dropout)
+            let table = self.position.as_ref().map(|table| table.weight.val());
+            let learned = Learned {
+                sink: self.sink.as_ref().map(|sink| sink.bias.val()),
+                table: match &settings.position {
+                    Some(Position::Disentangled(_)) => table.map(|vectors| self.maps(vectors)),
+                    _ => table,
+                },
+            };
+            scored::attend(settings, &self.name, qkv, offsets, &learned, dropout)
         };
         if let Some(gate) = &self.gate {
             let [tokens, width] = x.dims();

@@ -1,6 +1,7 @@
 //! How the tokens of a sequence see each other.
 
 mod attention;
+mod block_pattern;
 mod delta_rule;
 mod fourier;
 mod gated_convolution;
@@ -33,6 +34,8 @@ use identity::Identity;
 use low_rank_recurrent::LowRankRecurrent;
 use pool::Pool;
 use quasiseparable::Quasiseparable;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 use random::Random;
 use routed_attention::RoutedAttention;
 use selective_scan::SelectiveScan;
@@ -99,6 +102,17 @@ impl Single {
     ) -> Tensor<2> {
         self.mixer.forward(x, sequences, selected, noise)
     }
+}
+
+/// Numbers by chance for the layer of this name, the same for the same seed.
+fn drawn(seed: u64, name: &str) -> ChaCha8Rng {
+    // FNV-1a (Fowler, Noll and Vo, 1991): short, and the same everywhere.
+    let stream = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(stream);
+    rng
 }
 
 /// A mixer of any kind.

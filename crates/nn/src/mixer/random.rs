@@ -3,10 +3,9 @@ use std::sync::Arc;
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
 use cloze_spec::mixer;
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use rand::Rng;
 
-use super::Mixer;
+use super::{Mixer, drawn};
 use crate::layout::Layout;
 use crate::noise::Noise;
 use crate::sequences::Sequences;
@@ -26,12 +25,7 @@ pub(crate) struct Random {
 impl Random {
     /// `name` tells layers apart.
     pub fn new(settings: &mixer::Random, room: mixer::Room, name: &str) -> Self {
-        // FNV-1a (Fowler, Noll and Vo, 1991): short, and the same everywhere.
-        let stream = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
-        let mut rng = ChaCha8Rng::seed_from_u64(settings.seed);
-        rng.set_stream(stream);
+        let mut rng = drawn(settings.seed, name);
         let max_len = room.max_len;
         let mut weight = |index: usize| {
             let number = rng.next_u32() as f32 / u32::MAX as f32;

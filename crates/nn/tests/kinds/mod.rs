@@ -4,7 +4,7 @@ use burn::tensor::Device;
 use cloze_nn::mixer::Single;
 use cloze_nn::weights::{self, Values};
 use cloze_spec::mixer::{
-    Alibi, Attention, DeltaRule, Direction, Doubling, Fixed, Fourier, GatedConvolution,
+    Alibi, Attention, Blocks, DeltaRule, Direction, Doubling, Fixed, Fourier, GatedConvolution,
     GranularPool, HashedAttention, Identity, LowRankRecurrent, Mixer, Pool, Position,
     Quasiseparable, Random, Room, RoutedAttention, SelectiveScan, Spans, SubspaceAttention,
     SummaryAttention, TokenMlp,
@@ -54,6 +54,19 @@ pub fn kinds(tokens: usize) -> Vec<Kind> {
             "attention, window 64 and 4 global",
             1.0,
             attention(|a| (a.window, a.global) = (Some(64), Some(4))),
+        ),
+        kind(
+            "attention, blocks of 32",
+            1.0,
+            attention(|a| {
+                a.blocks = Some(Blocks {
+                    size: 32,
+                    near: 1,
+                    global: 1,
+                    random: 2,
+                    seed: 1,
+                });
+            }),
         ),
         kind(
             "delta-rule",

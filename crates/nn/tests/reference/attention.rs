@@ -1,24 +1,55 @@
 use cloze_spec::encoder::alibi_slopes;
 use cloze_spec::mixer::{
-    Attention, HashedAttention, Position, RoutedAttention, Score, Spans, SubspaceAttention,
+    Attention, Blocks, HashedAttention, Position, RoutedAttention, Score, Spans, SubspaceAttention,
     SummaryAttention,
 };
+use rand::Rng;
 
+use super::pool::drawn;
 use super::{Point, Rows, add, apply, dot, head, join, sigmoid, softmax as soften, sum};
 
-pub fn softmax(settings: &Attention, point: &Point) -> Rows {
-    let qkv = point.linears("qkv", &point.x);
+/// Queries, keys and values of one head.
+fn parts(settings: &Attention, point: &Point, x: &Rows, index: usize) -> [Rows; 3] {
+    let maps = point.linears("qkv", x);
+    let of = |part: usize| {
+        head(
+            &maps,
+            part * settings.heads + index,
+            x[0].len() / settings.heads,
+        )
+    };
+    if settings.tied {
+        [of(0), of(0), of(1)]
+    } else {
+        [of(0), of(1), of(2)]
+    }
+}
+
+pub fn softmax(settings: &Attention, point: &Point, base: &Point) -> Rows {
     let (heads, width) = (settings.heads, point.x[0].len());
     let channels = width / heads;
     let mixed: Vec<Rows> = (0..heads)
         .map(|index| {
-            let part = |part: usize| head(&qkv, part * heads + index, channels);
-            let (mut query, mut key) = (part(0), part(1));
-            if let Some(Position::Rotary(rotary)) = &settings.position {
-                turn(&mut query, f64::from(rotary.base));
-                turn(&mut key, f64::from(rotary.base));
+            let matrix = |point: &Point| {
+                let [mut query, mut key, _] = parts(settings, point, &point.x, index);
+                if let Some(Position::Rotary(rotary)) = &settings.position {
+                    turn(&mut query, f64::from(rotary.base));
+                    turn(&mut key, f64::from(rotary.base));
+                }
+                weights(settings, point, index, &query, &key)
+            };
+            let mut shares = matrix(point);
+            if let Some(Score::Hard(_)) = settings.score {
+                // One for the largest there, and the change of the softmax since.
+                for (row, there) in shares.iter_mut().zip(matrix(base)) {
+                    let most = there.iter().copied().fold(0.0, f64::max);
+                    for (share, there) in row.iter_mut().zip(there) {
+                        *share += if there == most { 1.0 } else { 0.0 } - there;
+                    }
+                }
             }
-            let mut mixed = apply(&weights(settings, point, index, &query, &key), &part(2));
+            let [_, _, value] = parts(settings, point, &point.x, index);
+            let mut mixed = apply(&shares, &value);
             if settings.gate.is_some() {
                 let weight = &point.get("gate.weight")[index * channels..][..channels];
                 for (mixed, x) in mixed.iter_mut().zip(head(&point.x, index, channels)) {
@@ -46,28 +77,89 @@ fn turn(x: &mut Rows, base: f64) {
     }
 }
 
-/// The matrix of weights of one head.
+/// Which tokens the blocks of a sequence of `len` tokens let see which.
+fn block_sees(settings: &Blocks, causal: bool, len: usize) -> impl Fn(usize, usize) -> bool {
+    let count = len.div_ceil(settings.size);
+    let end = move |block: usize, global: usize| {
+        block < global || (!causal && block >= count.saturating_sub(global))
+    };
+    let luck: Vec<Vec<usize>> = (0..count)
+        .map(|block| {
+            let mut rng = drawn(settings.seed, &format!("mixer.{block}"));
+            let numbers: Vec<u64> = (0..count).map(|_| rng.next_u64()).collect();
+            let mut others: Vec<usize> = (0..count)
+                .filter(|&other| block.abs_diff(other) > settings.near)
+                .filter(|&other| !end(other, settings.global) && !(causal && other > block))
+                .collect();
+            others.sort_by_key(|&other| numbers[other]);
+            others.truncate(settings.random);
+            others
+        })
+        .collect();
+    let Blocks {
+        size, near, global, ..
+    } = *settings;
+    move |query, key| {
+        let (query, key) = (query / size, key / size);
+        end(query, global)
+            || end(key, global)
+            || query.abs_diff(key) <= near
+            || luck[query].contains(&key)
+    }
+}
+
+/// The matrix of weights of one head; of hard attention the softmax that its gradient follows.
 fn weights(settings: &Attention, point: &Point, head: usize, query: &Rows, key: &Rows) -> Rows {
     let len = query.len();
     let global = settings.global.unwrap_or(0);
+    let blocks = settings.blocks.as_ref();
+    let blocks = blocks.map(|blocks| block_sees(blocks, settings.causal, len));
     let seen = |q: usize, k: usize| {
+        if let Some(sees) = &blocks {
+            return sees(q, k) && !(settings.causal && k > q);
+        }
         let near = settings.window.is_none_or(|window| q.abs_diff(k) <= window);
         (near || q < global || k < global) && !(settings.causal && k > q)
     };
-    let slope = match settings.position {
-        Some(Position::Alibi(_)) => f64::from(alibi_slopes(settings.heads)[head]),
-        Some(Position::Rotary(_)) | None => 0.0,
+    let table = point
+        .weights
+        .get(&format!("{}position.weight", point.prefix));
+    let vectors = match &settings.position {
+        Some(Position::Disentangled(_)) => {
+            let rows = table.expect("vectors").chunks(point.x[0].len());
+            let rows: Rows = rows.map(<[f64]>::to_vec).collect();
+            Some(parts(settings, point, &rows, head))
+        }
+        _ => None,
     };
-    let scale = (query[0].len() as f64).sqrt();
+    let channels = query[0].len() as f64;
+    let score = |q: usize, k: usize| {
+        let apart = q as isize - k as isize;
+        let row = |position: &Position| position.row(apart, settings.causal).expect("a row");
+        let product = dot(&query[q], &key[k]);
+        let plain = product / channels.sqrt();
+        match &settings.position {
+            Some(Position::Alibi(_)) => {
+                plain - f64::from(alibi_slopes(settings.heads)[head]) * apart.unsigned_abs() as f64
+            }
+            Some(position @ Position::Buckets(_)) => {
+                plain + table.expect("numbers")[row(position) * settings.heads + head]
+            }
+            Some(position @ Position::Disentangled(_)) => {
+                let [as_query, as_key, _] = vectors.as_ref().expect("vectors");
+                let row = row(position);
+                let met = dot(&query[q], &as_key[row]) + dot(&key[k], &as_query[row]);
+                (product + met) / (3.0 * channels).sqrt()
+            }
+            Some(Position::Rotary(_)) | None => plain,
+        }
+    };
     (0..len)
         .map(|q| {
             let keys: Vec<usize> = (0..len).filter(|&k| seen(q, k)).collect();
-            let mut scores: Vec<f64> = keys
-                .iter()
-                .map(|&k| dot(&query[q], &key[k]) / scale - slope * q.abs_diff(k) as f64)
-                .collect();
+            let mut scores: Vec<f64> = keys.iter().map(|&k| score(q, k)).collect();
             let shares = match &settings.score {
-                None => soften(&scores),
+                None | Some(Score::Hard(_)) => soften(&scores),
                 Some(Score::Clipped(clipped)) => {
                     let low = -f64::from(clipped.alpha) / keys.len() as f64;
                     let spread = f64::from(clipped.stretch) - low;

@@ -76,7 +76,7 @@ impl Point {
 /// What `mixer` makes of a sequence. What has no gradient, such as a choice, is made at `base`.
 pub fn mix(mixer: &Mixer, room: Room, point: &Point, base: &Point) -> Rows {
     match mixer {
-        Mixer::Attention(settings) => attention::softmax(settings, point),
+        Mixer::Attention(settings) => attention::softmax(settings, point, base),
         Mixer::ByLayer(_) => unreachable!("no mixer of its own"),
         Mixer::DeltaRule(settings) => state::delta_rule(settings, point),
         Mixer::Fourier(_) => pool::fourier(point),

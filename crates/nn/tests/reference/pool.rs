@@ -22,13 +22,19 @@ pub fn neighbours(settings: &Pool, point: &Point) -> Rows {
     apply(&matrix, &point.x)
 }
 
-pub fn random(settings: &Random, room: Room, point: &Point) -> Rows {
+/// Numbers by chance of a seed and a name.
+pub fn drawn(seed: u64, name: &str) -> ChaCha8Rng {
     let mut stream = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in b"mixer" {
-        stream = (stream ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    for byte in name.bytes() {
+        stream = (stream ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     }
-    let mut rng = ChaCha8Rng::seed_from_u64(settings.seed);
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(stream);
+    rng
+}
+
+pub fn random(settings: &Random, room: Room, point: &Point) -> Rows {
+    let mut rng = drawn(settings.seed, "mixer");
     let len = point.x.len();
     let matrix: Rows = (0..len)
         .map(|at| {

@@ -17,7 +17,10 @@ mod subspace_attention;
 mod summary_attention;
 mod token_mlp;
 
-pub use attention::{Alibi, Attention, Clipped, Gate, Position, Rotary, Score, Sink, TopK};
+pub use attention::{
+    Alibi, Attention, Blocks, Buckets, Clipped, Disentangled, Gate, Hard, Position, Rotary, Score,
+    Sink, TopK,
+};
 pub use delta_rule::DeltaRule;
 pub use fourier::Fourier;
 pub use gated_convolution::GatedConvolution;

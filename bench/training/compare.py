@@ -23,6 +23,7 @@ PAUSE_SECONDS = 0.05
 CASES = {
     "bert4rec": ("BERT4Rec, 64 sequences of at most 200", 64, 200, 98.9, 1.0),
     "masked-language": ("masked language, 16 sequences of at most 128", 16, 128, 29.0, 0.8),
+    "modernbert": ("ModernBERT, 4 sequences of at most 1,024", 4, 1024, 300.0, 0.8),
 }
 
 
@@ -157,6 +158,7 @@ def commit():
 def main():
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--cloze", type=Path, help="the built example training_step; without it PyTorch runs alone")
+    arguments.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     arguments.add_argument("--interactions", type=Path, help='"user item …" lines, .gz or not; lengths of BERT4Rec')
     arguments.add_argument("--texts", type=Path, help="one text a line, .gz or not; lengths of the masked language")
     arguments.add_argument("--threads", type=int, default=2)
@@ -172,12 +174,14 @@ def main():
     real = {
         "bert4rec": arguments.interactions and interaction_lengths(arguments.interactions),
         "masked-language": arguments.texts and text_lengths(arguments.texts),
+        "modernbert": None,
     }
     print(f"commit {commit()}, {cpu_name()}, {arguments.threads} threads, load {os.getloadavg()[0]:.1f} at start\n")
     print("| case | lengths | tokens | padded | PyTorch ms | Cloze ms | ratio | PyTorch MiB | Cloze MiB |")
     print("|---|---|--:|--:|--:|--:|--:|--:|--:|")
     foot = ""
-    for case, (title, *_) in CASES.items():
+    for case in arguments.cases:
+        title = CASES[case][0]
         for name, batches in plans(case, real[case], arguments.batches):
             # One batch of equal lengths is visited as often as three batches of real ones.
             rounds = arguments.rounds * (3 if len(batches) == 1 else 1)

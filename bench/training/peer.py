@@ -35,6 +35,8 @@ CASES = {
         classes=8192, max_len=128, layers=4, width=256, heads=4, ffn=1024, mask_prob=0.15, dropout=0.1
     ),
 }
+# Of ModernBERT: what stands for a hidden token is the last row of the vocabulary.
+MODERNBERT = Case(classes=8192, max_len=1024, layers=4, width=256, heads=4, ffn=384, mask_prob=0.3, dropout=0.0)
 EPS = 1e-12
 SEED = 1
 # What Python and PyTorch need before there is a model; its CUDA build loads much that a CPU never uses.
@@ -93,6 +95,31 @@ class Encoder(nn.Module):
         return F.cross_entropy(F.linear(x, self.item.weight[: self.case.classes], self.bias), labels)
 
 
+class ModernBert(nn.Module):
+    """ModernBERT of transformers, which scores predicted tokens only."""
+
+    def __init__(self, case: Case):
+        from transformers import ModernBertConfig, ModernBertForMaskedLM
+
+        super().__init__()
+        self.model = ModernBertForMaskedLM(
+            ModernBertConfig(
+                vocab_size=case.classes + 1, hidden_size=case.width, intermediate_size=case.ffn,
+                num_hidden_layers=case.layers, num_attention_heads=case.heads, max_position_embeddings=case.max_len,
+                local_attention=128, global_attn_every_n_layers=3, sparse_prediction=True, reference_compile=False,
+                pad_token_id=0, bos_token_id=1, eos_token_id=2, cls_token_id=1, sep_token_id=2,
+                attn_implementation="sdpa",
+            )
+        )
+
+    def forward(self, batch):
+        tokens, may_attend, rows, labels = batch
+        targets = torch.full_like(tokens, -100)
+        targets.view(-1)[rows] = labels
+        mask = None if may_attend is None else may_attend[:, 0, 0].long()
+        return self.model(input_ids=tokens, attention_mask=mask, labels=targets).loss
+
+
 def make_batch(lengths, case: Case, generator):
     """Pads to the longest sequence; a batch of equal lengths carries no mask and so takes the quicker path."""
     longest = max(lengths)
@@ -112,18 +139,18 @@ def make_batch(lengths, case: Case, generator):
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--case", choices=CASES, required=True)
+    arguments.add_argument("--case", choices=[*CASES, "modernbert"], required=True)
     arguments.add_argument("--batches", required=True, help="file of sequence lengths, one batch a line")
     arguments.add_argument("--threads", type=int, required=True)
     arguments = arguments.parse_args()
 
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(SEED)
-    case = CASES[arguments.case]
+    case = CASES.get(arguments.case, MODERNBERT)
     generator = torch.Generator().manual_seed(SEED)
     with open(arguments.batches, encoding="utf-8") as lines:
         batches = [make_batch([int(length) for length in line.split()], case, generator) for line in lines]
-    model = Encoder(case).train()
+    model = (Encoder if arguments.case in CASES else ModernBert)(case).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01, fused=True)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"ready parameters={parameters} base_mib={BASE_MIB:.0f} name=torch-{torch.__version__}", flush=True)

@@ -5,12 +5,18 @@
 use std::io::{BufRead, Write};
 use std::time::Instant;
 
-use burn::tensor::Device;
+use burn::module::Module;
+use burn::tensor::{Device, Gradients, Tensor};
 use cloze_data::batch::PackedBatch;
+use cloze_data::text::batch::{TextBatch, Wanted};
+use cloze_nn::pretrained::{LabelLoss, Pretrained};
+use cloze_nn::weights::Values;
 use cloze_nn::{Encoder, Noise, objective, weights};
-use cloze_spec::Model;
+use cloze_spec::hugging_face::Draft;
+use cloze_spec::inventory::encoder_parameters;
 use cloze_spec::objective::Loss;
 use cloze_spec::optim::AdamW;
+use cloze_spec::{Model, encoder, text};
 use cloze_train::optim::Optimizer;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -19,16 +25,25 @@ use rand_chacha::ChaCha8Rng;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 struct Case {
-    model: Model,
+    settings: Settings,
     items: usize,
     masked: f64,
 }
 
+/// A recommender's model, or a text encoder as other tools have it.
+enum Settings {
+    Items(Box<Model>),
+    Text(Box<Draft>),
+}
+
 fn case(name: &str) -> Case {
+    if name == "modernbert" {
+        return modernbert();
+    }
     let (max_len, width, layers, heads, ffn, items, masked, dropout) = match name {
         "bert4rec" => (200, 64, 2, 2, 256, 3420, 0.2, 0.2),
         "masked-language" => (128, 256, 4, 4, 1024, 8192, 0.15, 0.1),
-        other => panic!("--case: expected bert4rec or masked-language, found {other}"),
+        other => panic!("--case: expected bert4rec, masked-language or modernbert, found {other}"),
     };
     let config = serde_json::json!({
         "max_len": max_len,
@@ -45,9 +60,74 @@ fn case(name: &str) -> Case {
         }
     });
     Case {
-        model: serde_json::from_value(config).expect("a model"),
+        settings: Settings::Items(serde_json::from_value(config).expect("a model")),
         items,
         masked,
+    }
+}
+
+fn modernbert() -> Case {
+    let items = 8192;
+    let serde_json::Value::Object(config) = serde_json::json!({
+        "model_type": "modernbert",
+        "hidden_size": 256,
+        "intermediate_size": 384,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 1024,
+        "local_attention": 128,
+        "global_attn_every_n_layers": 3,
+    }) else {
+        unreachable!("written as an object")
+    };
+    let draft = Draft::new(config, items + 1, encoder::Task::MaskedToken);
+    Case {
+        settings: Settings::Text(Box::new(draft.expect("an encoder"))),
+        items,
+        masked: 0.3,
+    }
+}
+
+/// What learns, and how its loss is made.
+trait Learner: Module {
+    fn loss(&self, batch: &PackedBatch, noise: &mut Noise) -> Tensor<1>;
+
+    fn gradients(&self, loss: &Tensor<1>) -> Vec<Gradients>;
+}
+
+impl Learner for Encoder {
+    fn loss(&self, batch: &PackedBatch, noise: &mut Noise) -> Tensor<1> {
+        objective::loss(self, batch, &Loss::Softmax, noise)
+    }
+
+    fn gradients(&self, loss: &Tensor<1>) -> Vec<Gradients> {
+        vec![loss.backward()]
+    }
+}
+
+impl Learner for Pretrained {
+    fn loss(&self, batch: &PackedBatch, noise: &mut Noise) -> Tensor<1> {
+        let batch = TextBatch {
+            tokens: batch.tokens.clone(),
+            segments: vec![0; batch.tokens.len()],
+            offsets: batch.offsets.clone(),
+            rows: Some(batch.rows.clone()),
+            wanted: Wanted::Tokens(batch.labels.clone()),
+            pairs: None,
+            keys: None,
+            documents: None,
+            beside: Vec::new(),
+        };
+        let settings = text::LabelLoss::default();
+        let how = LabelLoss {
+            settings: &settings,
+            class_weights: None,
+        };
+        Pretrained::loss(self, &batch, how, encoder::DropoutRates::NONE, noise)
+    }
+
+    fn gradients(&self, loss: &Tensor<1>) -> Vec<Gradients> {
+        Pretrained::gradients(self, loss)
     }
 }
 
@@ -117,9 +197,25 @@ fn main() {
             batch(&lengths, &case, &mut rng)
         })
         .collect();
-    let values = weights::init(&case.model, case.items, 1);
+    let device = Device::flex().autodiff();
+    match case.settings {
+        Settings::Items(model) => {
+            let values = weights::init(&model, case.items, 1);
+            let encoder = Encoder::new(&model, case.items, &values, &device);
+            steps(encoder, base, values, &batches);
+        }
+        Settings::Text(draft) => {
+            let settings = draft.encoder().clone();
+            let values = weights::fresh(&encoder_parameters(&settings), 0.02, 1);
+            let encoder = Pretrained::new(settings.into(), &values, &device);
+            steps(encoder, base, values, &batches);
+        }
+    }
+}
+
+/// Steps as they are told on standard input.
+fn steps(mut learner: impl Learner, base: u64, values: Values, batches: &[PackedBatch]) {
     let parameters: usize = values.values().map(Vec::len).sum();
-    let mut encoder = Encoder::new(&case.model, case.items, &values, &Device::flex().autodiff());
     drop(values);
     let settings = AdamW {
         lr: 1e-3,
@@ -129,7 +225,7 @@ fn main() {
         weight_decay: 0.01,
         clip_norm: None,
     };
-    let mut optimizer = Optimizer::new(settings, &encoder);
+    let mut optimizer = Optimizer::new(settings, &learner);
     println!(
         "ready parameters={parameters} base_mib={base} name=cloze-{}",
         env!("CARGO_PKG_VERSION")
@@ -142,10 +238,10 @@ fn main() {
             .expect("`step NUMBER`");
         let start = Instant::now();
         let mut noise = Noise::new(optimizer.steps());
-        let loss = objective::loss(&encoder, &batches[index], &Loss::Softmax, &mut noise);
-        let gradients = loss.backward();
-        optimizer.accumulate(&encoder, [gradients]);
-        (encoder, _) = optimizer.step(encoder, 1.0);
+        let loss = learner.loss(&batches[index], &mut noise);
+        let gradients = learner.gradients(&loss);
+        optimizer.accumulate(&learner, gradients);
+        (learner, _) = optimizer.step(learner, 1.0);
         let ms = start.elapsed().as_secs_f64() * 1e3;
         println!("ms={ms:.3} loss={:.4}", loss.into_scalar::<f32>());
         std::io::stdout().flush().expect("an open standard output");

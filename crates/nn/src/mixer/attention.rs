@@ -1,6 +1,7 @@
 use burn::module::Module;
-use burn::tensor::{Tensor, activation};
-use cloze_spec::mixer::{self, Position, Score};
+use burn::tensor::{Device, Tensor, activation};
+use cloze_spec::encoder;
+use cloze_spec::mixer::{self, Position, Rotary, Score};
 
 use super::Mixer;
 use super::scored::{self, Learned};
@@ -12,7 +13,7 @@ use crate::weights::{Source, Weight};
 
 /// Multi-head softmax attention with one projection for queries, keys and values.
 ///
-/// Without a window, blocks, another score or positions it runs fused; with one of them, from Burn's operations.
+/// Plain, causal, turned, and in host memory with a window, it runs fused; otherwise from Burn's operations.
 ///
 /// # Source
 /// Vaswani et al., NeurIPS 2017, §3.2; options as in their settings.
@@ -76,13 +77,14 @@ impl Attention {
         }
     }
 
-    /// Whether one kernel does it: without a window, blocks, another score or positions.
-    pub fn is_fused(&self) -> bool {
+    /// Whether one kernel does it on `device`. Where there are none of ours, a window costs less by blocks.
+    pub fn is_fused(&self, device: &Device) -> bool {
         let settings = &self.settings;
-        settings.window.is_none()
+        let whole = settings.window.is_none();
+        (whole || settings.global.unwrap_or(0) == 0 && op::on_host(device))
             && settings.blocks.is_none()
             && settings.score.is_none()
-            && settings.position.is_none()
+            && matches!(settings.position, None | Some(Position::Rotary(_)))
     }
 
     /// Queries, keys and values side by side: `[N, D]` → `[N, 3D]`.
@@ -106,17 +108,26 @@ impl Mixer for Attention {
         noise: &mut Noise,
     ) -> Tensor<2> {
         let settings = &self.settings;
-        let qkv = self.maps(x.clone());
+        let mut qkv = self.maps(x.clone());
+        if let Some(Position::Rotary(rotary)) = &settings.position {
+            let width = x.dims()[1] / settings.heads;
+            qkv = op::turn(
+                qkv,
+                &sequences.offsets,
+                settings.heads,
+                &angles(rotary, width),
+            );
+        }
         let dropout = noise.dropout(settings.dropout);
         let offsets = &sequences.offsets;
-        let mut mixed = if self.is_fused() {
+        let mut mixed = if self.is_fused(&x.device()) {
             op::attention(
                 qkv,
                 offsets,
                 settings.heads,
                 op::Sight {
                     causal: settings.causal,
-                    window: None,
+                    window: settings.window,
                 },
                 dropout,
             )
@@ -140,5 +151,15 @@ impl Mixer for Attention {
         }
         self.output
             .forward(sequences.wanted(mixed, selected), Activation::Identity)
+    }
+}
+
+/// The angles of heads of `width` channels, pair `i` being channels `i` and `i + K/2`.
+fn angles(rotary: &Rotary, width: usize) -> encoder::Rotary {
+    let frequency = |pair| f64::from(rotary.base).powf(-2.0 * pair as f64 / width as f64) as f32;
+    encoder::Rotary {
+        frequencies: (0..width / 2).map(frequency).collect(),
+        amplitude: 1.0,
+        interleaved: false,
     }
 }

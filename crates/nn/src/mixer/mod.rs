@@ -191,9 +191,9 @@ impl AnyMixer {
     }
 
     /// Whether it lays its sequences out in rows of equal length.
-    fn pads(&self) -> bool {
+    fn pads(&self, device: &Device) -> bool {
         match self {
-            Self::Attention(attention) => !attention.is_fused(),
+            Self::Attention(attention) => !attention.is_fused(device),
             Self::GatedConvolution(_)
             | Self::Identity(_)
             | Self::Pool(_)
@@ -242,7 +242,7 @@ impl Mixer for AnyMixer {
         selected: bool,
         noise: &mut Noise,
     ) -> Tensor<2> {
-        if !self.pads() {
+        if !self.pads(&x.device()) {
             return self.any().forward(x, sequences, selected, noise);
         }
         by_length(x, sequences, selected, |x, sequences| {

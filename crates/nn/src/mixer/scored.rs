@@ -24,7 +24,7 @@ pub(super) struct Learned {
 /// one after: scores take `3W` numbers a token, whatever the length. With blocks they meet copies of those they see.
 ///
 /// # Shapes
-/// `qkv: [N, 3D]` → `[N, D]`
+/// `qkv: [N, 3D]`, turned already → `[N, D]`
 pub(super) fn attend(
     settings: &Attention,
     name: &str,
@@ -48,10 +48,7 @@ pub(super) fn attend(
             .narrow(0, index, 1)
             .reshape([rows, heads, places, head_width])
     };
-    let (mut query, mut key, value) = (part(0), part(1), part(2));
-    if let Some(Position::Rotary(rotary)) = &settings.position {
-        (query, key) = (turn(&query, rotary.base), turn(&key, rotary.base));
-    }
+    let (query, key, value) = (part(0), part(1), part(2));
     let terms = match &settings.position {
         Some(Position::Disentangled(_)) => 3,
         _ => 1,
@@ -144,33 +141,6 @@ pub(super) fn attend(
         }
     };
     layout.pack(mixed.swap_dims(1, 2).reshape([rows, places, width]))
-}
-
-/// Turns channel `i` with `i + K/2` by `place · base^(−2i/K)`: `[B, H, T, K]` → the same.
-fn turn(x: &Tensor<4>, base: f32) -> Tensor<4> {
-    let device = x.device();
-    let [rows, heads, places, width] = x.dims();
-    let half = width / 2;
-    let angles: Vec<f32> = (0..places * half)
-        .map(|index| {
-            let pair = (index % half) as f64;
-            ((index / half) as f64 * f64::from(base).powf(-2.0 * pair / width as f64)) as f32
-        })
-        .collect();
-    let angles = floats(angles, [1, 1, places, half], &device);
-    let (cos, sin) = (angles.clone().cos(), angles.sin());
-    let part = |from: usize| {
-        x.clone()
-            .slice([0..rows, 0..heads, 0..places, from..from + half])
-    };
-    let (first, second) = (part(0), part(half));
-    Tensor::cat(
-        vec![
-            first.clone() * cos.clone() - second.clone() * sin.clone(),
-            second * cos + first * sin,
-        ],
-        3,
-    )
 }
 
 /// What scores of blocks have in common.

@@ -57,7 +57,7 @@ pub mod composed {
 }
 
 /// Whether tensors of `device` are slices of host memory that the kernels can work on.
-fn on_host(device: &Device) -> bool {
+pub(crate) fn on_host(device: &Device) -> bool {
     matches!(
         device.clone().inner().as_dispatch(),
         DispatchDevice::Flex(_)

@@ -307,6 +307,36 @@ proptest! {
         assert_close("adamw: mean square", &read(&fused.2), &read(&composed.2), LARGEST, RMS);
     }
 
+    #[test]
+    fn adamw_of_read_rows(rows in 1..20_usize, width in 1..40_usize, seed in 0..1000_u64) {
+        let config = AdamW { lr: 0.1, beta1: 0.9, beta2: 0.98, eps: 1e-3, weight_decay: 0.1, step: 3, grad_scale: 0.5 };
+        let read_row = |row: usize| row % 3 == 1;
+        let found = [Device::flex(), device_under_test()].map(|device| {
+            let part = |more| leaf(seed + more, [rows, width], &device);
+            let read_rows = (0..rows).map(|row| if read_row(row) { 1.0 } else { 0.0 }).collect::<Vec<f32>>();
+            let gradient = part(1) * Tensor::from_data(TensorData::new(read_rows, [rows, 1]), &device);
+            let (param, mean, square) = (part(0), part(2), part(3).abs());
+            let whole = op::adamw(&config, param.clone(), gradient.clone(), mean.clone(), square.clone());
+            let some = op::adamw_of_read_rows(&config, param.clone(), gradient, mean.clone(), square.clone());
+            let before = [param, mean, square];
+            [some.0, some.1, some.2].iter().zip([whole.0, whole.1, whole.2]).zip(before).map(|((some, whole), before)| {
+                (read(some), read(&whole), read(&before))
+            }).collect::<Vec<_>>()
+        });
+        for parts in found {
+            for (some, whole, before) in parts {
+                for row in 0..rows {
+                    let at = row * width..(row + 1) * width;
+                    if read_row(row) {
+                        assert_close("a row that was read", &some[at.clone()], &whole[at], 1e-6, 1e-6);
+                    } else {
+                        prop_assert_eq!(&some[at.clone()], &before[at]);
+                    }
+                }
+            }
+        }
+    }
+
     /// Each worker has some of the tokens, and meets the keys of the others from its own on, round the ring.
     #[test]
     fn parts_of_attention_give_the_whole(

@@ -128,6 +128,7 @@ fn main() {
         eps: 1e-8,
         weight_decay: 0.01,
         clip_norm: None,
+        read_rows_only: false,
     };
     let mut optimizer = Optimizer::new(settings, &encoder);
     println!(

@@ -18,7 +18,7 @@ mod recurrent;
 mod select;
 mod selective_scan;
 
-pub use adamw::{adamw, sum_of_squares};
+pub use adamw::{adamw, adamw_of_read_rows, sum_of_squares};
 pub use attention::attention;
 pub(crate) use attention::future;
 use burn::backend::DispatchDevice;

@@ -14,8 +14,8 @@ use cloze_nn::{Encoder, Noise, Sequences, objective};
 use cloze_spec::Model;
 use cloze_spec::inventory::parameters;
 use cloze_spec::mixer::{
-    Alibi, Attention, Blocks, Buckets, ByLayer, Clipped, DeltaRule, Direction, Disentangled,
-    Doubling, Fixed, Fourier, Gate, GatedConvolution, GranularPool, Hard, HashedAttention,
+    Alibi, Attention, Axial, Blocks, Buckets, ByLayer, Clipped, DeltaRule, Direction, Disentangled,
+    Doubling, Fixed, Fourier, Gate, GatedConvolution, GranularPool, Grid, Hard, HashedAttention,
     Identity, LowRankRecurrent, Mixer, Pool, Position, Quasiseparable, Random, Room, Rotary,
     RoutedAttention, Score, SelectiveScan, Sink, Spans, SubspaceAttention, SummaryAttention,
     TokenMlp, TopK,
@@ -288,6 +288,20 @@ fn cases() -> Vec<(&'static str, Mixer)> {
                 block: 4,
                 keep: 2,
                 kernel: 5,
+                grid: None,
+            }),
+        ),
+        (
+            "routed-attention, grid",
+            Mixer::RoutedAttention(RoutedAttention {
+                heads: 3,
+                block: 6,
+                keep: 2,
+                kernel: 3,
+                grid: Some(Grid {
+                    columns: 5,
+                    block_columns: 3,
+                }),
             }),
         ),
         ("selective-scan, both", scan(Direction::Both)),
@@ -316,6 +330,14 @@ fn cases() -> Vec<(&'static str, Mixer)> {
         (
             "summary-attention, doubling, causal",
             summary(Spans::Doubling(Doubling {}), true),
+        ),
+        (
+            "summary-attention, axial",
+            summary(Spans::Axial(Axial { columns: 3 }), false),
+        ),
+        (
+            "summary-attention, axial, causal",
+            summary(Spans::Axial(Axial { columns: 4 }), true),
         ),
         ("token-mlp", Mixer::TokenMlp(TokenMlp { width: 7 })),
     ]

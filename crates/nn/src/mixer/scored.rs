@@ -228,12 +228,11 @@ impl Weigh<'_> {
         }
         let each = seen.iter().map(Vec::len).max().unwrap_or(0).max(1);
         // A block that there is not stands beyond the last.
-        let slots = |at: usize| (0..each).map(move |slot| (at / count * count, slot));
         let (mut chosen, mut key_places) = (Vec::new(), Vec::new());
         for (at, seen) in seen.iter().enumerate() {
-            for (first, slot) in slots(at) {
+            for slot in 0..each {
                 let other = seen.get(slot).copied();
-                chosen.push(first + other.unwrap_or(0));
+                chosen.push(at / count * count + other.unwrap_or(0));
                 key_places.extend(places_of(other.unwrap_or(count)));
             }
         }

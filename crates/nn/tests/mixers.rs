@@ -5,8 +5,8 @@ mod tiny;
 
 use std::collections::BTreeMap;
 
-use burn::module::Module;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use cloze_data::batch::PackedBatch;
 use cloze_nn::mixer::Single;
 use cloze_nn::weights::{self, Values};
@@ -462,8 +462,9 @@ fn every_mixer_is_what_its_definition_says() {
             gradient: gradient(kind, &mixer, &values),
         };
         packing(kind, &mixer, &values, &x);
+        resuming(kind, &mixer, &values);
         println!(
-            "{:38} {:6} parameters  value {:.1e}  gradient {:.1e}  packing exact",
+            "{:45} {:4} parameters  value {:.1e}  gradient {:.1e}  packing, padding and resuming exact",
             found.kind, found.parameters, found.value, found.gradient
         );
         table.push(found);
@@ -601,6 +602,38 @@ fn gradient(kind: &str, mixer: &Mixer, values: &Values) -> f64 {
         }
     }
     worst.max(apart(&found["x"], &want))
+}
+
+/// Two steps downhill, the second by the same module or by one made again of its weights: the same bits.
+fn resuming(kind: &str, mixer: &Mixer, values: &Values) {
+    let lens = [1, 11, 6];
+    let x = tokens(&[35, 36, 37], &lens);
+    let device = Device::flex().autodiff();
+    let step = |single: Single| {
+        let x = tensor(&x, ROOM.width, &device).require_grad();
+        let output = single.forward(x, &sequences(&lens), false, &mut Noise::none());
+        single.map(&mut Downhill(output.square().sum().backward()))
+    };
+    let first = step(Single::new(mixer, ROOM, values, &device));
+    let stored = weights::values(&first);
+    let again = step(Single::new(mixer, ROOM, &stored, &device));
+    let (on, again) = (weights::values(&step(first)), weights::values(&again));
+    assert!(values.is_empty() || on != stored, "{kind}: nothing moves");
+    for (name, on) in on {
+        assert!(bits(&on) == bits(&again[&name]), "{kind}: {name}");
+    }
+}
+
+/// Moves every parameter a little against its gradient.
+struct Downhill(Gradients);
+
+impl ModuleMapper for Downhill {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        param.map(|tensor| {
+            let gradient = tensor.grad_remove(&mut self.0).expect("of all");
+            Tensor::from_inner(tensor.inner() - gradient.mul_scalar(1e-3)).require_grad()
+        })
+    }
 }
 
 /// Alone and among others, in any order: the same bits.

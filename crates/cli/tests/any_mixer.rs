@@ -159,9 +159,6 @@ fn mistakes_in_a_mixer_are_told_with_their_place() {
         "{grid}"
     );
     let nested = told(
-        r#"{ kind = "attention", heads = 2, causal = false, dropout = 0.2, blocks = { size = 2, near = 1, global = 1, random = 1, seed = 1 }, position = { kind = "buckets", buckets = 8, max_distance = 16 } }"#,
-        r#"{ kind = "attention", heads = 2, causal = false, dropout = 0.0, position = { kind = "disentangled", span = 8 } }"#,
-        r#"{ kind = "attention", heads = 2, causal = false, dropout = 0.0, tied = true, score = { kind = "hard" } }"#,
         r#"{ kind = "by-layer", pattern = [{ kind = "gated-convolution", order = 9, kernel = 4, scale = 1.0, causal = false }] }"#,
     );
     assert!(

@@ -61,7 +61,8 @@ impl Optimizer {
         model.visit(&mut shapes);
         for (slot, name) in shapes.0.iter_mut().zip(weights::names(model)) {
             slot.rate = rate(&name);
-            slot.read_rows_only = settings.read_rows_only && name.ends_with(".table");
+            slot.read_rows_only =
+                settings.read_rows_only && name.rsplit('.').next() == Some("table");
         }
         Self {
             settings,
@@ -248,7 +249,7 @@ mod tests {
 
     const ITEMS: usize = 11;
 
-    /// A small MemoryFormer after a step on one sequence and a step on another, with its moments, before and after the
+    /// A small model with tables after a step on one sequence and a step on another, with its moments, before and after the
     /// second; and the gradient of that.
     fn steps(read_rows_only: bool) -> [weights::Values; 3] {
         let model: Model = from_value(json!({

@@ -44,7 +44,7 @@ pub fn softmax(settings: &Attention, point: &Point, base: &Point) -> Rows {
                 for (row, there) in shares.iter_mut().zip(matrix(base)) {
                     let most = there.iter().copied().fold(0.0, f64::max);
                     for (share, there) in row.iter_mut().zip(there) {
-                        *share += if there == most { 1.0 } else { 0.0 } - there;
+                        *share += if there < most { 0.0 } else { 1.0 } - there;
                     }
                 }
             }
@@ -89,7 +89,8 @@ fn block_sees(settings: &Blocks, causal: bool, len: usize) -> impl Fn(usize, usi
             let numbers: Vec<u64> = (0..count).map(|_| rng.next_u64()).collect();
             let mut others: Vec<usize> = (0..count)
                 .filter(|&other| block.abs_diff(other) > settings.near)
-                .filter(|&other| !end(other, settings.global) && !(causal && other > block))
+                .filter(|&other| !end(other, settings.global))
+                .filter(|&other| !causal || other < block)
                 .collect();
             others.sort_by_key(|&other| numbers[other]);
             others.truncate(settings.random);

@@ -13,7 +13,7 @@ use program::{cloze, error, ok};
 use tempfile::TempDir;
 
 /// Each kind as it would stand in a recipe.
-const MIXERS: [&str; 20] = [
+const MIXERS: [&str; 22] = [
     r#"{ kind = "attention", heads = 2, causal = false, dropout = 0.2, window = 3, global = 1, gate = { open = 0.5 } }"#,
     r#"{ kind = "attention", heads = 2, causal = false, dropout = 0.2, blocks = { size = 2, near = 1, global = 1, random = 1, seed = 1 }, position = { kind = "buckets", buckets = 8, max_distance = 16 } }"#,
     r#"{ kind = "attention", heads = 2, causal = false, dropout = 0.0, position = { kind = "disentangled", span = 8 } }"#,
@@ -30,9 +30,11 @@ const MIXERS: [&str; 20] = [
     r#"{ kind = "quasiseparable", head_width = 16, state = 8, expand = 2, kernel = 7, chunk = 4 }"#,
     r#"{ kind = "random", seed = 1, causal = false }"#,
     r#"{ kind = "routed-attention", heads = 2, block = 4, keep = 2, kernel = 5 }"#,
+    r#"{ kind = "routed-attention", heads = 2, block = 4, keep = 2, kernel = 3, grid = { columns = 5, block_columns = 2 } }"#,
     r#"{ kind = "selective-scan", state = 4, expand = 2, rank = 2, kernel = 4, direction = "both" }"#,
     r#"{ kind = "subspace-attention", heads = 2, causal = false, dropout = 0.1 }"#,
     r#"{ kind = "summary-attention", heads = 2, spans = { kind = "doubling" }, causal = false }"#,
+    r#"{ kind = "summary-attention", heads = 2, spans = { kind = "axial", columns = 3 }, causal = false }"#,
     r#"{ kind = "token-mlp", width = 16 }"#,
 ];
 
@@ -150,10 +152,14 @@ fn mistakes_in_a_mixer_are_told_with_their_place() {
         let fault = format!("model.stack.mixer.{fault}");
         assert!(position.contains(&fault), "{fault}: {position}");
     }
+    let grid = told(
+        r#"{ kind = "routed-attention", heads = 2, block = 4, keep = 2, kernel = 3, grid = { columns = 5, block_columns = 3 } }"#,
+    );
+    assert!(
+        grid.contains("grid.block_columns: expected a divisor of the block's tokens, 4"),
+        "{grid}"
+    );
     let nested = told(
-        r#"{ kind = "attention", heads = 2, causal = false, dropout = 0.2, blocks = { size = 2, near = 1, global = 1, random = 1, seed = 1 }, position = { kind = "buckets", buckets = 8, max_distance = 16 } }"#,
-        r#"{ kind = "attention", heads = 2, causal = false, dropout = 0.0, position = { kind = "disentangled", span = 8 } }"#,
-        r#"{ kind = "attention", heads = 2, causal = false, dropout = 0.0, tied = true, score = { kind = "hard" } }"#,
         r#"{ kind = "by-layer", pattern = [{ kind = "gated-convolution", order = 9, kernel = 4, scale = 1.0, causal = false }] }"#,
     );
     assert!(

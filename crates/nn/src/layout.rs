@@ -82,6 +82,53 @@ impl Layout {
         }
     }
 
+    /// A row a sequence, its tokens laid row by row into a grid of `columns`, and that cut into tiles of `tile` rows and
+    /// columns: one tile after the other, each row by row. Tiles at the edges have places where no token stands.
+    pub fn tiled(offsets: &[u32], columns: usize, tile: [usize; 2]) -> Self {
+        let spans = spans(offsets);
+        let [high, wide] = tile;
+        let across = columns.div_ceil(wide);
+        let down = size(longest(offsets)).div_ceil(columns).div_ceil(high);
+        let places = down * across * high * wide;
+        let of = |at: usize| {
+            let (row, column) = (at / columns, at % columns);
+            let tile = row / high * across + column / wide;
+            (tile * high + row % high) * wide + column % wide
+        };
+        let count: usize = spans.iter().map(|(_, len)| len).sum();
+        let mut tokens = vec![count as u32; spans.len() * places];
+        let mut place = vec![0; count];
+        for (row, &(first, len)) in spans.iter().enumerate() {
+            for at in 0..len {
+                let stands = row * places + of(at);
+                tokens[stands] = (first + at) as u32;
+                place[first + at] = stands as u32;
+            }
+        }
+        Self {
+            rows: spans.len(),
+            places,
+            lens: spans.iter().map(|(_, len)| *len).collect(),
+            tokens: tokens.into(),
+            place: place.into(),
+        }
+    }
+
+    /// The same grid with the last token of each block of places again wherever the block has none after it.
+    pub fn filled(&self, block: usize) -> Self {
+        let none = self.place.len() as u32;
+        let mut tokens = self.tokens.to_vec();
+        for at in 1..tokens.len() {
+            if at % block != 0 && tokens[at] == none {
+                tokens[at] = tokens[at - 1];
+            }
+        }
+        Self {
+            tokens: tokens.into(),
+            ..self.clone()
+        }
+    }
+
     /// `[N, D]` → `[B, T, D]`
     pub fn spread(&self, x: Tensor<2>) -> Tensor<3> {
         let width = x.dims()[1];
@@ -266,6 +313,41 @@ pub(crate) fn depthwise(
     })
 }
 
+/// A convolution of each channel by itself over a grid of `columns` into which each sequence is laid row by row.
+///
+/// # Shapes
+/// `x: [N, D]`, `weight: [S · S, D]`, `S` odd, row by row → `[N, D]`
+pub(crate) fn depthwise_grid(
+    x: Tensor<2>,
+    offsets: &[u32],
+    columns: usize,
+    weight: &Tensor<2>,
+) -> Tensor<2> {
+    let [tokens, width] = x.dims();
+    let side = weight.dims()[0].isqrt();
+    let nothing = Tensor::zeros([1, width], &x.device());
+    let x = Tensor::cat(vec![x, nothing], 0);
+    let mut sum = Tensor::zeros([tokens, width], &x.device());
+    for tap in 0..side * side {
+        let mut from = vec![tokens as u32; tokens];
+        for (first, len) in spans(offsets) {
+            for at in 0..len {
+                let row = (at / columns + tap / side).checked_sub(side / 2);
+                let column = (at % columns + tap % side).checked_sub(side / 2);
+                if let (Some(row), Some(column)) = (row, column)
+                    && column < columns
+                    && row * columns + column < len
+                {
+                    from[first + at] = (first + row * columns + column) as u32;
+                }
+            }
+        }
+        let rows = op::select_rows(x.clone(), &from.into());
+        sum = sum + rows * weight.clone().slice([tap..tap + 1, 0..width]);
+    }
+    sum
+}
+
 /// How far a kernel of so many tokens reaches before and after its own.
 pub(crate) fn sides(kernel: usize, causal: bool) -> (usize, usize) {
     if causal {
@@ -354,6 +436,25 @@ mod tests {
             assert_eq!(back.into_data(), x().into_data());
         }
     }
+    #[test]
+    fn tiles_follow_each_other_and_blocks_are_filled_with_their_last_token() {
+        let line = |tokens: usize| {
+            let numbers = (1..=tokens).map(|at| at as f32).collect();
+            op::floats(numbers, [tokens, 1], &Device::flex())
+        };
+        // Three rows of three, the last of one token, in tiles of two by two.
+        let tiled = Layout::tiled(&[0, 7], 3, [2, 2]);
+        let found = rows(&tiled, line(7));
+        let want = [1.0, 2.0, 4.0, 5.0, 3.0, 0.0, 6.0, 0.0, 7.0, 0.0, 0.0, 0.0];
+        assert_eq!(found[..12], want);
+        assert!(found[12..].iter().all(|&x| x == 0.0));
+        let back = tiled.pack(tiled.spread(line(7)));
+        assert_eq!(back.into_data(), line(7).into_data());
+        let filled = Layout::padded(&[0, 4], 3).filled(3);
+        let found = rows(&filled, line(4));
+        assert_eq!(found[..9], [1.0, 2.0, 3.0, 4.0, 4.0, 4.0, 0.0, 0.0, 0.0]);
+    }
+
     #[test]
     fn sizes_are_few_and_not_much_larger_than_lengths() {
         let sizes = [1, 16, 17, 24, 25, 33, 48, 49, 96, 97, 200, 1024, 1025].map(size);

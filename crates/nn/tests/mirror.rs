@@ -5,7 +5,9 @@ mod tiny;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use cloze_nn::op::{self, Activation, AdamW, CandidateLoss, Dropout, Sight, composed};
+use cloze_nn::op::{
+    self, Activation, AdamW, CandidateLoss, Dropout, PartialAttention, Sight, composed,
+};
 use cloze_spec::encoder::Rotary;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -329,6 +331,104 @@ proptest! {
         assert_close("adamw: move", &moved(fused.0), &moved(composed.0), 3e-5, 1e-5);
         assert_close("adamw: mean", &read(&fused.1), &read(&composed.1), LARGEST, RMS);
         assert_close("adamw: mean square", &read(&fused.2), &read(&composed.2), LARGEST, RMS);
+    }
+
+    #[test]
+    fn adamw_of_read_rows(rows in 1..20_usize, width in 1..40_usize, seed in 0..1000_u64) {
+        let config = AdamW { lr: 0.1, beta1: 0.9, beta2: 0.98, eps: 1e-3, weight_decay: 0.1, step: 3, grad_scale: 0.5 };
+        let read_row = |row: usize| row % 3 == 1;
+        let found = [Device::flex(), device_under_test()].map(|device| {
+            let part = |more| leaf(seed + more, [rows, width], &device);
+            let read_rows = (0..rows).map(|row| if read_row(row) { 1.0 } else { 0.0 }).collect::<Vec<f32>>();
+            let gradient = part(1) * Tensor::from_data(TensorData::new(read_rows, [rows, 1]), &device);
+            let (param, mean, square) = (part(0), part(2), part(3).abs());
+            let whole = op::adamw(&config, param.clone(), gradient.clone(), mean.clone(), square.clone());
+            let some = op::adamw_of_read_rows(&config, param.clone(), gradient, mean.clone(), square.clone());
+            let before = [param, mean, square];
+            [some.0, some.1, some.2].iter().zip([whole.0, whole.1, whole.2]).zip(before).map(|((some, whole), before)| {
+                (read(some), read(&whole), read(&before))
+            }).collect::<Vec<_>>()
+        });
+        for parts in found {
+            for (some, whole, before) in parts {
+                for row in 0..rows {
+                    let at = row * width..(row + 1) * width;
+                    if read_row(row) {
+                        assert_close("a row that was read", &some[at.clone()], &whole[at], 1e-6, 1e-6);
+                    } else {
+                        prop_assert_eq!(&some[at.clone()], &before[at]);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Each worker has some of the tokens, and meets the keys of the others from its own on, round the ring.
+    #[test]
+    fn parts_of_attention_give_the_whole(
+        lens in prop::collection::vec(0..14_usize, 1..6),
+        heads in 1..4_usize,
+        head_width in 1..12_usize,
+        causal: bool,
+        seed in 0..1000_u64,
+    ) {
+        // Two sums of a few dozen terms, one cut into parts.
+        const EXACT: f64 = 1e-6;
+        let tokens: usize = lens.iter().sum();
+        prop_assume!(tokens > 0);
+        let width = heads * head_width;
+        let device = Device::flex().autodiff();
+        let qkv = leaf(seed, [tokens, 3 * width], &device).require_grad();
+        let cotangent = leaf(seed + 1, [tokens, width], &device);
+        let whole = op::attention(qkv.clone(), &offsets(&[tokens]), heads, causal, Dropout { prob: 0.0, seed: 0 });
+        let d_whole = qkv.grad(&(whole.clone() * cotangent.clone()).sum().backward()).expect("a gradient");
+
+        let mut first = 0;
+        let blocks: Vec<(usize, usize)> = lens.iter().map(|&len| { first += len; (first - len, len) }).filter(|b| b.1 > 0).collect();
+        let by_head = |x: Tensor<2>| {
+            let rows = x.dims()[0];
+            x.reshape([rows, heads, head_width]).swap_dims(0, 1)
+        };
+        let block = |x: &Tensor<2>, part: usize, (first, len): (usize, usize)| {
+            by_head(x.clone().slice([first..first + len, part * width..(part + 1) * width]))
+        };
+        let may = |(query, queries): (usize, usize), (key, keys): (usize, usize)| {
+            let pairs = (0..queries * keys).map(|at| if causal && key + at % keys > query + at / keys { 0.0 } else { 1.0_f32 });
+            Tensor::<3>::from_data(TensorData::new(pairs.collect(), [1, queries, keys]), &device)
+        };
+        let ring = |worker: usize| (worker..blocks.len()).chain(0..worker).map(|at| blocks[at]);
+        let merged = |qkv: &Tensor<2>, worker: usize| {
+            let own = blocks[worker];
+            let parts = ring(worker).map(|other| PartialAttention::of(
+                block(qkv, 0, own), block(qkv, 1, other), block(qkv, 2, other), may(own, other),
+            ));
+            parts.reduce(PartialAttention::merge).expect("a block")
+        };
+        let join = |parts: Vec<Tensor<3>>| Tensor::cat(parts, 1).swap_dims(0, 1).reshape([tokens, width]);
+        let outputs = (0..blocks.len()).map(|worker| merged(&qkv, worker).output).collect();
+        let output = join(outputs);
+        assert_close("output", &read(&output), &read(&whole), EXACT, EXACT);
+        let d_qkv = qkv.grad(&(output * cotangent.clone()).sum().backward()).expect("a gradient");
+        assert_close("gradient", &read(&d_qkv), &read(&d_whole), EXACT, EXACT);
+
+        // The way back block by block, from the whole's result alone.
+        let plain = qkv.inner();
+        let mut sums: Vec<[Tensor<3>; 3]> = blocks.iter().map(|&own| [0, 1, 2].map(|part| block(&plain, part, own).zeros_like())).collect();
+        for (worker, &own) in blocks.iter().enumerate() {
+            let whole = merged(&plain, worker);
+            let d_output = block(&cotangent.clone().inner(), 0, own);
+            for at in (worker..blocks.len()).chain(0..worker) {
+                let other = blocks[at];
+                let [d_query, d_key, d_value] = whole.backward(
+                    block(&plain, 0, own), block(&plain, 1, other), block(&plain, 2, other), may(own, other).inner(), d_output.clone(),
+                );
+                sums[worker][0] = sums[worker][0].clone() + d_query;
+                sums[at][1] = sums[at][1].clone() + d_key;
+                sums[at][2] = sums[at][2].clone() + d_value;
+            }
+        }
+        let parts = [0, 1, 2].map(|part| join(sums.iter().map(|sums| sums[part].clone()).collect()));
+        assert_close("gradient by blocks", &read(&Tensor::cat(parts.to_vec(), 1)), &read(&d_whole), EXACT, EXACT);
     }
 
     #[test]

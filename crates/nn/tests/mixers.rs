@@ -5,8 +5,8 @@ mod tiny;
 
 use std::collections::BTreeMap;
 
-use burn::module::Module;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use cloze_data::batch::PackedBatch;
 use cloze_nn::mixer::Single;
 use cloze_nn::weights::{self, Values};
@@ -14,8 +14,8 @@ use cloze_nn::{Encoder, Noise, Sequences, objective};
 use cloze_spec::Model;
 use cloze_spec::inventory::parameters;
 use cloze_spec::mixer::{
-    Alibi, Attention, Blocks, Buckets, ByLayer, Clipped, DeltaRule, Direction, Disentangled,
-    Doubling, Fixed, Fourier, Gate, GatedConvolution, GranularPool, Hard, HashedAttention,
+    Alibi, Attention, Axial, Blocks, Buckets, ByLayer, Clipped, DeltaRule, Direction, Disentangled,
+    Doubling, Fixed, Fourier, Gate, GatedConvolution, GranularPool, Grid, Hard, HashedAttention,
     Identity, LowRankRecurrent, Mixer, Pool, Position, Quasiseparable, Random, Room, Rotary,
     RoutedAttention, Score, SelectiveScan, Sink, Spans, SubspaceAttention, SummaryAttention,
     TokenMlp, TopK,
@@ -288,6 +288,20 @@ fn cases() -> Vec<(&'static str, Mixer)> {
                 block: 4,
                 keep: 2,
                 kernel: 5,
+                grid: None,
+            }),
+        ),
+        (
+            "routed-attention, grid",
+            Mixer::RoutedAttention(RoutedAttention {
+                heads: 3,
+                block: 6,
+                keep: 2,
+                kernel: 3,
+                grid: Some(Grid {
+                    columns: 5,
+                    block_columns: 3,
+                }),
             }),
         ),
         ("selective-scan, both", scan(Direction::Both)),
@@ -316,6 +330,14 @@ fn cases() -> Vec<(&'static str, Mixer)> {
         (
             "summary-attention, doubling, causal",
             summary(Spans::Doubling(Doubling {}), true),
+        ),
+        (
+            "summary-attention, axial",
+            summary(Spans::Axial(Axial { columns: 3 }), false),
+        ),
+        (
+            "summary-attention, axial, causal",
+            summary(Spans::Axial(Axial { columns: 4 }), true),
         ),
         ("token-mlp", Mixer::TokenMlp(TokenMlp { width: 7 })),
     ]
@@ -440,8 +462,9 @@ fn every_mixer_is_what_its_definition_says() {
             gradient: gradient(kind, &mixer, &values),
         };
         packing(kind, &mixer, &values, &x);
+        resuming(kind, &mixer, &values);
         println!(
-            "{:38} {:6} parameters  value {:.1e}  gradient {:.1e}  packing exact",
+            "{:45} {:4} parameters  value {:.1e}  gradient {:.1e}  packing, padding and resuming exact",
             found.kind, found.parameters, found.value, found.gradient
         );
         table.push(found);
@@ -579,6 +602,38 @@ fn gradient(kind: &str, mixer: &Mixer, values: &Values) -> f64 {
         }
     }
     worst.max(apart(&found["x"], &want))
+}
+
+/// Two steps downhill, the second by the same module or by one made again of its weights: the same bits.
+fn resuming(kind: &str, mixer: &Mixer, values: &Values) {
+    let lens = [1, 11, 6];
+    let x = tokens(&[35, 36, 37], &lens);
+    let device = Device::flex().autodiff();
+    let step = |single: Single| {
+        let x = tensor(&x, ROOM.width, &device).require_grad();
+        let output = single.forward(x, &sequences(&lens), false, &mut Noise::none());
+        single.map(&mut Downhill(output.square().sum().backward()))
+    };
+    let first = step(Single::new(mixer, ROOM, values, &device));
+    let stored = weights::values(&first);
+    let again = step(Single::new(mixer, ROOM, &stored, &device));
+    let (on, again) = (weights::values(&step(first)), weights::values(&again));
+    assert!(values.is_empty() || on != stored, "{kind}: nothing moves");
+    for (name, on) in on {
+        assert!(bits(&on) == bits(&again[&name]), "{kind}: {name}");
+    }
+}
+
+/// Moves every parameter a little against its gradient.
+struct Downhill(Gradients);
+
+impl ModuleMapper for Downhill {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        param.map(|tensor| {
+            let gradient = tensor.grad_remove(&mut self.0).expect("of all");
+            Tensor::from_inner(tensor.inner() - gradient.mul_scalar(1e-3)).require_grad()
+        })
+    }
 }
 
 /// Alone and among others, in any order: the same bits.

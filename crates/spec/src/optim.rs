@@ -29,4 +29,8 @@ pub struct AdamW {
     pub weight_decay: f64,
     /// Gradients are scaled down to this norm over all parameters; absent: never.
     pub clip_norm: Option<f64>,
+    /// Rows of look-up tables, of those that a feed-forward part has, that no token of a step reads keep their value and
+    /// their means, as in `SparseAdam` of `PyTorch`; absent: they decay and follow past gradients as all else does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub read_rows_only: bool,
 }

@@ -224,6 +224,7 @@ fn steps(mut learner: impl Learner, base: u64, values: Values, batches: &[Packed
         eps: 1e-8,
         weight_decay: 0.01,
         clip_norm: None,
+        read_rows_only: false,
     };
     let mut optimizer = Optimizer::new(settings, &learner);
     println!(

@@ -2,7 +2,7 @@
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor};
-use cloze_nn::op::{AdamW, adamw, sum_of_squares};
+use cloze_nn::op::{AdamW, adamw, adamw_of_read_rows, sum_of_squares};
 use cloze_nn::weights;
 use cloze_spec::optim;
 
@@ -32,6 +32,8 @@ struct Slot {
     gradient: Option<Tensor<1>>,
     /// Factor on the learning rate.
     rate: f64,
+    /// Whether rows that were not read stay as they are.
+    read_rows_only: bool,
 }
 
 /// Moments by parameter name, as stored.
@@ -59,6 +61,8 @@ impl Optimizer {
         model.visit(&mut shapes);
         for (slot, name) in shapes.0.iter_mut().zip(weights::names(model)) {
             slot.rate = rate(&name);
+            slot.read_rows_only =
+                settings.read_rows_only && name.rsplit('.').next() == Some("table");
         }
         Self {
             settings,
@@ -157,6 +161,7 @@ impl ModuleVisitor for Shapes {
             square: zeros(),
             gradient: None,
             rate: 1.0,
+            read_rows_only: false,
         });
     }
 }
@@ -211,10 +216,134 @@ impl ModuleMapper for Apply<'_> {
         param.map(|tensor| {
             let shape = tensor.shape();
             let flat = tensor.inner().reshape([mean.shape().num_elements()]);
-            let (flat, mean, square) = adamw(&config, flat, gradient, mean, square);
+            let (flat, mean, square) = if slot.read_rows_only {
+                let rows = |x: Tensor<1>| x.reshape([shape[0] as i32, -1]);
+                let parts = (rows(flat), rows(gradient), rows(mean), rows(square));
+                let (param, mean, square) =
+                    adamw_of_read_rows(&config, parts.0, parts.1, parts.2, parts.3);
+                (
+                    param.flatten(0, 1),
+                    mean.flatten(0, 1),
+                    square.flatten(0, 1),
+                )
+            } else {
+                adamw(&config, flat, gradient, mean, square)
+            };
             slot.mean = mean;
             slot.square = square;
             Tensor::from_inner(flat.reshape(shape)).require_grad()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+    use cloze_data::batch::PackedBatch;
+    use cloze_nn::{Encoder, Noise, objective};
+    use cloze_spec::Model;
+    use cloze_spec::objective::Loss;
+    use serde_json::{from_value, json};
+
+    use super::*;
+
+    const ITEMS: usize = 11;
+
+    /// A small model with tables after a step on one sequence and a step on another, with its moments, before and after the
+    /// second; and the gradient of that.
+    fn steps(read_rows_only: bool) -> [weights::Values; 3] {
+        let model: Model = from_value(json!({
+            "max_len": 4,
+            "width": 8,
+            "init": {"kind": "truncated-normal", "std": 0.5},
+            "embed": {"kind": "item", "positions": "from-start", "norm": true, "dropout": 0.0},
+            "stack": {
+                "layers": 1,
+                "block": {"kind": "pre-norm", "dropout": 0.0},
+                "norm": {"kind": "layer", "eps": 1e-6},
+                "mixer": {"kind": "attention", "heads": 2, "causal": false, "dropout": 0.0},
+                "ffn": {"kind": "memory", "bits": 4, "extra_bits": 1},
+            },
+            "head": {"kind": "tied", "transform": false, "bias": true},
+        }))
+        .expect("a model");
+        let settings = optim::AdamW {
+            lr: 0.01,
+            beta1: 0.9,
+            beta2: 0.99,
+            eps: 1e-8,
+            weight_decay: 0.1,
+            clip_norm: None,
+            read_rows_only,
+        };
+        let values = weights::init(&model, ITEMS, 1);
+        let mut encoder = Encoder::new(&model, ITEMS, &values, &Device::flex().autodiff());
+        let mut optimizer = Optimizer::new(settings, &encoder);
+        let mut found = Vec::new();
+        for tokens in [[1, 2, 11, 4], [11, 6, 7, 8]] {
+            let mut batch = PackedBatch::new();
+            batch.push(&tokens);
+            batch.rows = vec![if tokens[0] == 11 { 0 } else { 2 }];
+            batch.labels = vec![3];
+            let loss = objective::loss(&encoder, &batch, &Loss::Softmax, &mut Noise::none());
+            optimizer.accumulate(&encoder, [loss.backward()]);
+            let names = weights::names(&encoder).into_iter();
+            let gradients = optimizer.slots.iter().map(|slot| {
+                let gradient = slot.gradient.clone().expect("of every parameter");
+                gradient.into_data().try_into_vec().expect("f32")
+            });
+            let gradients = names.zip(gradients).collect();
+            let before = state(&encoder, &optimizer);
+            encoder = optimizer.step(encoder, 1.0).0;
+            found = vec![before, state(&encoder, &optimizer), gradients];
+        }
+        found.try_into().expect("three")
+    }
+
+    fn state(encoder: &Encoder, optimizer: &Optimizer) -> weights::Values {
+        let moments = optimizer.moments(encoder);
+        let parts = [
+            ("value", weights::values(encoder)),
+            ("mean", moments.mean),
+            ("square", moments.square),
+        ];
+        let named = |(part, values): (&'static str, weights::Values)| {
+            let values = values.into_iter();
+            values.map(move |(name, values)| (format!("{part} {name}"), values))
+        };
+        parts.into_iter().flat_map(named).collect()
+    }
+
+    #[test]
+    fn rows_that_no_token_read_stay_as_they_were() {
+        let [_, whole, _] = steps(false);
+        let [before, after, gradients] = steps(true);
+        let [mut stayed, mut moved] = [0, 0];
+        for (name, gradient) in &gradients {
+            let width = match name.rsplit_once("ffn.") {
+                Some((_, "first.table")) => 10,
+                Some((_, "second.table")) => 8,
+                _ => 1,
+            };
+            for part in ["value", "mean", "square"] {
+                let key = format!("{part} {name}");
+                let rows = |values: &weights::Values| -> Vec<Vec<u32>> {
+                    let rows = values[&key].chunks(width);
+                    rows.map(|row| row.iter().map(|x| x.to_bits()).collect())
+                        .collect()
+                };
+                let (before, after, whole) = (rows(&before), rows(&after), rows(&whole));
+                for (row, gradient) in gradient.chunks(width).enumerate() {
+                    if width > 1 && gradient.iter().all(|&g| g == 0.0) {
+                        assert_eq!(before[row], after[row], "{key}: row {row}");
+                        stayed += usize::from(whole[row] != after[row]);
+                    } else {
+                        moved += usize::from(before[row] != after[row]);
+                    }
+                }
+            }
+        }
+        assert!(stayed > 0, "some rows would have moved");
+        assert!(moved > 0, "others moved");
     }
 }

@@ -3,7 +3,7 @@ use burn::tensor::Tensor;
 use cloze_spec::mixer;
 
 use super::Mixer;
-use crate::layout::{depthwise, sides};
+use crate::layout::{depthwise, depthwise_grid, sides};
 use crate::linear::Linear;
 use crate::noise::Noise;
 use crate::op::Activation;
@@ -44,6 +44,12 @@ impl Convolution {
         let weight = self.weight.val();
         let reach = sides(weight.dims()[0], causal);
         depthwise(x, &sequences.offsets, reach, &weight) + self.bias.val().unsqueeze()
+    }
+
+    /// The same over a grid of `columns`, its weights those of a square.
+    pub fn forward_grid(&self, x: Tensor<2>, sequences: &Sequences, columns: usize) -> Tensor<2> {
+        let weight = self.weight.val();
+        depthwise_grid(x, &sequences.offsets, columns, &weight) + self.bias.val().unsqueeze()
     }
 
     /// The same read from each sequence's end: its own token is the last that it sees.

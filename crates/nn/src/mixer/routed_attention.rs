@@ -1,6 +1,6 @@
 use burn::module::Module;
 use burn::tensor::{Tensor, activation};
-use cloze_spec::mixer;
+use cloze_spec::mixer::{self, Grid};
 
 use super::Mixer;
 use super::gated_convolution::Convolution;
@@ -16,7 +16,7 @@ use crate::weights::Source;
 /// Which blocks those are has no gradient.
 ///
 /// # Source
-/// Zhu et al., CVPR 2023, arXiv:2303.08810, §3.2; along a sequence.
+/// Zhu et al., CVPR 2023, arXiv:2303.08810, §3.2; along a sequence or over a grid.
 #[derive(Module, Debug)]
 pub(crate) struct RoutedAttention {
     qkv: Linear,
@@ -25,6 +25,8 @@ pub(crate) struct RoutedAttention {
     heads: usize,
     block: usize,
     keep: usize,
+    #[module(skip)]
+    grid: Option<Grid>,
 }
 
 impl RoutedAttention {
@@ -36,6 +38,7 @@ impl RoutedAttention {
             heads: settings.heads,
             block: settings.block,
             keep: settings.keep,
+            grid: settings.grid.clone(),
         }
     }
 }
@@ -53,7 +56,13 @@ impl Mixer for RoutedAttention {
         let [tokens, width] = x.dims();
         let head_width = width / heads;
         let qkv = self.qkv.forward(x, Activation::Identity); // [N, 3D]
-        let layout = Layout::padded(&sequences.offsets, block);
+        let layout = match &self.grid {
+            None => Layout::padded(&sequences.offsets, block),
+            Some(grid) => {
+                let tile = [block / grid.block_columns, grid.block_columns];
+                Layout::tiled(&sequences.offsets, grid.columns, tile)
+            }
+        };
         let (rows, places) = (layout.rows, layout.places);
         let count = places / block;
         let keep = self.keep.min(count);
@@ -107,7 +116,13 @@ impl Mixer for RoutedAttention {
             .matmul(by_head(pick(value)))
             .swap_dims(1, 2)
             .reshape([rows, places, width]);
-        let mixed = layout.pack(mixed) + self.convolution.forward(part(2), sequences, false);
+        let local = match &self.grid {
+            None => self.convolution.forward(part(2), sequences, false),
+            Some(grid) => self
+                .convolution
+                .forward_grid(part(2), sequences, grid.columns),
+        };
+        let mixed = layout.pack(mixed) + local;
         self.output
             .forward(sequences.wanted(mixed, selected), Activation::Identity)
     }

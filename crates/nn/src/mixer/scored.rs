@@ -21,7 +21,7 @@ pub(super) struct Learned {
 /// Attention as `settings` say; `name` tells layers apart.
 ///
 /// With a window of `W`, queries are taken by blocks of `W` and meet the block before, their own and, unless causal, the
-/// one after: scores take `3W` numbers a token, whatever the length. With blocks they meet copies of those they see.
+/// one after: scores take `3W` numbers a token, whatever the length. With blocks they meet copies of those that they see.
 ///
 /// # Shapes
 /// `qkv: [N, 3D]`, turned already → `[N, D]`
@@ -63,82 +63,10 @@ pub(super) fn attend(
         dropout,
     };
 
-    let all: Vec<usize> = (0..places).collect();
     let mixed = match (settings.window, &settings.blocks) {
-        (None, None) => {
-            let one = |x: Tensor<4>| x.unsqueeze_dim::<5>(2); // [B, H, 1, T, K]
-            let seen = |query: usize, key: usize, _| !settings.causal || key <= query;
-            weigh
-                .forward(one(query), &one(key), one(value), &all, &all, seen)
-                .reshape([rows, heads, places, head_width])
-        }
-        (None, Some(blocks)) => weigh.blocks(blocks, name, query, &key, &value),
-        (Some(window), _) => {
-            let blocks = places / window;
-            let global = settings.global.unwrap_or(0).min(places);
-            let near = if settings.causal { 2 } else { 3 };
-            // [B, H, T, K] → [B, H, n, near · W + G, K]
-            let around = |x: &Tensor<4>| {
-                let none = Tensor::zeros([rows, heads, window, head_width], &x.device());
-                let wide = Tensor::cat(vec![none.clone(), x.clone(), none], 2);
-                let shift = |index: usize| {
-                    wide.clone()
-                        .slice([0..rows, 0..heads, index * window..index * window + places])
-                        .reshape([rows, heads, blocks, window, head_width])
-                };
-                let mut parts: Vec<Tensor<5>> = (0..near).map(shift).collect();
-                if global > 0 {
-                    let first = x.clone().slice([0..rows, 0..heads, 0..global]);
-                    parts.push(
-                        first
-                            .unsqueeze_dim::<5>(2)
-                            .expand([rows, heads, blocks, global, head_width]),
-                    );
-                }
-                Tensor::cat(parts, 3)
-            };
-            let local = near * window;
-            // A place before the first is none: beyond the last.
-            let keys: Vec<usize> = (0..blocks)
-                .flat_map(|block| {
-                    let near = (0..local).map(move |slot| {
-                        (block * window + slot)
-                            .checked_sub(window)
-                            .unwrap_or(places)
-                    });
-                    near.chain(0..global)
-                })
-                .collect();
-            let seen = |query: usize, key: usize, slot: usize| {
-                let near = slot >= local || key >= global && query.abs_diff(key) <= window;
-                near && !(settings.causal && key > query)
-            };
-            let blocked = query
-                .clone()
-                .reshape([rows, heads, blocks, window, head_width]);
-            let mixed = weigh
-                .forward(blocked, &around(&key), around(&value), &all, &keys, seen)
-                .reshape([rows, heads, places, head_width]);
-            if global == 0 {
-                mixed
-            } else {
-                let one = |x: Tensor<4>| x.unsqueeze_dim::<5>(2);
-                let first = query.slice([0..rows, 0..heads, 0..global]);
-                let seen = |query: usize, key: usize, _| !settings.causal || key <= query;
-                let first = weigh
-                    .forward(
-                        one(first),
-                        &one(key),
-                        one(value),
-                        &all[..global],
-                        &all,
-                        seen,
-                    )
-                    .reshape([rows, heads, global, head_width]);
-                let rest = mixed.slice([0..rows, 0..heads, global..places]);
-                Tensor::cat(vec![first, rest], 2)
-            }
-        }
+        (None, None) => weigh.all(&query, &key, &value),
+        (None, Some(blocks)) => weigh.blocks(blocks, name, &query, &key, &value),
+        (Some(window), _) => weigh.window(window, &query, &key, &value),
     };
     layout.pack(mixed.swap_dims(1, 2).reshape([rows, places, width]))
 }
@@ -153,6 +81,91 @@ struct Weigh<'a> {
 }
 
 impl Weigh<'_> {
+    /// Whether a query sees a key by their places.
+    fn sees(&self, query: usize, key: usize) -> bool {
+        !self.settings.causal || key <= query
+    }
+
+    /// The first queries of each sequence, or all, meet all of it.
+    ///
+    /// # Shapes
+    /// `query: [B, H, Q, K]`, already scaled; `key, value: [B, H, T, K]` → `[B, H, Q, K]`
+    fn all(&self, query: &Tensor<4>, key: &Tensor<4>, value: &Tensor<4>) -> Tensor<4> {
+        let one = |x: &Tensor<4>| x.clone().unsqueeze_dim::<5>(2); // [B, H, 1, T, K]
+        let all: Vec<usize> = (0..key.dims()[2]).collect();
+        let first = &all[..query.dims()[2]];
+        let seen = |query: usize, key: usize, _| self.sees(query, key);
+        self.forward(&one(query), &one(key), one(value), first, &all, seen)
+            .reshape(query.dims())
+    }
+
+    /// Each block of `window` tokens meets its neighbours and the sequence's first tokens, these all of it.
+    ///
+    /// # Shapes
+    /// `[B, H, T, K]` each, the query already scaled → the same
+    fn window(
+        &self,
+        window: usize,
+        query: &Tensor<4>,
+        key: &Tensor<4>,
+        value: &Tensor<4>,
+    ) -> Tensor<4> {
+        let [rows, heads, places, head_width] = query.dims();
+        let blocks = places / window;
+        let global = self.settings.global.unwrap_or(0).min(places);
+        let near = if self.settings.causal { 2 } else { 3 };
+        // [B, H, T, K] → [B, H, n, near · W + G, K]
+        let around = |x: &Tensor<4>| {
+            let none = Tensor::zeros([rows, heads, window, head_width], &x.device());
+            let wide = Tensor::cat(vec![none.clone(), x.clone(), none], 2);
+            let shift = |index: usize| {
+                wide.clone()
+                    .slice([0..rows, 0..heads, index * window..index * window + places])
+                    .reshape([rows, heads, blocks, window, head_width])
+            };
+            let mut parts: Vec<Tensor<5>> = (0..near).map(shift).collect();
+            if global > 0 {
+                let first = x.clone().slice([0..rows, 0..heads, 0..global]);
+                parts.push(
+                    first
+                        .unsqueeze_dim::<5>(2)
+                        .expand([rows, heads, blocks, global, head_width]),
+                );
+            }
+            Tensor::cat(parts, 3)
+        };
+        let local = near * window;
+        // A place before the first is none: beyond the last.
+        let keys: Vec<usize> = (0..blocks)
+            .flat_map(|block| {
+                let near = (0..local).map(move |slot| {
+                    (block * window + slot)
+                        .checked_sub(window)
+                        .unwrap_or(places)
+                });
+                near.chain(0..global)
+            })
+            .collect();
+        let all: Vec<usize> = (0..places).collect();
+        let seen = |query: usize, key: usize, slot: usize| {
+            let near = slot >= local || key >= global && query.abs_diff(key) <= window;
+            near && self.sees(query, key)
+        };
+        let blocked = query
+            .clone()
+            .reshape([rows, heads, blocks, window, head_width]);
+        let mixed = self
+            .forward(&blocked, &around(key), around(value), &all, &keys, seen)
+            .reshape([rows, heads, places, head_width]);
+        if global == 0 {
+            return mixed;
+        }
+        let first = query.clone().slice([0..rows, 0..heads, 0..global]);
+        let first = self.all(&first, key, value);
+        let rest = mixed.slice([0..rows, 0..heads, global..places]);
+        Tensor::cat(vec![first, rest], 2)
+    }
+
     /// Each block meets copies of the blocks that it sees, those at the ends all of the sequence.
     ///
     /// # Shapes
@@ -161,7 +174,7 @@ impl Weigh<'_> {
         &self,
         settings: &Blocks,
         name: &str,
-        query: Tensor<4>,
+        query: &Tensor<4>,
         key: &Tensor<4>,
         value: &Tensor<4>,
     ) -> Tensor<4> {
@@ -188,7 +201,7 @@ impl Weigh<'_> {
             op::select_rows(x, &numbers)
         };
         let places_of = |block: usize| block * size..(block + 1) * size;
-        let see = |query: usize, key: usize, _| !causal || key <= query;
+        let see = |query: usize, key: usize, _| self.sees(query, key);
 
         let counts = self.lens.iter().map(|len| len.div_ceil(size));
         let mut seen: Vec<Vec<usize>> = Vec::with_capacity(rows * count);
@@ -198,19 +211,18 @@ impl Weigh<'_> {
         }
         let each = seen.iter().map(Vec::len).max().unwrap_or(0).max(1);
         // A block that there is not stands beyond the last.
-        let slots = |at: usize| (0..each).map(move |slot| (at / count * count, slot));
         let (mut chosen, mut key_places) = (Vec::new(), Vec::new());
         for (at, seen) in seen.iter().enumerate() {
-            for (first, slot) in slots(at) {
+            for slot in 0..each {
                 let other = seen.get(slot).copied();
-                chosen.push(first + other.unwrap_or(0));
+                chosen.push(at / count * count + other.unwrap_or(0));
                 key_places.extend(places_of(other.unwrap_or(count)));
             }
         }
         let copies = |x: &Tensor<4>| unflat(pick(flat(x.clone()), chosen.clone()), count, each);
         let all: Vec<usize> = (0..places).collect();
         let mixed = self.forward(
-            query.clone().reshape([rows, heads, count, size, width]),
+            &query.clone().reshape([rows, heads, count, size, width]),
             &copies(key),
             copies(value),
             &all,
@@ -239,8 +251,8 @@ impl Weigh<'_> {
                 }
             }
             let one = |x: &Tensor<4>| x.clone().unsqueeze_dim::<5>(2);
-            let query = unflat(pick(flat(query), chosen), 1, most);
-            let ends = self.forward(query, &one(key), one(value), &query_places, &all, see);
+            let query = unflat(pick(flat(query.clone()), chosen), 1, most);
+            let ends = self.forward(&query, &one(key), one(value), &query_places, &all, see);
             let ends = flat(ends.reshape([rows, heads, most * size, width]));
             pick(Tensor::cat(vec![mixed, ends], 0), order)
         };
@@ -313,7 +325,7 @@ impl Weigh<'_> {
     /// being `B`, or 1 where all rows have the same → `[B, H, n, Q, K]`
     fn forward(
         &self,
-        query: Tensor<5>,
+        query: &Tensor<5>,
         key: &Tensor<5>,
         value: Tensor<5>,
         query_places: &[usize],
@@ -356,7 +368,7 @@ impl Weigh<'_> {
         let mut scores = query.clone().matmul(key.clone().transpose());
         let apart = pairs().map(|(query, key, _)| query as isize - key as isize);
         let shape = [patterns, blocks, queries, keys];
-        if let Some(added) = self.position(&query, key, apart, shape) {
+        if let Some(added) = self.position(query, key, apart, shape) {
             scores = scores + added;
         }
         scores = scores + may.clone().sub_scalar(1.0).mul_scalar(-HIDDEN);

@@ -1,18 +1,21 @@
 use burn::module::Module;
 use burn::tensor::{Tensor, activation};
 use cloze_spec::mixer::{self, Spans};
+use cloze_spec::norm::{Layer, Norm};
 
 use super::Mixer;
 use crate::layout::Layout;
 use crate::linear::Linear;
 use crate::noise::Noise;
+use crate::norm::AnyNorm;
 use crate::op::{Activation, HIDDEN, floats};
 use crate::sequences::Sequences;
 use crate::weights::Source;
 
 /// Attention to near tokens directly and to all others through summaries of the spans they stand in.
 ///
-/// A span's key and query are the largest value of each channel in it, its value what that query gets of its tokens.
+/// A span's key and query are the largest value of each channel in it, its value what that query gets of its tokens. A
+/// grid's row has such a triple for each column: that of the token there.
 ///
 /// # Source
 /// Ren et al., `NeurIPS` 2021, arXiv:2107.05768, §3 and §4.
@@ -20,10 +23,19 @@ use crate::weights::Source;
 pub(crate) struct SummaryAttention {
     qkv: Linear,
     output: Linear,
+    summary: Option<Summary>,
     heads: usize,
     causal: bool,
     #[module(skip)]
     spans: Spans,
+}
+
+/// What makes keys of a grid's rows.
+#[derive(Module, Debug)]
+struct Summary {
+    map: Linear,
+    norm: AnyNorm,
+    key: Linear,
 }
 
 impl SummaryAttention {
@@ -31,6 +43,14 @@ impl SummaryAttention {
         Self {
             qkv: Linear::new(source, &format!("{name}.qkv")),
             output: Linear::new(source, &format!("{name}.output")),
+            summary: matches!(settings.spans, Spans::Axial(_)).then(|| {
+                let part = |part: &str| format!("{name}.summary.{part}");
+                Summary {
+                    map: Linear::unbiased(source, &part("map")),
+                    norm: AnyNorm::new(&Norm::Layer(Layer { eps: 1e-6 }), source, &part("norm")),
+                    key: Linear::unbiased(source, &part("key")),
+                }
+            }),
             heads: settings.heads,
             causal: settings.causal,
             spans: settings.spans.clone(),
@@ -49,13 +69,14 @@ impl Mixer for SummaryAttention {
         let heads = self.heads;
         let [_, width] = x.dims();
         let head_width = width / heads;
-        let qkv = self.qkv.forward(x, Activation::Identity); // [N, 3D]
+        let qkv = self.qkv.forward(x.clone(), Activation::Identity); // [N, 3D]
         let layout = match &self.spans {
             Spans::Fixed(fixed) => Layout::padded(&sequences.offsets, fixed.block),
             Spans::Doubling(_) => {
                 let longest = Layout::padded(&sequences.offsets, 1).places;
                 Layout::padded(&sequences.offsets, longest.next_power_of_two())
             }
+            Spans::Axial(axial) => Layout::padded(&sequences.offsets, axial.columns),
         };
         let (rows, places) = (layout.rows, layout.places);
         let grid = layout
@@ -76,6 +97,24 @@ impl Mixer for SummaryAttention {
         let mixed = match &self.spans {
             Spans::Fixed(fixed) => parts.fixed(fixed.block, self.causal),
             Spans::Doubling(_) => parts.doubling(self.causal),
+            Spans::Axial(axial) => {
+                let columns = axial.columns;
+                let row = parts.direct(columns, false, None);
+                let row = layout.pack(row.swap_dims(1, 2).reshape([rows, places, width])); // h
+                let summary = self.summary.as_ref().expect("made with the layer");
+                let key = x + summary.map.forward(row.clone(), Activation::Identity);
+                let key = summary
+                    .key
+                    .forward(summary.norm.forward(key), Activation::Identity);
+                let filled = layout.filled(columns);
+                let [key, value] = [key, row].map(|x| {
+                    filled
+                        .spread(x)
+                        .reshape([rows, places, heads, head_width])
+                        .swap_dims(1, 2)
+                });
+                parts.direct(columns, self.causal, Some((key, value)))
+            }
         };
         let mixed = layout.pack(mixed.swap_dims(1, 2).reshape([rows, places, width]));
         self.output
@@ -131,6 +170,63 @@ impl Parts {
             value,
             taken: any,
         }
+    }
+
+    /// Attention within each block and, if they have `summaries` (key and value of each place, `[B, H, T, K]`), to those
+    /// of the same place of every other, earlier ones if causal.
+    fn direct(
+        &self,
+        block: usize,
+        causal: bool,
+        summaries: Option<(Tensor<4>, Tensor<4>)>,
+    ) -> Tensor<4> {
+        let device = self.query.device();
+        let [rows, heads, places, width] = self.query.dims();
+        let count = places / block;
+        let hidden = |seen: Vec<f32>, shape: [usize; 5]| {
+            floats(seen, shape, &device)
+                .sub_scalar(1.0)
+                .mul_scalar(-HIDDEN)
+        };
+        let share = |may: bool| if may { 1.0 } else { 0.0 };
+        let query = Self::blocks(&self.query, block).mul_scalar(self.scale());
+        let value = Self::blocks(&self.value, block);
+        let taken = Self::blocks(&self.taken, block); // [B, 1, n, block, 1]
+        let absent = |taken: Tensor<5>| taken.sub_scalar(1.0).mul_scalar(-HIDDEN);
+        let mut near = query
+            .clone()
+            .matmul(Self::blocks(&self.key, block).transpose())
+            + absent(taken.clone().transpose()); // [B, H, n, block, block]
+        if causal {
+            let past = (0..block * block).map(|pair| share(pair % block <= pair / block));
+            near = near + hidden(past.collect(), [1, 1, 1, block, block]);
+        }
+        let Some((far_key, far_value)) = summaries else {
+            let mixed = activation::softmax(near, 4).matmul(value);
+            return mixed.reshape([rows, heads, places, width]);
+        };
+        // By column: [B, H, block, n, K]
+        let column = |x: &Tensor<4>| Self::blocks(x, block).swap_dims(2, 3);
+        let others = (0..count * count).map(|pair| {
+            let (own, other) = (pair / count, pair % count);
+            share(own != other && !(causal && other > own))
+        });
+        // A block has its first token, or none.
+        let any = taken.slice([0..rows, 0..1, 0..count, 0..1]); // [B, 1, n, 1, 1]
+        let far = query.swap_dims(2, 3).matmul(column(&far_key).transpose())
+            + hidden(others.collect(), [1, 1, 1, count, count])
+            + absent(any.swap_dims(2, 4)); // [B, H, block, n, n]
+        let scores = Tensor::cat(vec![near, far.swap_dims(2, 3)], 4);
+        let weights = activation::softmax(scores, 4);
+        let part = |from: usize, to: usize| {
+            weights
+                .clone()
+                .slice([0..rows, 0..heads, 0..count, 0..block, from..to])
+        };
+        let far = part(block, block + count)
+            .swap_dims(2, 3)
+            .matmul(column(&far_value));
+        (part(0, block).matmul(value) + far.swap_dims(2, 3)).reshape([rows, heads, places, width])
     }
 
     fn fixed(&self, block: usize, causal: bool) -> Tensor<4> {

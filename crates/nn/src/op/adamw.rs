@@ -33,6 +33,55 @@ pub fn adamw<const D: usize>(
     (back(param), back(mean), back(square))
 }
 
+/// [`adamw`] of those rows of a table whose gradient is not 0 throughout, the others and their moments as they were.
+///
+/// # Shapes
+/// All four of one shape, rows along the first dimension.
+pub fn adamw_of_read_rows(
+    config: &AdamW,
+    param: Tensor<2>,
+    gradient: Tensor<2>,
+    mean: Tensor<2>,
+    square: Tensor<2>,
+) -> (Tensor<2>, Tensor<2>, Tensor<2>) {
+    if !on_host(&param.device()) {
+        let unread = gradient.clone().abs().sum_dim(1).equal_elem(0.0);
+        let unread = unread.expand(param.shape());
+        let before = [param.clone(), mean.clone(), square.clone()];
+        let (param, mean, square) = composed(config, param, gradient, mean, square);
+        let [old_param, old_mean, old_square] = before;
+        return (
+            param.mask_where(unread.clone(), old_param),
+            mean.mask_where(unread.clone(), old_mean),
+            square.mask_where(unread, old_square),
+        );
+    }
+    let width = param.dims()[1];
+    let (mut param, gradient, mut mean, mut square) =
+        (host(param), host(gradient), host(mean), host(square));
+    let (values, means, squares) = (
+        param.storage_mut::<f32>(),
+        mean.storage_mut::<f32>(),
+        square.storage_mut::<f32>(),
+    );
+    for (row, gradient) in gradient.storage::<f32>().chunks(width).enumerate() {
+        if gradient.iter().all(|&g| g == 0.0) {
+            continue;
+        }
+        let at = row * width..(row + 1) * width;
+        cloze_kernels::op::adamw::step(
+            Isa::detect(),
+            config,
+            &mut values[at.clone()],
+            gradient,
+            &mut means[at.clone()],
+            &mut squares[at],
+        );
+    }
+    let back = Tensor::from_primitive::<Flex>;
+    (back(param), back(mean), back(square))
+}
+
 /// [`adamw`] from Burn's operations.
 pub fn composed<const D: usize>(
     config: &AdamW,

@@ -4,10 +4,10 @@ use burn::tensor::Device;
 use cloze_nn::mixer::Single;
 use cloze_nn::weights::{self, Values};
 use cloze_spec::mixer::{
-    Alibi, Attention, Blocks, DeltaRule, Direction, Doubling, Fixed, Fourier, GatedConvolution,
-    GranularPool, HashedAttention, Identity, LowRankRecurrent, Mixer, Pool, Position,
-    Quasiseparable, Random, Room, RoutedAttention, SelectiveScan, Spans, SubspaceAttention,
-    SummaryAttention, TokenMlp,
+    Alibi, Attention, Axial, Blocks, DeltaRule, Direction, Doubling, Fixed, Fourier,
+    GatedConvolution, GranularPool, Grid, HashedAttention, Identity, LowRankRecurrent, Mixer, Pool,
+    Position, Quasiseparable, Random, Room, RoutedAttention, SelectiveScan, Spans,
+    SubspaceAttention, SummaryAttention, TokenMlp,
 };
 
 /// Channels of a token.
@@ -152,6 +152,21 @@ pub fn kinds(tokens: usize) -> Vec<Kind> {
                 block,
                 keep: 4,
                 kernel: 5,
+                grid: None,
+            }),
+        ),
+        kind(
+            "routed-attention, grid of √tokens columns",
+            1.5,
+            Mixer::RoutedAttention(RoutedAttention {
+                heads: 2,
+                block,
+                keep: 4,
+                kernel: 3,
+                grid: Some(Grid {
+                    columns: block,
+                    block_columns: block / 4,
+                }),
             }),
         ),
         kind(
@@ -178,6 +193,11 @@ pub fn kinds(tokens: usize) -> Vec<Kind> {
             "summary-attention, blocks of √tokens",
             1.5,
             summary(Spans::Fixed(Fixed { block })),
+        ),
+        kind(
+            "summary-attention, rows of √tokens",
+            1.5,
+            summary(Spans::Axial(Axial { columns: block })),
         ),
         kind(
             "summary-attention, doubling",

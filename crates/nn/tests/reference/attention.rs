@@ -44,7 +44,7 @@ pub fn softmax(settings: &Attention, point: &Point, base: &Point) -> Rows {
                 for (row, there) in shares.iter_mut().zip(matrix(base)) {
                     let most = there.iter().copied().fold(0.0, f64::max);
                     for (share, there) in row.iter_mut().zip(there) {
-                        *share += if there == most { 1.0 } else { 0.0 } - there;
+                        *share += if there < most { 0.0 } else { 1.0 } - there;
                     }
                 }
             }
@@ -89,7 +89,8 @@ fn block_sees(settings: &Blocks, causal: bool, len: usize) -> impl Fn(usize, usi
             let numbers: Vec<u64> = (0..count).map(|_| rng.next_u64()).collect();
             let mut others: Vec<usize> = (0..count)
                 .filter(|&other| block.abs_diff(other) > settings.near)
-                .filter(|&other| !end(other, settings.global) && !(causal && other > block))
+                .filter(|&other| !end(other, settings.global))
+                .filter(|&other| !causal || other < block)
                 .collect();
             others.sort_by_key(|&other| numbers[other]);
             others.truncate(settings.random);
@@ -285,6 +286,7 @@ fn tiling(settings: &SummaryAttention, at: usize, len: usize) -> (Vec<usize>, Ve
                 others.map(|b| span(b * block, (b + 1) * block)).collect(),
             )
         }
+        Spans::Axial(_) => unreachable!("rows are no spans of one summary"),
         Spans::Doubling(_) => {
             let siblings = (0..usize::BITS - len.leading_zeros()).filter_map(|level| {
                 let sibling = (at >> level) ^ 1;
@@ -297,7 +299,78 @@ fn tiling(settings: &SummaryAttention, at: usize, len: usize) -> (Vec<usize>, Ve
     }
 }
 
+/// Rows of a grid, by the definition: what each token gets of its own row first, then one softmax a token.
+fn axial(settings: &SummaryAttention, columns: usize, point: &Point) -> Rows {
+    let qkv = point.linears("qkv", &point.x);
+    let (heads, width, len) = (settings.heads, point.x[0].len(), point.x.len());
+    let channels = width / heads;
+    let scale = (channels as f64).sqrt();
+    let part = |part: usize, index: usize| head(&qkv, part * heads + index, channels);
+    let row = |r: usize| (r * columns..((r + 1) * columns).min(len)).collect::<Vec<_>>();
+    let weighted = |shares: &[f64], values: &[&Vec<f64>]| {
+        let mut sum = vec![0.0; channels];
+        for (share, value) in shares.iter().zip(values) {
+            add(&mut sum, value, *share);
+        }
+        sum
+    };
+    let own: Vec<Rows> = (0..heads)
+        .map(|index| {
+            let [query, key, value] = [0, 1, 2].map(|p| part(p, index));
+            (0..len)
+                .map(|at| {
+                    let tokens = row(at / columns);
+                    let scores: Vec<f64> = tokens
+                        .iter()
+                        .map(|&k| dot(&query[at], &key[k]) / scale)
+                        .collect();
+                    let values: Vec<&Vec<f64>> = tokens.iter().map(|&k| &value[k]).collect();
+                    weighted(&soften(&scores), &values)
+                })
+                .collect()
+        })
+        .collect();
+    let keys: Rows = sum(&point.x, &point.linears("summary.map", &join(&own)))
+        .iter()
+        .map(|x| {
+            let mean = x.iter().sum::<f64>() / width as f64;
+            let x: Vec<f64> = x.iter().map(|x| x - mean).collect();
+            let normed = super::rms(&x, point.get("summary.norm.gain"), 1e-6);
+            let bias = point.get("summary.norm.bias");
+            let normed: Vec<f64> = normed.iter().zip(bias).map(|(x, b)| x + b).collect();
+            point.linear("summary.key", &normed)
+        })
+        .collect();
+    let mixed: Vec<Rows> = (0..heads)
+        .map(|index| {
+            let [query, key, value] = [0, 1, 2].map(|p| part(p, index));
+            let far_key = head(&keys, index, channels);
+            (0..len)
+                .map(|at| {
+                    let (r, c) = (at / columns, at % columns);
+                    let direct = row(r).into_iter().filter(|&k| !settings.causal || k <= at);
+                    // Who speaks for each other row in this column.
+                    let others = (0..len.div_ceil(columns))
+                        .filter(|&other| other != r && !(settings.causal && other > r))
+                        .map(|other| *row(other).get(c).unwrap_or(&(len - 1)));
+                    let met: Vec<(f64, &Vec<f64>)> = direct
+                        .map(|k| (dot(&query[at], &key[k]), &value[k]))
+                        .chain(others.map(|k| (dot(&query[at], &far_key[k]), &own[index][k])))
+                        .collect();
+                    let scores: Vec<f64> = met.iter().map(|(score, _)| score / scale).collect();
+                    let values: Vec<&Vec<f64>> = met.iter().map(|(_, value)| *value).collect();
+                    weighted(&soften(&scores), &values)
+                })
+                .collect()
+        })
+        .collect();
+    point.linears("output", &join(&mixed))
+}
+
 pub fn summary(settings: &SummaryAttention, point: &Point) -> Rows {
+    if let Spans::Axial(axial_settings) = &settings.spans {
+        return axial(settings, axial_settings.columns, point);
+    }
     let qkv = point.linears("qkv", &point.x);
     let (heads, width, len) = (settings.heads, point.x[0].len(), point.x.len());
     let channels = width / heads;
@@ -363,8 +436,18 @@ pub fn routed(settings: &RoutedAttention, point: &Point, base: &Point) -> Rows {
     let (heads, width, len) = (settings.heads, point.x[0].len(), point.x.len());
     let channels = width / heads;
     let count = len.div_ceil(settings.block);
-    let block =
-        |b: usize| (b * settings.block..((b + 1) * settings.block).min(len)).collect::<Vec<_>>();
+    // Which block a token stands in, and how many blocks there are.
+    let (block_of, count): (Box<dyn Fn(usize) -> usize>, usize) = match &settings.grid {
+        None => (Box::new(|at| at / settings.block), count),
+        Some(grid) => {
+            let (columns, wide) = (grid.columns, grid.block_columns);
+            let across = columns.div_ceil(wide);
+            let high = settings.block / wide;
+            let of = move |at: usize| at / columns / high * across + at % columns / wide;
+            (Box::new(of), len.div_ceil(columns * high) * across)
+        }
+    };
+    let block = |b: usize| -> Vec<usize> { (0..len).filter(|&at| block_of(at) == b).collect() };
     let routes: Vec<Vec<usize>> = {
         let qkv = base.linears("qkv", &base.x);
         let mean = |part: usize, b: usize| {
@@ -377,7 +460,7 @@ pub fn routed(settings: &RoutedAttention, point: &Point, base: &Point) -> Rows {
         };
         (0..count)
             .map(|q| {
-                let mut order: Vec<usize> = (0..count).collect();
+                let mut order: Vec<usize> = (0..count).filter(|&b| !block(b).is_empty()).collect();
                 let suits = |k: usize| dot(&mean(0, q), &mean(1, k));
                 order.sort_by(|&a, &b| suits(b).total_cmp(&suits(a)));
                 order.truncate(settings.keep);
@@ -391,7 +474,7 @@ pub fn routed(settings: &RoutedAttention, point: &Point, base: &Point) -> Rows {
             let (query, key) = (part(0), part(1));
             let matrix: Rows = (0..len)
                 .map(|at| {
-                    let route = &routes[at / settings.block];
+                    let route = &routes[block_of(at)];
                     let keys: Vec<usize> = route.iter().flat_map(|&b| block(b)).collect();
                     let score = |&k: &usize| dot(&query[at], &key[k]) / (channels as f64).sqrt();
                     let shares = soften(&keys.iter().map(score).collect::<Vec<_>>());
@@ -406,6 +489,9 @@ pub fn routed(settings: &RoutedAttention, point: &Point, base: &Point) -> Rows {
         })
         .collect();
     let value = qkv.iter().map(|row| row[2 * width..].to_vec()).collect();
-    let local = point.depthwise("convolution", &value, settings.kernel / 2);
+    let local = match &settings.grid {
+        None => point.depthwise("convolution", &value, settings.kernel / 2),
+        Some(grid) => point.depthwise_grid("convolution", &value, grid.columns),
+    };
     point.linears("output", &sum(&join(&mixed), &local))
 }

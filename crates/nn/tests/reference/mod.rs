@@ -52,6 +52,28 @@ impl Point {
         x.iter().map(|x| self.linear(name, x)).collect()
     }
 
+    /// Each channel by itself over a square of a grid's places.
+    fn depthwise_grid(&self, name: &str, x: &Rows, columns: usize) -> Rows {
+        let width = x[0].len();
+        let weight = self.get(&format!("{name}.weight"));
+        let side = (weight.len() / width).isqrt();
+        let reach = (side / 2) as isize;
+        let mut mixed: Rows = vec![self.get(&format!("{name}.bias")).to_vec(); x.len()];
+        for (at, sum) in mixed.iter_mut().enumerate() {
+            for (from, x) in x.iter().enumerate() {
+                let down = (from / columns) as isize - (at / columns) as isize;
+                let right = (from % columns) as isize - (at % columns) as isize;
+                if down.abs() <= reach && right.abs() <= reach {
+                    let tap = (down + reach) as usize * side + (right + reach) as usize;
+                    for channel in 0..width {
+                        sum[channel] += weight[tap * width + channel] * x[channel];
+                    }
+                }
+            }
+        }
+        mixed
+    }
+
     /// Each channel by itself, token `t` seeing `before` tokens before it.
     fn depthwise(&self, name: &str, x: &Rows, before: usize) -> Rows {
         let width = x[0].len();

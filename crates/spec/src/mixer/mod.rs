@@ -31,11 +31,11 @@ pub use low_rank_recurrent::LowRankRecurrent;
 pub use pool::Pool;
 pub use quasiseparable::Quasiseparable;
 pub use random::Random;
-pub use routed_attention::RoutedAttention;
+pub use routed_attention::{Grid, RoutedAttention};
 pub use selective_scan::{Direction, SelectiveScan};
 use serde::{Deserialize, Serialize};
 pub use subspace_attention::SubspaceAttention;
-pub use summary_attention::{Doubling, Fixed, Spans, SummaryAttention};
+pub use summary_attention::{Axial, Doubling, Fixed, Spans, SummaryAttention};
 pub use token_mlp::TokenMlp;
 
 use crate::Faults;

@@ -193,10 +193,10 @@ fn kind(name: &str, settings: &Folder) -> String {
     let family = class
         .or_else(|| text("model_type"))
         .unwrap_or("of no stated family");
-    let from = if settings.embedder.is_some() {
-        "sentence-transformers"
-    } else {
-        "transformers"
+    let from = match settings.embedder {
+        Some(_) => "sentence-transformers",
+        None if settings.is_ours() => "Cloze alone",
+        None => "transformers",
     };
     format!("{name}: {family}, as {from} has it")
 }

@@ -350,12 +350,4 @@ fn mistakes_in_an_encoder_of_texts_are_told_with_their_place() {
             && unknown.contains("did you mean `granular-pool`?"),
         "{unknown}"
     );
-    let none = told("intermediate_size = 24");
-    assert!(none.contains("model.config.mixer: expected"), "{none}");
-    let twice =
-        told(r#"intermediate_size = 24, ffn = { kind = "absent" }, mixer = { kind = "fourier" }"#);
-    assert!(
-        twice.contains("model.config.intermediate_size: ffn says that"),
-        "{twice}"
-    );
 }

@@ -394,7 +394,7 @@ pub struct Ffn {
 pub struct DropoutRates {
     /// Of the embedding, and of what each part of a layer adds.
     pub hidden: f32,
-    /// Of attention's probabilities.
+    /// Of attention's probabilities, but of mixers of the recipes, which say their own.
     pub attention: f32,
     /// Of what goes into a head's output map.
     pub head: f32,

@@ -42,7 +42,8 @@ const GIVEN: [&str; 8] = [
 /// Names are those of the family's own classes, so that `AutoModelFor…` opens the folder and finds every tensor it looks for.
 /// Of `NomicBERT`, `JinaBERT` and GTE as their authors publish them, the classes are code in other repositories:
 /// `auto_map` stays, and `transformers` asks whether to trust it. A BERT whose positions are vectors per distance opens in
-/// transformers 4 alone, which finds that a table it does not read is missing.
+/// transformers 4 alone, which finds that a table it does not read is missing. Encoders with mixers of the recipes open here
+/// alone: their type is unknown elsewhere, and said to be so.
 #[derive(Debug, Clone)]
 pub struct Draft {
     family: Family,
@@ -181,12 +182,7 @@ impl Draft {
         }
         keys.positive("initializer_range", 0.02);
         let mut whole = defaults;
-        let is_replaced = |key: &str| {
-            let mut components = family::COMPONENTS.iter();
-            components
-                .any(|(component, replaced)| *replaced == key && config.contains_key(*component))
-        };
-        whole.retain(|key, value| !value.is_null() && !is_replaced(key));
+        whole.retain(|_, value| !value.is_null());
         for (key, value) in &mut whole {
             let is_beyond = value.as_u64().is_some_and(|id| id >= vocab as u64);
             if key.ends_with("_token_id") && is_beyond {
@@ -195,6 +191,11 @@ impl Draft {
         }
         drop(keys);
         whole.extend(config);
+        for (component, replaced) in family::COMPONENTS {
+            if whole.contains_key(component) {
+                whole.retain(|key, _| !replaced.contains(&key.as_str()));
+            }
+        }
         let family = family::family(&Keys::under(RECIPE, &whole, &faults));
         let draft = family.map(|family| Self::build(family, whole, vocab, task, (RECIPE, &faults)));
         faults.into_inner().into_result(&place)?;

@@ -12,7 +12,7 @@ use crate::encoder::{
 };
 use crate::mixer::{self, Room};
 use crate::model::Stack;
-use crate::{block, ffn, norm};
+use crate::{Faults, block, ffn, norm};
 
 /// Encoders that share their settings' keys and their weights' names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -284,11 +284,8 @@ impl Sizes {
     fn named(keys: &Keys, names: [&str; 4], len: usize) -> Self {
         let [width_key, heads_key, layers_key, ffn_key] = names;
         let (width, heads) = (keys.count(width_key, &WIDTH), keys.count(heads_key, &HEADS));
-        if keys.has(width_key) && keys.has(heads_key) && !width.is_multiple_of(heads) {
-            keys.fault(
-                heads_key,
-                format_args!("expected a divisor of {width_key}, {width}, found {heads}"),
-            );
+        if keys.has(width_key) && keys.has(heads_key) {
+            check_heads(keys, [heads_key, width_key], heads, width);
         }
         Self {
             width,
@@ -355,6 +352,15 @@ impl Sizes {
             relative: None,
             head: None,
         }
+    }
+}
+
+fn check_heads(keys: &Keys, [heads_key, width_key]: [&str; 2], heads: usize, width: usize) {
+    if !width.is_multiple_of(heads) {
+        keys.fault(
+            heads_key,
+            format_args!("expected a divisor of {width_key}, {width}, found {heads}"),
+        );
     }
 }
 
@@ -571,23 +577,19 @@ fn albert(keys: &Keys) -> Encoder {
     encoder
 }
 
-/// Components of [`Family::Mixer`], as recipes have them, and the key of BERT's that each takes the place of.
-pub(super) const COMPONENTS: [(&str, &str); 3] = [
-    ("block", "hidden_dropout_prob"),
-    ("ffn", "intermediate_size"),
-    ("norm", "layer_norm_eps"),
+/// Components of [`Family::Mixer`], as recipes have them, and the keys of BERT's that each takes the place of.
+pub(super) const COMPONENTS: [(&str, &[&str]); 4] = [
+    ("block", &["hidden_dropout_prob"]),
+    ("ffn", &["intermediate_size"]),
+    (
+        "mixer",
+        &["attention_probs_dropout_prob", "num_attention_heads"],
+    ),
+    ("norm", &["layer_norm_eps"]),
 ];
 
-/// BERT's frame around layers as recipes have them.
+/// BERT's frame around layers as recipes have them; a component that is not named is BERT's.
 fn mixer(keys: &Keys) -> Encoder {
-    for (component, key) in COMPONENTS {
-        if keys.has(component) && keys.has(key) {
-            keys.fault(
-                key,
-                format_args!("{component} says that; leave one of them out"),
-            );
-        }
-    }
     let room = Room {
         width: keys.count("hidden_size", &WIDTH),
         max_len: keys.count("max_position_embeddings", &LENGTH),
@@ -598,40 +600,55 @@ fn mixer(keys: &Keys) -> Encoder {
         ("silu", ffn::Activation::Silu),
     ];
     let activation = keys.one_of("hidden_act", &acts);
-    let block = keys.component("block", block::Block::check);
-    let norm = keys.component("norm", norm::Norm::check);
-    let mixer = keys.component("mixer", |mixer: &mixer::Mixer, path, faults| {
-        mixer.check(path, room, faults);
-    });
-    let ffn = keys.component("ffn", |ffn: &ffn::Ffn, path, faults| {
-        ffn.check(path, room.width, faults);
-    });
-    if !keys.has("mixer") {
-        keys.fault("mixer", "expected one of the recipes', found nothing");
-    }
+    // What is at fault is told of; something has to stand in its place until then.
     let stack = Stack {
         layers: keys.count("num_hidden_layers", &LAYERS),
-        block: block.unwrap_or_else(|| {
-            let dropout = keys.optional_share("hidden_dropout_prob").unwrap_or(0.0);
-            block::Block::PostNorm(block::Residual::plain(dropout))
-        }),
-        norm: norm.unwrap_or_else(|| {
-            norm::Norm::Layer(norm::Layer {
-                eps: keys.positive("layer_norm_eps", 1e-12),
-            })
-        }),
-        mixer: mixer.unwrap_or(mixer::Mixer::Identity(mixer::Identity {})),
-        ffn: ffn.unwrap_or_else(|| {
-            let needed = !keys.has("ffn");
+        block: keys
+            .component("block", block::Block::check)
+            .unwrap_or_else(|| {
+                let dropout = keys.optional_share("hidden_dropout_prob").unwrap_or(0.0);
+                block::Block::PostNorm(block::Residual::plain(dropout))
+            }),
+        norm: keys
+            .component("norm", norm::Norm::check)
+            .unwrap_or_else(|| {
+                norm::Norm::Layer(norm::Layer {
+                    eps: keys.positive("layer_norm_eps", 1e-12),
+                })
+            }),
+        mixer: if keys.has("mixer") {
+            let check = |mixer: &mixer::Mixer, path: &str, faults: &mut Faults| {
+                mixer.check(path, room, faults);
+            };
+            let mixer = keys.component("mixer", check);
+            mixer.unwrap_or(mixer::Mixer::Identity(mixer::Identity {}))
+        } else {
+            let heads = keys.count("num_attention_heads", &HEADS);
+            check_heads(
+                keys,
+                ["num_attention_heads", "hidden_size"],
+                heads,
+                room.width,
+            );
+            let dropout = keys.optional_share("attention_probs_dropout_prob");
+            mixer::Mixer::Attention(mixer::Attention::plain(
+                heads,
+                false,
+                dropout.unwrap_or(0.0),
+            ))
+        },
+        ffn: if keys.has("ffn") {
+            let check = |ffn: &ffn::Ffn, path: &str, faults: &mut Faults| {
+                ffn.check(path, room.width, faults);
+            };
+            let ffn = keys.component("ffn", check);
+            ffn.unwrap_or(ffn::Ffn::Absent(ffn::Absent {}))
+        } else {
             ffn::Ffn::Mlp(ffn::Mlp {
-                width: if needed {
-                    keys.count("intermediate_size", &FFN_WIDTH)
-                } else {
-                    1
-                },
+                width: keys.count("intermediate_size", &FFN_WIDTH),
                 activation: activation.unwrap_or(ffn::Activation::Gelu),
             })
-        }),
+        },
     };
     let tables = [("absolute", true), ("none", false)];
     let has_table = keys.one_of("position_embedding_type", &tables);

@@ -123,6 +123,19 @@ pub(super) fn shown(value: &impl Display) -> String {
     }
 }
 
+/// The largest whole number in a component's settings, but for seeds, which may be any.
+fn largest(value: &Value) -> u64 {
+    match value {
+        Value::Number(number) => number.as_u64().unwrap_or(0),
+        Value::Array(list) => list.iter().map(largest).max().unwrap_or(0),
+        Value::Object(map) => {
+            let others = map.iter().filter(|(key, _)| *key != "seed");
+            others.map(|(_, value)| largest(value)).max().unwrap_or(0)
+        }
+        Value::Null | Value::Bool(_) | Value::String(_) => 0,
+    }
+}
+
 /// One object; a key that is `null` counts as absent.
 pub(super) struct Keys<'a> {
     /// File and keys that lead here, and what stands between them and a key, for faults.
@@ -233,7 +246,16 @@ impl<'a> Keys<'a> {
         key: &str,
         check: impl FnOnce(&T, &str, &mut Faults),
     ) -> Option<T> {
-        match T::deserialize(self.get(key)?) {
+        let found = self.get(key)?;
+        let (most, largest) = (*FFN_WIDTH.end() as u64, largest(found));
+        if largest > most {
+            self.fault(
+                key,
+                format_args!("expected whole numbers of at most {most}, found {largest}"),
+            );
+            return None;
+        }
+        match T::deserialize(found) {
             Ok(component) => {
                 let mut faults = Faults::default();
                 check(&component, &format!("{}{key}", self.prefix), &mut faults);

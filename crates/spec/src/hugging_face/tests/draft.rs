@@ -350,7 +350,12 @@ fn encoders_with_mixers_read_back_under_the_names_of_the_inventory() {
             let tensors = draft.tensors();
             assert!(tensors.iter().map(|target| &target.tensor).eq(names));
             let config = draft.config();
-            assert!(!config.contains_key("norm") || !config.contains_key("layer_norm_eps"));
+            // What a component takes the place of says nothing.
+            assert!(!config.contains_key("num_attention_heads"));
+            assert_eq!(
+                config.contains_key("norm"),
+                !config.contains_key("layer_norm_eps")
+            );
             // And once more as what an encoder is fine-tuned from.
             let folder = scratch(config).read().unwrap();
             let again = Draft::of(&folder, draft.encoder(), task).unwrap();
@@ -373,17 +378,25 @@ fn encoders_with_mixers_read_back_under_the_names_of_the_inventory() {
 
 #[test]
 fn settings_alone_cannot_ask_for_any_amount_of_numbers() {
-    let config = mixed(
-        r#""intermediate_size": 20, "mixer": {"kind": "random", "seed": 1, "causal": false}"#,
-    );
-    let config = config.replace(
-        "\"max_position_embeddings\": 12",
-        "\"max_position_embeddings\": 1000000",
-    );
-    let fault = Draft::new(recipe(&config), 42, Task::MaskedToken).unwrap_err();
-    let told = fault.to_string();
+    let told = |config: &str| {
+        let fault = Draft::new(recipe(config), 42, Task::MaskedToken).unwrap_err();
+        fault.to_string()
+    };
+    let random = r#""intermediate_size": 20, "mixer": {"kind": "random", "seed": 10000000000, "causal": false}"#;
+    let random = mixed(random).replace("_embeddings\": 12", "_embeddings\": 1000000");
+    let found = told(&random);
     assert!(
-        told.contains("model.config.max_position_embeddings: tables"),
-        "{told}"
+        found.contains("model.config.max_position_embeddings: tables"),
+        "{found}"
+    );
+    let wide = mixed(
+        r#""mixer": {"kind": "identity"}, "ffn": {"kind": "gated", "width": 18446744073709551615, "activation": "gelu"}"#,
+    );
+    let found = told(&wide);
+    assert!(
+        found.contains(
+            "model.config.ffn: expected whole numbers of at most 262144, found 18446744073709551615"
+        ),
+        "{found}"
     );
 }

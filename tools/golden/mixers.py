@@ -5,8 +5,8 @@ name it, its weights by our names, sequences, a cotangent, and what the referenc
 `sum(output * cotangent)` by every weight and by the input. Our weights are put where the reference keeps its own, so
 that torch's gradients are by ours.
 
-Of fla only the files with plain loops are read, since the package asks for a GPU's compiler; they count in float32, all
-else in float64.
+Of fla only the files with plain loops are read, since the package asks for a GPU's compiler; its recurrence counts in
+float32, all else in float64.
 """
 
 import importlib.util

@@ -380,7 +380,7 @@ proptest! {
         let device = Device::flex().autodiff();
         let qkv = leaf(seed, [tokens, 3 * width], &device).require_grad();
         let cotangent = leaf(seed + 1, [tokens, width], &device);
-        let whole = op::attention(qkv.clone(), &offsets(&[tokens]), heads, causal, Dropout { prob: 0.0, seed: 0 });
+        let whole = op::attention(qkv.clone(), &offsets(&[tokens]), heads, Sight { causal, window: None }, Dropout { prob: 0.0, seed: 0 });
         let d_whole = qkv.grad(&(whole.clone() * cotangent.clone()).sum().backward()).expect("a gradient");
 
         let mut first = 0;

@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use cloze_runtime::cpu::Options;
 use cloze_runtime::model::Start;
-use cloze_train::Place;
+use cloze_train::{Place, options};
 
 /// Bidirectional encoders over any sequence: learn by filling blanks, evaluate, recommend.
 #[derive(Debug, Parser)]
@@ -910,7 +910,7 @@ pub fn engine_options(
     pool.build_global().context("--threads")?;
     Ok(Options {
         storage: weights.storage(),
-        ..Options::default()
+        ..options()
     })
 }
 

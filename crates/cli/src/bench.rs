@@ -8,7 +8,7 @@ use anyhow::Context;
 use cloze_data::records::{Input, length};
 use cloze_data::text::Encoding;
 use cloze_runtime::cpu::Isa;
-use cloze_runtime::model::{self, TextEncoder};
+use cloze_runtime::model::{Checkpoint, TextEncoder};
 use cloze_runtime::{Batch, Engine, Rows, peak};
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
@@ -43,7 +43,8 @@ struct Measured {
     ms: Vec<f64>,
     texts_per_second: f64,
     tokens_per_second: f64,
-    operations_per_second: f64,
+    /// None where they are not counted.
+    operations_per_second: Option<f64>,
 }
 
 pub fn run(args: &Bench) -> anyhow::Result<()> {
@@ -64,8 +65,8 @@ pub fn run(args: &Bench) -> anyhow::Result<()> {
     let engine: &dyn Engine = if let Some(text) = &text {
         text.engine()
     } else {
-        bare = model::open(&args.model, options)?.1;
-        &bare
+        bare = Checkpoint::open(&args.model)?.start(options)?.1;
+        &*bare
     };
     let (cases, texts_per_second) = match (&text, &args.input) {
         (Some(text), Some(file)) => {
@@ -149,10 +150,8 @@ fn measure(engine: &dyn Engine, case: &Case, seconds: f64) -> anyhow::Result<Mea
     let lengths: Vec<Vec<usize>> = case.batches.iter().map(lengths).collect();
     let lengths = lengths.concat();
     let (texts, tokens) = (lengths.len(), lengths.iter().sum());
-    let operations: u64 = lengths
-        .iter()
-        .map(|&len| engine.encoder().operations(len))
-        .sum();
+    let operations = lengths.iter().map(|&len| engine.encoder().operations(len));
+    let operations = operations.sum::<Option<u64>>();
     let mut vectors = Vec::new();
     for batch in &case.batches {
         engine.run(batch, Rows::All, &mut vectors)?;
@@ -175,7 +174,7 @@ fn measure(engine: &dyn Engine, case: &Case, seconds: f64) -> anyhow::Result<Mea
         tokens,
         texts_per_second: times * texts as f64 / all,
         tokens_per_second: times * tokens as f64 / all,
-        operations_per_second: times * operations as f64 / all,
+        operations_per_second: operations.map(|operations| times * operations as f64 / all),
         ms,
     })
 }
@@ -197,7 +196,10 @@ impl Measured {
             format!("{:.2}", self.percentile(0.99)),
             format!("{:.0}", self.texts_per_second),
             format!("{:.0}", self.tokens_per_second),
-            format!("{:.0} %", 100.0 * self.operations_per_second / most),
+            self.operations_per_second.map_or_else(
+                || "not counted".to_owned(),
+                |operations| format!("{:.0} %", 100.0 * operations / most),
+            ),
         ]
     }
 
@@ -211,8 +213,8 @@ impl Measured {
             "ms_p99": self.percentile(0.99),
             "texts_per_second": self.texts_per_second,
             "tokens_per_second": self.tokens_per_second,
-            "gflops": self.operations_per_second / 1e9,
-            "share_of_peak": self.operations_per_second / most,
+            "gflops": self.operations_per_second.map(|operations| operations / 1e9),
+            "share_of_peak": self.operations_per_second.map(|operations| operations / most),
         })
     }
 }

@@ -3,10 +3,10 @@ use std::path::Path;
 
 use anyhow::Context;
 use cloze_data::text::Tokenizer;
-use cloze_runtime::cpu::Isa;
+use cloze_runtime::cpu::{CpuEngine, Isa};
 use cloze_runtime::hub::is_name;
 use cloze_runtime::model::Checkpoint;
-use cloze_spec::encoder::{Activation, Encoder, Order, Position, Problem, Task};
+use cloze_spec::encoder::{Activation, Encoder, Layer, Order, Position, Problem, Task};
 use cloze_spec::folder::{CONFIG, Config, ITEMS};
 use cloze_spec::hugging_face::Folder;
 use cloze_spec::inventory::{Parameter, encoder_parameters, parameters};
@@ -116,7 +116,7 @@ fn encoder(name: &str, folder: &Path, list: bool) -> anyhow::Result<()> {
     let mut lines = vec![("model", kind(name, settings))];
     lines.extend([
         ("encoder", layers(encoder)),
-        ("attention", attention(encoder)),
+        between(encoder),
         ("input", input(encoder, settings, tokenizer.as_ref().ok())),
         (
             "tokenizer",
@@ -139,6 +139,7 @@ fn encoder(name: &str, folder: &Path, list: bool) -> anyhow::Result<()> {
         lines.push(("head", meaning(task)));
     }
     let threads = rayon::current_num_threads();
+    let runs_here = CpuEngine::runs(encoder);
     let devices = [
         ("CPU", true),
         ("CUDA", cfg!(feature = "cuda")),
@@ -150,24 +151,28 @@ fn encoder(name: &str, folder: &Path, list: bool) -> anyhow::Result<()> {
         .filter(|(_, there)| *there)
         .map(|(name, _)| *name);
     let devices: Vec<&str> = devices.collect();
-    lines.extend([
-        (
-            "runs on",
+    lines.extend([(
+        "runs on",
+        if runs_here {
             format!(
                 "the CPU engine, here by {} on {threads} threads; in programs, also Burn on {}",
                 Isa::detect().name(),
                 devices.join(", ")
-            ),
+            )
+        } else {
+            format!("Burn on {}", devices.join(", "))
+        },
+    )]);
+    if runs_here {
+        lines.push(("memory", storages(encoder, &parameters)));
+    }
+    lines.extend([(
+        "next",
+        format!(
+            "cloze {} {name} TEXTS",
+            if judges { "predict" } else { "embed" }
         ),
-        ("memory", storages(encoder, &parameters)),
-        (
-            "next",
-            format!(
-                "cloze {} {name} TEXTS",
-                if judges { "predict" } else { "embed" }
-            ),
-        ),
-    ]);
+    )]);
     let mut out = std::io::stdout();
     for (name, text) in lines {
         writeln!(out, "{name:12}  {text}")?;
@@ -188,22 +193,29 @@ fn kind(name: &str, settings: &Folder) -> String {
     let family = class
         .or_else(|| text("model_type"))
         .unwrap_or("of no stated family");
-    let from = if settings.embedder.is_some() {
-        "sentence-transformers"
-    } else {
-        "transformers"
+    let from = match settings.embedder {
+        Some(_) => "sentence-transformers",
+        None if settings.is_ours() => "Cloze alone",
+        None => "transformers",
     };
     format!("{name}: {family}, as {from} has it")
 }
 
 fn layers(encoder: &Encoder) -> String {
     let count = encoder.layers.len();
-    let sets = encoder.layers.iter().map(|layer| layer.weights + 1).max();
+    let sets = encoder.layers.iter().map(|layer| layer.weights() + 1).max();
     let sets = sets.filter(|&sets| sets < count);
     let shared = sets.map_or_else(String::new, |sets| {
         format!(" that share {sets} sets of weights")
     });
     let inside = encoder.layers.first().map_or_else(String::new, |layer| {
+        let layer = match layer {
+            Layer::Attention(layer) => layer,
+            Layer::Mixer(layer) => {
+                let (ffn, block) = (&layer.parts.ffn, &layer.parts.block);
+                return format!("; feed-forward {}; {}", kind_of(ffn), kind_of(block));
+            }
+        };
         let order = match layer.order {
             Order::PreNorm => "norms before",
             Order::PostNorm => "norms after",
@@ -224,26 +236,50 @@ fn name_of(activation: Activation) -> String {
         .unwrap_or_default()
 }
 
-fn attention(encoder: &Encoder) -> String {
-    let Some(first) = encoder.layers.first() else {
+/// The `kind` of a component.
+fn kind_of(component: &impl serde::Serialize) -> String {
+    let settings = serde_json::to_value(component).ok();
+    let kind = settings.and_then(|settings| settings.get("kind")?.as_str().map(str::to_owned));
+    kind.unwrap_or_default()
+}
+
+/// What stands between tokens: attention, or the kinds of mixers, first to last.
+fn between(encoder: &Encoder) -> (&'static str, String) {
+    let table = encoder.embed.positions.map_or_else(
+        || "no positions".to_owned(),
+        |positions| format!("a table of {} positions", positions.rows),
+    );
+    let mixers = encoder.layers.iter().filter_map(|layer| match layer {
+        Layer::Attention(_) => None,
+        Layer::Mixer(layer) => Some(kind_of(&layer.parts.mixer)),
+    });
+    let mut mixers: Vec<String> = mixers.collect();
+    let all = mixers.len();
+    mixers.dedup();
+    if mixers.len() == 1 && all > 1 {
+        return ("mixer", format!("{}, {table}", mixers[0]));
+    }
+    if all > 0 {
+        return ("mixers", format!("{}; {table}", mixers.join(", ")));
+    }
+    ("attention", attention(encoder, table))
+}
+
+fn attention(encoder: &Encoder, table: String) -> String {
+    let mut layers = encoder.layers.iter().filter_map(Layer::attention);
+    let Some(first) = layers.next() else {
         return "none".to_owned();
     };
     let positions = match &first.attention.position {
-        Position::None => encoder.embed.positions.map_or_else(
-            || "no positions".to_owned(),
-            |positions| format!("a table of {} positions", positions.rows),
-        ),
+        Position::None => table,
         Position::Rotary(_) => "rotary positions".to_owned(),
         Position::Alibi => "positions by ALiBi".to_owned(),
         Position::Buckets => "positions in buckets".to_owned(),
         Position::Key(_) => "relative positions".to_owned(),
         Position::Disentangled(_) => "disentangled positions".to_owned(),
     };
-    let windows = encoder
-        .layers
-        .iter()
-        .filter_map(|layer| layer.attention.window);
-    let windows: Vec<usize> = windows.collect();
+    let seeing = std::iter::once(first).chain(layers);
+    let windows: Vec<usize> = seeing.filter_map(|layer| layer.attention.window).collect();
     let (heads, width) = (first.attention.heads, first.attention.head_width);
     let seen = windows.first().map_or_else(String::new, |window| {
         format!(

@@ -2,8 +2,9 @@ use std::io::Write;
 
 use cloze_runtime::cpu::Options;
 use cloze_runtime::golden::Golden;
-use cloze_runtime::model::{self, TextEncoder};
+use cloze_runtime::model::{Checkpoint, TextEncoder};
 use cloze_runtime::predict::{Predict, Predictor};
+use cloze_train::options;
 
 use crate::arguments::Verify;
 use crate::table;
@@ -11,7 +12,7 @@ use crate::table;
 pub fn run(args: &Verify) -> anyhow::Result<()> {
     let options = Options {
         storage: args.weights.storage(),
-        ..Options::default()
+        ..options()
     };
     let golden = Golden::read(&args.golden)?;
     let differences = if !golden.embeddings.is_empty() && !golden.texts.is_empty() {
@@ -30,7 +31,7 @@ pub fn run(args: &Verify) -> anyhow::Result<()> {
         differences.push(golden.compare_scores(&model)?);
         differences
     } else {
-        golden.compare(&model::open(&args.model, options)?.1)?
+        golden.compare(&*Checkpoint::open(&args.model)?.start(options)?.1)?
     };
     let rows: Vec<Vec<String>> = differences
         .iter()

@@ -1,4 +1,5 @@
-//! A recipe with another mixer: `mixer.kind` is all that changes, in training, resumption, evaluation and use.
+//! A recipe with another mixer: `mixer.kind` is all that changes, in training, resumption, evaluation and use, of items and
+//! of texts.
 
 #![expect(clippy::unwrap_used, reason = "a test may stop")]
 
@@ -130,7 +131,7 @@ fn mistakes_in_a_mixer_are_told_with_their_place() {
     };
     let heads = told(r#"{ kind = "granular-pool", heads = 5, segment = 0, radius = 1 }"#);
     assert!(
-        heads.contains("model.stack.mixer.heads: expected a divisor of model.width 16, found 5")
+        heads.contains("model.stack.mixer.heads: expected a divisor of the width 16, found 5")
             && heads.contains("model.stack.mixer.segment: expected at least 1, found 0"),
         "{heads}"
     );
@@ -145,6 +146,184 @@ fn mistakes_in_a_mixer_are_told_with_their_place() {
     let unknown = told(r#"{ kind = "granular-pools", heads = 4 }"#);
     assert!(
         unknown.contains("did you mean `granular-pool`?"),
+        "{unknown}"
+    );
+}
+
+/// Sentences of which the last word follows from the first, a file of them with labels, and a tokenizer.
+fn texts() -> TempDir {
+    let folder = TempDir::new().unwrap();
+    let (mut corpus, mut labels) = (String::new(), String::from("text\tlabel\n"));
+    for at in 0..60 {
+        let (who, mood, end) = [("anna", "good", "home"), ("boris", "bad", "away")][at % 2];
+        let often = "again and ".repeat(at % 7);
+        writeln!(corpus, "{who} is {mood} {often}goes {end}").unwrap();
+        writeln!(labels, "{who} is {mood} {often}goes {end}\t{mood}").unwrap();
+    }
+    fs::write(folder.path().join("corpus.txt"), corpus).unwrap();
+    fs::write(folder.path().join("labels.tsv"), labels).unwrap();
+    let tokenizer =
+        "tokenizer train --data corpus.txt --model wordpiece --vocab-size 60 -o tokenizer";
+    let arguments: Vec<&str> = tokenizer.split(' ').collect();
+    ok(cloze(folder.path(), &arguments));
+    folder
+}
+
+/// Arguments that train a new encoder whose settings, but for its size, are `components`.
+fn encoder(components: &str, out: &str, more: &[&str]) -> Vec<String> {
+    let config = format!(
+        r#"model.config={{ model_type = "cloze-mixer", hidden_size = 16, num_hidden_layers = 2, max_position_embeddings = 32, {components} }}"#
+    );
+    let recipe = [
+        "train",
+        "bert",
+        "--tokenizer",
+        "tokenizer",
+        "--data",
+        "corpus.txt",
+    ];
+    let sets = [
+        "model.max_len=24",
+        "epochs=1",
+        "batch.max_tokens=300",
+        &config,
+    ];
+    let sets = sets.iter().flat_map(|set| ["--set", *set]);
+    let all = recipe.into_iter().chain(sets).chain(["-o", out]);
+    all.chain(more.iter().copied()).map(str::to_owned).collect()
+}
+
+fn run_in(folder: &TempDir, arguments: &[String]) -> String {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    ok(cloze(folder.path(), &arguments))
+}
+
+/// What a trained folder scores, as it was when it was trained and as it is when it is opened.
+fn scores(folder: &TempDir, model: &str) -> [serde_json::Value; 2] {
+    let evaluated = ok(cloze(folder.path(), &["eval", model, "--json"]));
+    let saved = fs::read_to_string(folder.path().join(model).join("metrics.json")).unwrap();
+    let [evaluated, saved] =
+        [evaluated, saved].map(|text| serde_json::from_str::<serde_json::Value>(&text).unwrap());
+    [
+        saved["validation"].clone(),
+        evaluated["models"][0]["metrics"].clone(),
+    ]
+}
+
+#[test]
+fn any_mixer_fills_blanks_embeds_and_classifies_texts() {
+    let folder = texts();
+    let run = |arguments: &[&str]| ok(cloze(folder.path(), arguments));
+    for (index, mixer) in MIXERS.iter().enumerate() {
+        let components = format!("intermediate_size = 24, mixer = {mixer}");
+        let model = format!("encoder-{index}");
+        run_in(&folder, &encoder(&components, &model, &[]));
+        let [saved, opened] = scores(&folder, &model);
+        assert!(saved["perplexity"].is_number(), "{mixer}: {saved}");
+        assert_eq!(saved, opened, "{mixer}");
+        let filled = run(&["predict", &model, "--input-text", "anna is [MASK]"]);
+        assert!(filled.contains("anna is"), "{mixer}: {filled}");
+
+        // A text's vector has the same bits beside others, of other lengths, and alone.
+        let one = "boris is bad again and again and goes away";
+        let all = format!("anna\n{one}\n{}\n", "anna goes home again and ".repeat(3));
+        fs::write(folder.path().join("all.txt"), all).unwrap();
+        fs::write(folder.path().join("one.txt"), one).unwrap();
+        let [all, one] = ["all.txt", "one.txt"].map(|texts| run(&["embed", &model, texts]));
+        let embedding = |line: &str| {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            line["embedding"].clone()
+        };
+        let alone = embedding(one.lines().next().unwrap());
+        assert_eq!(alone.as_array().unwrap().len(), 16, "{mixer}");
+        assert_eq!(embedding(all.lines().nth(1).unwrap()), alone, "{mixer}");
+
+        let tuned = format!("classifier-{index}");
+        let sets = "--set epochs=1 --set batch.max_tokens=300 --set model.max_len=24";
+        let mut arguments = vec!["train", "bert/classify", "--model", &model, "--data"];
+        arguments.extend(["labels.tsv", "-o", &tuned]);
+        arguments.extend(sets.split(' '));
+        run(&arguments);
+        let [saved, opened] = scores(&folder, &tuned);
+        assert_eq!(saved, opened, "{mixer}");
+        let label = run(&["predict", &tuned, "--input-text", "anna is good"]);
+        assert!(
+            label.contains("good") || label.contains("bad"),
+            "{mixer}: {label}"
+        );
+    }
+    let told = run(&["inspect", "encoder-1"]);
+    assert!(
+        told.contains("pool, fourier; a table of 32 positions"),
+        "{told}"
+    );
+    assert!(told.contains("runs on       Burn on CPU"), "{told}");
+    let speed = run(&["bench", "encoder-1", "--seconds", "0"]);
+    assert!(speed.contains("not counted"), "{speed}");
+    let refused = cloze(
+        folder.path(),
+        &["embed", "encoder-1", "one.txt", "--weights", "int8"],
+    );
+    let told = error(&refused, 1);
+    assert!(told.contains("expected weights as f32"), "{told}");
+}
+
+#[test]
+fn texts_are_learned_the_same_after_an_interruption_with_other_components_too() {
+    let folder = texts();
+    for (index, components) in [
+        r#"intermediate_size = 24, mixer = { kind = "granular-pool", heads = 2, segment = 4, radius = 1 }"#,
+        r#"block = { kind = "sandwich", dropout = 0.1, layer_scale = 0.1 }, norm = { kind = "dynamic-tanh", slope = 0.5 },
+           ffn = { kind = "polynomial", width = 24, of = "norm", order = 3 }, position_embedding_type = "none",
+           mixer = { kind = "selective-scan", state = 4, expand = 2, rank = 2, kernel = 4, direction = "both" }"#,
+        r#"block = { kind = "pre-norm", dropout = 0.0 }, norm = { kind = "rms", eps = 1e-6 }, ffn = { kind = "absent" },
+           mixer = { kind = "attention", heads = 2, causal = false, dropout = 0.1, position = { kind = "rotary", base = 100.0 } }"#,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let components = components.replace('\n', " ");
+        let [whole, parts] = ["whole", "parts"].map(|name| format!("{name}-{index}"));
+        run_in(&folder, &encoder(&components, &whole, &[]));
+        // Layers computed twice give the same bits too.
+        let again = ["--max-steps", "2", "--set", "gradient_checkpointing=true"];
+        run_in(&folder, &encoder(&components, &parts, &again));
+        ok(cloze(folder.path(), &["train", "--resume", &parts]));
+        let [saved, opened] = scores(&folder, &whole);
+        assert_eq!(saved, opened, "{components}");
+        assert_eq!(
+            weights(folder.path(), &whole),
+            weights(folder.path(), &parts),
+            "{components}"
+        );
+    }
+}
+
+#[test]
+fn mistakes_in_an_encoder_of_texts_are_told_with_their_place() {
+    let folder = texts();
+    let told = |components: &str| {
+        let arguments = encoder(components, "no", &[]);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        error(&cloze(folder.path(), &arguments), 1)
+    };
+    let heads = told(
+        r#"intermediate_size = 24, norm = { kind = "rms", eps = 0.0 },
+           mixer = { kind = "granular-pool", heads = 5, segment = 0, radius = 1 }"#
+            .replace('\n', " ")
+            .as_str(),
+    );
+    for expected in [
+        "model.config.mixer.heads: expected a divisor of the width 16, found 5",
+        "model.config.mixer.segment: expected at least 1, found 0",
+        "model.config.norm.eps: expected a positive number, found 0",
+    ] {
+        assert!(heads.contains(expected), "{expected} is not in {heads}");
+    }
+    let unknown = told(r#"intermediate_size = 24, mixer = { kind = "granular-pools" }"#);
+    assert!(
+        unknown.contains("model.config.mixer: unknown variant")
+            && unknown.contains("did you mean `granular-pool`?"),
         "{unknown}"
     );
 }

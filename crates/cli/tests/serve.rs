@@ -352,6 +352,59 @@ fn a_trained_model_recommends_what_predict_does() {
 }
 
 #[test]
+fn an_encoder_with_mixers_is_served_by_burn_as_it_predicts() {
+    let folder = TempDir::new().unwrap();
+    fs::write(
+        folder.path().join("corpus.txt"),
+        "the cat sat on the mat\n".repeat(30),
+    )
+    .unwrap();
+    let run = |arguments: &[&str]| ok(cloze(folder.path(), arguments));
+    run(&[
+        "tokenizer",
+        "train",
+        "--data",
+        "corpus.txt",
+        "--vocab-size",
+        "40",
+        "-o",
+        "tokenizer",
+    ]);
+    let config = r#"model.config={ model_type = "cloze-mixer", mixer = { kind = "fourier" }, hidden_size = 8, num_hidden_layers = 1, intermediate_size = 8 }"#;
+    let mut arguments = vec![
+        "train",
+        "bert",
+        "--tokenizer",
+        "tokenizer",
+        "--data",
+        "corpus.txt",
+    ];
+    arguments.extend(["--set", "epochs=1", "--set", config, "-o", "encoder"]);
+    run(&arguments);
+    let text = "a [MASK] on the cat";
+    let predicted = run(&["predict", "encoder", "--input-text", text, "--top", "3"]);
+    let mut command = serve();
+    let model = folder.path().join("encoder");
+    command.args([model.to_str().unwrap(), "--port", "0"]);
+    let (_server, address, _log) = Server::start(&mut command);
+    let body = json!({"inputs": text}).to_string();
+    let answer = ask(&address, "POST /v1/fill", "", &body);
+    assert!(answer.contains("x-compute-type: burn"), "{answer}");
+    let served = json_of(&answer);
+    let lines = predicted.lines().skip(1);
+    assert_eq!(lines.clone().count(), 3, "{predicted}");
+    for (index, line) in lines.enumerate() {
+        let filled = &served[index];
+        let score = format!("{:.4}", filled["score"].as_f64().unwrap());
+        let sequence = filled["sequence"].as_str().unwrap();
+        assert!(
+            line.contains(&score) && line.contains(sequence),
+            "{line} and {filled}"
+        );
+    }
+}
+
+#[test]
 fn every_request_of_the_readme_is_answered() {
     if Command::new("curl").arg("--version").output().is_err() {
         eprintln!("not tested: there is no curl here");

@@ -2,13 +2,13 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use cloze_spec::block;
 use cloze_spec::mixer::Room;
-use cloze_spec::model::Stack;
+use cloze_spec::model::Layer;
 
 use crate::ffn::AnyFfn;
 use crate::mixer::{AnyMixer, Mixer};
 use crate::noise::Noise;
 use crate::norm::AnyNorm;
-use crate::op;
+use crate::op::{self, Dropout};
 use crate::sequences::Sequences;
 use crate::weights::{Source, Weight};
 
@@ -26,24 +26,22 @@ pub(crate) struct Block {
     /// Norms stand before the branches, not after the sums.
     norm_first: bool,
     ffn_replaces: bool,
-    dropout: f32,
 }
 
 impl Block {
-    pub fn new(stack: &Stack, layer: usize, room: Room, source: &Source<'_>) -> Self {
-        let name = |part: &str| format!("layer.{layer}.{part}");
-        let norm = |part: &str| AnyNorm::new(&stack.norm, source, &name(part));
-        let residual = stack.block.residual();
-        let (norm_first, norm_after) = match stack.block {
+    pub fn new(layer: &Layer, room: Room, source: &Source<'_>, name: &str) -> Self {
+        let name = |part: &str| format!("{name}.{part}");
+        let norm = |part: &str| AnyNorm::new(&layer.norm, source, &name(part));
+        let residual = layer.block.residual();
+        let (norm_first, norm_after) = match layer.block {
             block::Block::PreNorm(_) => (true, false),
             block::Block::PostNorm(_) => (false, false),
             block::Block::Sandwich(_) => (true, true),
         };
         let scale = |part: &str| residual.layer_scale.map(|_| source.parameter(&name(part)));
-        let mixer = stack.mixer.of_layer(layer);
-        let ffn = AnyFfn::new(&stack.ffn, source, &name("ffn"));
+        let ffn = AnyFfn::new(&layer.ffn, source, &name("ffn"));
         Self {
-            mixer: AnyMixer::new(mixer, room, source, &name("mixer")),
+            mixer: AnyMixer::new(&layer.mixer, room, source, &name("mixer")),
             mixer_norm: norm("mixer_norm"),
             mixer_after: norm_after.then(|| norm("mixer_after")),
             mixer_scale: scale("mixer_scale"),
@@ -52,13 +50,12 @@ impl Block {
             ffn_scale: ffn.as_ref().and_then(|_| scale("ffn_scale")),
             ffn,
             norm_first,
-            ffn_replaces: stack.ffn.replaces(),
-            dropout: residual.dropout,
+            ffn_replaces: layer.ffn.replaces(),
         }
     }
 
     /// If `selected`, only the batch's `rows` are carried on once the tokens have been mixed: after that each token is
-    /// by itself, so the last layer need not compute what nobody reads.
+    /// by itself, so the last layer need not compute what nobody reads. `dropout` is the share of each branch that is dropped.
     ///
     /// # Shapes
     /// `x: [N, D]` → `[N, D]`, or `[M, D]` if `selected`.
@@ -67,13 +64,14 @@ impl Block {
         x: Tensor<2>,
         sequences: &Sequences,
         selected: bool,
+        dropout: f32,
         noise: &mut Noise,
     ) -> Tensor<2> {
         let input = self.before(&self.mixer_norm, x.clone());
         let mixed = self.mixer.forward(input, sequences, selected, noise);
         let mixed = finish(mixed, self.mixer_after.as_ref(), self.mixer_scale.as_ref());
         let x = sequences.wanted(x, selected);
-        let x = self.join(&self.mixer_norm, mixed, Some(x), noise);
+        let x = self.join(&self.mixer_norm, mixed, Some(x), noise.dropout(dropout));
 
         let (Some(ffn), Some(norm)) = (&self.ffn, &self.ffn_norm) else {
             return x;
@@ -81,7 +79,7 @@ impl Block {
         let fed = ffn.forward(self.before(norm, x.clone()));
         let fed = finish(fed, self.ffn_after.as_ref(), self.ffn_scale.as_ref());
         let residual = (!self.ffn_replaces).then_some(x);
-        self.join(norm, fed, residual, noise)
+        self.join(norm, fed, residual, noise.dropout(dropout))
     }
 
     fn before(&self, norm: &AnyNorm, x: Tensor<2>) -> Tensor<2> {
@@ -93,9 +91,8 @@ impl Block {
         norm: &AnyNorm,
         branch: Tensor<2>,
         residual: Option<Tensor<2>>,
-        noise: &mut Noise,
+        dropout: Dropout,
     ) -> Tensor<2> {
-        let dropout = noise.dropout(self.dropout);
         if self.norm_first {
             op::dropout_add(branch, residual, dropout)
         } else {

@@ -2,7 +2,6 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use cloze_spec::Model;
 use cloze_spec::inventory::parameters;
-use cloze_spec::mixer::Room;
 
 use crate::block::Block;
 use crate::embed::Embed;
@@ -20,6 +19,7 @@ pub struct Encoder {
     final_norm: Option<AnyNorm>,
     head: Tied,
     items: usize,
+    dropout: f32,
 }
 
 impl Encoder {
@@ -39,21 +39,20 @@ impl Encoder {
             lora_scale: 1.0,
         };
         let stack = &model.stack;
-        let room = Room {
-            width: model.width,
-            max_len: model.max_len,
+        let block = |place| {
+            let name = format!("layer.{place}");
+            Block::new(&stack.layer(place), model.room(), &source, &name)
         };
         Self {
             embed: Embed::new(model, &source),
-            layer: (0..stack.layers)
-                .map(|layer| Block::new(stack, layer, room, &source))
-                .collect(),
+            layer: (0..stack.layers).map(block).collect(),
             final_norm: stack
                 .block
                 .ends_with_norm()
                 .then(|| AnyNorm::new(&stack.norm, &source, "final_norm")),
             head: Tied::new(model, &source),
             items,
+            dropout: stack.block.residual().dropout,
         }
     }
 
@@ -70,7 +69,7 @@ impl Encoder {
         let mut x = self.embed.forward(sequences, noise);
         for (index, layer) in self.layer.iter().enumerate() {
             let last = index + 1 == self.layer.len();
-            x = layer.forward(x, sequences, last, noise);
+            x = layer.forward(x, sequences, last, self.dropout, noise);
         }
         if let Some(norm) = &self.final_norm {
             x = norm.forward(x);

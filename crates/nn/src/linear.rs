@@ -9,6 +9,32 @@ use crate::weights::Source;
 pub(crate) struct Linear {
     weight: Param<Tensor<2>>,
     bias: Option<Param<Tensor<1>>>,
+    lora: Option<LowRank>,
+}
+
+/// An update `scale · b·a` of a map's weight.
+#[derive(Module, Debug)]
+pub(crate) struct LowRank {
+    a: Param<Tensor<2>>,
+    b: Param<Tensor<2>>,
+    scale: f32,
+}
+
+impl LowRank {
+    /// That of the map `name`, if the values have one.
+    pub fn of(source: &Source<'_>, name: &str) -> Option<Self> {
+        let [a, b] = ["a", "b"].map(|part| format!("{name}.lora.{part}"));
+        source.values.contains_key(&a).then(|| Self {
+            a: source.parameter(&a),
+            b: source.parameter(&b),
+            scale: source.lora_scale,
+        })
+    }
+
+    /// `weight` with its update.
+    pub fn update(&self, weight: Tensor<2>) -> Tensor<2> {
+        weight + self.b.val().matmul(self.a.val()).mul_scalar(self.scale)
+    }
 }
 
 impl Linear {
@@ -16,6 +42,7 @@ impl Linear {
         Self {
             weight: Param::from_tensor(source.tensor(&format!("{name}.weight"))),
             bias: Some(Param::from_tensor(source.tensor(&format!("{name}.bias")))),
+            lora: LowRank::of(source, name),
         }
     }
 
@@ -23,12 +50,16 @@ impl Linear {
         Self {
             weight: Param::from_tensor(source.tensor(&format!("{name}.weight"))),
             bias: None,
+            lora: LowRank::of(source, name),
         }
     }
 
     /// `[O, I]` and `[O]`.
     pub fn parts(&self) -> (Tensor<2>, Tensor<1>) {
-        let weight = self.weight.val();
+        let mut weight = self.weight.val();
+        if let Some(lora) = &self.lora {
+            weight = lora.update(weight);
+        }
         let bias = match &self.bias {
             Some(bias) => bias.val(),
             None => Tensor::zeros([weight.dims()[0]], &weight.device()),

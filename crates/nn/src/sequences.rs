@@ -9,7 +9,7 @@ use crate::op;
 /// A packed batch as the encoder takes it: shared, so that the backward pass can keep what it needs.
 #[derive(Debug, Clone)]
 pub struct Sequences {
-    /// Tokens of all sequences, `[N]`.
+    /// Tokens of all sequences, `[N]`; none where only vectors are left of them.
     pub tokens: Arc<[u32]>,
     /// Sequence `b` is the tokens `offsets[b]..offsets[b + 1]`, `[B + 1]`.
     pub offsets: Arc<[u32]>,
@@ -24,6 +24,15 @@ impl Sequences {
             tokens: batch.tokens.as_slice().into(),
             offsets: batch.offsets.as_slice().into(),
             rows: batch.rows.as_slice().into(),
+        }
+    }
+
+    /// Sequences of vectors, and the rows that are wanted.
+    pub(crate) fn of_vectors(offsets: Arc<[u32]>, rows: Arc<[u32]>) -> Self {
+        Self {
+            tokens: Arc::default(),
+            offsets,
+            rows,
         }
     }
 

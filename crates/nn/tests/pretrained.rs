@@ -13,11 +13,12 @@ use burn::tensor::Tensor;
 use cloze_data::text::batch::{Documents, TextBatch, Wanted};
 use cloze_nn::Noise;
 use cloze_nn::pretrained::{BurnEngine, LabelLoss, Pretrained, TRANSITIONS};
-use cloze_nn::weights::Values;
-use cloze_runtime::Batch;
+use cloze_nn::weights::{Values, fresh};
 use cloze_runtime::golden::Golden;
 use cloze_runtime::model::Checkpoint;
+use cloze_runtime::{Batch, Engine, Rows};
 use cloze_spec::encoder::{DropoutRates, Problem, Task};
+use cloze_spec::hugging_face::Draft;
 use cloze_spec::inventory::encoder_parameters;
 use cloze_spec::text::{self, ChunkPool};
 use tiny::device_under_test;
@@ -41,6 +42,54 @@ fn every_family_gives_what_its_authors_code_gives() {
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
     assert!(compared > 200, "{compared} stages compared");
+}
+
+#[test]
+fn attention_as_a_mixer_is_attention_as_bert_has_it() {
+    let settings = |text: &str| match serde_json::from_str(text).unwrap() {
+        serde_json::Value::Object(map) => map,
+        other => panic!("{other}"),
+    };
+    let sizes = r#""hidden_size": 16, "num_hidden_layers": 2, "intermediate_size": 40, "max_position_embeddings": 20"#;
+    let bert = format!(r#"{{"model_type": "bert", "num_attention_heads": 4, {sizes}}}"#);
+    let mixer = r#"{"kind": "attention", "heads": 4, "causal": false, "dropout": 0.1}"#;
+    let mixed = format!(r#"{{"model_type": "cloze-mixer", "mixer": {mixer}, {sizes}}}"#);
+    let [bert, mixed] = [bert, mixed].map(|config| {
+        let draft = Draft::new(settings(&config), 50, Task::MaskedToken).unwrap();
+        draft.encoder().clone()
+    });
+    let parameters = encoder_parameters(&bert);
+    assert_eq!(parameters, encoder_parameters(&mixed));
+    let mut values = fresh(&parameters, 0.3, 5);
+    // Gains and biases too are to count.
+    for values in values.values_mut() {
+        for (at, value) in values.iter_mut().enumerate() {
+            *value += 0.1 * (at as f32).sin();
+        }
+    }
+    let mut texts = Batch::new();
+    for len in [5_u32, 20, 1] {
+        let tokens: Vec<u32> = (0..len).map(|at| (at * 7 + len) % 50).collect();
+        let segments: Vec<u32> = (0..len).map(|at| at % 2).collect();
+        texts.push(&tokens, &segments);
+    }
+    let [want, got] = [bert, mixed].map(|encoder| {
+        let engine = BurnEngine::new(encoder, &values, &device_under_test());
+        let (mut vectors, mut scores) = (Vec::new(), Vec::new());
+        engine
+            .run(&texts, Rows::Some(&[0, 4, 24, 25]), &mut vectors)
+            .unwrap();
+        engine.head(&vectors, &mut scores).unwrap();
+        engine.run(&texts, Rows::All, &mut vectors).unwrap();
+        [vectors, scores].concat()
+    });
+    assert_eq!(want.len(), 26 * 16 + 4 * 50);
+    for (want, got) in want.iter().zip(&got) {
+        assert!(
+            (want - got).abs() <= 1e-5 * want.abs().max(1.0),
+            "{got}, needs {want}"
+        );
+    }
 }
 
 fn folders() -> Vec<PathBuf> {

@@ -68,6 +68,26 @@ impl Checkpoint {
         Ok((self.folder, engine))
     }
 
+    /// The encoder on the engine that `options` name, or else the one that runs it, and what the folder says.
+    ///
+    /// # Errors
+    /// As [`CpuEngine::new`] or the other engine, and if weights are to be kept otherwise than an engine that is not the CPU's
+    /// keeps them.
+    pub fn start(self, options: Options) -> Result<(Folder, Arc<dyn Engine>), Error> {
+        let Some(start) = options.start(&self.encoder) else {
+            let (folder, engine) = self.into_engine(options)?;
+            return Ok((folder, Arc::new(engine)));
+        };
+        if options.storage != Storage::F32 {
+            return Err(Error::Input(format!(
+                "{}: expected weights as f32, in which Burn runs this encoder, found another type",
+                self.folder.path.display()
+            )));
+        }
+        let engine = start(&self)?;
+        Ok((self.folder, engine))
+    }
+
     /// The values of one of the encoder's parameters into `out`.
     ///
     /// # Errors
@@ -166,13 +186,7 @@ impl TextModel {
         let folder = &checkpoint.folder;
         let home = folder.tokenizer.first().and_then(|file| file.parent());
         let tokenizer = Tokenizer::open(home.unwrap_or(&folder.path))?;
-        let (folder, engine): (_, Arc<dyn Engine>) = if let Some(start) = options.other {
-            let engine = start(&checkpoint)?;
-            (checkpoint.folder, engine)
-        } else {
-            let (folder, engine) = checkpoint.into_engine(options)?;
-            (folder, Arc::new(engine))
-        };
+        let (folder, engine) = checkpoint.start(options)?;
         let limits = [folder.tokenizer_max_len, tokenizer.max_len()];
         let longest = engine.encoder().max_len;
         let model = Self {

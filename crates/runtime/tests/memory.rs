@@ -8,7 +8,7 @@ use cloze_runtime::cpu::{CpuEngine, Options, Parameters};
 use cloze_runtime::model::Checkpoint;
 use cloze_runtime::weights::Table;
 use cloze_runtime::{Batch, Engine, Error, Rows};
-use cloze_spec::encoder::Position;
+use cloze_spec::encoder::{Layer, Position};
 use cloze_spec::inventory::Parameter;
 
 #[global_allocator]
@@ -37,6 +37,9 @@ fn a_text_of_8192_tokens_takes_60_mib_in_the_shape_of_modernbert_base() {
     // What is between layers is the same memory for all of them.
     encoder.layers.truncate(1);
     for layer in &mut encoder.layers {
+        let Layer::Attention(layer) = layer else {
+            panic!("expected attention")
+        };
         (layer.attention.heads, layer.attention.head_width) = (12, 64);
         layer.attention.window = Some(64);
         layer.ffn.width = 1152;

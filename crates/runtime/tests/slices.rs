@@ -8,6 +8,7 @@ use cloze_runtime::model::{Checkpoint, open};
 use cloze_runtime::weights::Table;
 use cloze_runtime::{Batch, Engine, Error, Rows};
 use cloze_spec::Encoder;
+use cloze_spec::encoder::Layer;
 use cloze_spec::inventory::Parameter;
 
 fn golden(name: &str) -> std::path::PathBuf {
@@ -111,6 +112,9 @@ fn a_long_text_gives_the_same_beside_short_ones_and_in_groups_of_heads() {
     encoder.max_len = 12_000;
     encoder.layers.truncate(2);
     for layer in &mut encoder.layers {
+        let Layer::Attention(layer) = layer else {
+            panic!("expected attention")
+        };
         // Each head is a group at 12,000 tokens, whatever the instruction set.
         (layer.attention.heads, layer.attention.head_width) = (4, 32);
         layer.attention.window = Some(3);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use axum::http::HeaderMap;
 use cloze_data::text::{Encoding, Long, Shorten, Tokenizer};
 use cloze_runtime::cpu::{Options, Storage};
-use cloze_runtime::model::TextEncoder;
+use cloze_runtime::model::{Checkpoint, TextEncoder};
 use cloze_runtime::predict::{Answerer, Classifier, FillMask, TokenClassifier};
 use tokio::sync::Semaphore;
 
@@ -84,10 +84,10 @@ impl Model {
             Storage::Bf16 => "bfloat16",
             Storage::Int8 => "int8",
         };
-        let runs_on = if options.other.is_none() {
-            "cpu"
-        } else {
-            "burn"
+        let encoder = Checkpoint::open(path)?.encoder;
+        let runs_on = match options.start(&encoder) {
+            None => "cpu",
+            Some(_) => "burn",
         };
         Self::new(name, Task::open(path, options)?, dtype, runs_on, limits)
     }

@@ -3,6 +3,9 @@
 //! [`hugging_face`](crate::hugging_face) makes an [`Encoder`] of a model folder; the engines run it. Families differ in
 //! these settings only: no engine asks which one it runs.
 
+use crate::mixer::Room;
+use crate::{model, norm};
+
 /// A text encoder: embedding, layers, and what follows them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Encoder {
@@ -25,11 +28,12 @@ pub struct Encoder {
 impl Encoder {
     /// Multiplications and additions that the token vectors of a sequence of `len` tokens take: those of linear maps, of
     /// scores and of their sums over values, and of convolutions. Everything else is little, or as products with positions
-    /// are, of few families.
-    pub fn operations(&self, len: usize) -> u64 {
+    /// are, of few families. None where a layer has a mixer of the recipes, which are not counted.
+    pub fn operations(&self, len: usize) -> Option<u64> {
         let embed = &self.embed;
         let projection = embed.projection.map_or(0, |_| embed.width * self.width);
         let layer = |layer: &Layer| {
+            let layer = layer.attention()?;
             let (attention, ffn) = (&layer.attention, &layer.ffn);
             let inner = attention.heads * attention.head_width;
             let maps = if ffn.gated { 3 } else { 2 };
@@ -39,10 +43,10 @@ impl Encoder {
             let a_token = 4 * inner * self.width + maps * ffn.width * self.width + convolution;
             let window = attention.window.unwrap_or(len);
             let seen = (0..len).map(|at| len.min(at + window + 1) - at.saturating_sub(window));
-            len * a_token + 2 * inner * seen.sum::<usize>()
+            Some(len * a_token + 2 * inner * seen.sum::<usize>())
         };
-        let layers: usize = self.layers.iter().map(layer).sum();
-        2 * (len * projection + layers) as u64
+        let layers = self.layers.iter().map(layer).sum::<Option<usize>>()?;
+        Some(2 * (len * projection + layers) as u64)
     }
 }
 
@@ -86,24 +90,89 @@ pub struct Projection {
 pub struct Norm {
     /// What is taken out.
     pub kind: NormKind,
-    /// Added to the variance.
+    /// Added to the variance; a hyperbolic tangent has none.
     pub eps: f32,
     /// Whether a learned vector is added.
     pub bias: bool,
 }
 
 /// What a norm takes out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum NormKind {
     /// Mean and variance (Ba et al., arXiv:1607.06450).
     Layer,
     /// The root of the mean square (Zhang & Sennrich, arXiv:1910.07467).
     Rms,
+    /// Nothing: `tanh(slope · x)` stands in its place (Zhu et al., arXiv:2503.10622).
+    DynamicTanh {
+        /// The learned slope before training.
+        slope: f32,
+    },
+}
+
+impl From<&norm::Norm> for Norm {
+    fn from(settings: &norm::Norm) -> Self {
+        let (kind, eps, bias) = match settings {
+            norm::Norm::Layer(layer) => (NormKind::Layer, layer.eps, true),
+            norm::Norm::Rms(rms) => (NormKind::Rms, rms.eps, false),
+            norm::Norm::DynamicTanh(tanh) => {
+                (NormKind::DynamicTanh { slope: tanh.slope }, 0.0, true)
+            }
+        };
+        Self { kind, eps, bias }
+    }
 }
 
 /// One layer.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Layer {
+pub enum Layer {
+    /// Attention as pretrained families have it.
+    Attention(AttentionLayer),
+    /// Any mixer of the recipes.
+    Mixer(MixerLayer),
+}
+
+impl Layer {
+    /// Which set of parameters it uses, `layer.{weights}.*`; layers that share weights name the same.
+    pub fn weights(&self) -> usize {
+        match self {
+            Self::Attention(layer) => layer.weights,
+            Self::Mixer(layer) => layer.weights,
+        }
+    }
+
+    /// The same with another set of parameters.
+    #[must_use]
+    pub fn with_weights(&self, weights: usize) -> Self {
+        match self.clone() {
+            Self::Attention(layer) => Self::Attention(AttentionLayer { weights, ..layer }),
+            Self::Mixer(layer) => Self::Mixer(MixerLayer { weights, ..layer }),
+        }
+    }
+
+    /// A layer of the pretrained families; none if it has a mixer of the recipes.
+    pub fn attention(&self) -> Option<&AttentionLayer> {
+        match self {
+            Self::Attention(layer) => Some(layer),
+            Self::Mixer(_) => None,
+        }
+    }
+}
+
+/// A layer as recipes of recommenders have it, with a mixer, feed-forward part, norms and wiring of any kind.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MixerLayer {
+    /// Which set of parameters it uses, as [`Layer::weights`].
+    pub weights: usize,
+    /// What its mixer is built for.
+    pub room: Room,
+    /// What it is made of. The share of a branch that training drops is that of [`DropoutRates`]; a mixer's own stays.
+    pub parts: model::Layer,
+}
+
+/// A layer of the pretrained families.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AttentionLayer {
     /// Which set of parameters it uses, `layer.{weights}.*`; layers that share weights name the same.
     pub weights: usize,
     /// Where the norms stand.
@@ -325,7 +394,7 @@ pub struct Ffn {
 pub struct DropoutRates {
     /// Of the embedding, and of what each part of a layer adds.
     pub hidden: f32,
-    /// Of attention's probabilities.
+    /// Of attention's probabilities, but of mixers of the recipes, which say their own.
     pub attention: f32,
     /// Of what goes into a head's output map.
     pub head: f32,

@@ -69,6 +69,10 @@ impl Faults {
         self.0.extend(faults);
     }
 
+    pub(crate) fn append(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
+
     /// Nothing if no fault was noted, else all of them as one error about `place`.
     ///
     /// # Errors

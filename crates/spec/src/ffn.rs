@@ -158,7 +158,7 @@ impl Ffn {
                 let bits = memory.bits;
                 let fits = (1..=16).contains(&bits) && width.is_multiple_of(bits);
                 faults.check(fits, &format!("{path}.bits"), || {
-                    format!("expected a divisor of model.width {width} from 1 to 16, found {bits}")
+                    format!("expected a divisor of the width {width} from 1 to 16, found {bits}")
                 });
                 faults.check(
                     bits + memory.extra_bits <= 16,

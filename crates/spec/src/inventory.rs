@@ -3,13 +3,9 @@
 use std::collections::BTreeSet;
 
 use crate::Model;
-use crate::block::Block;
 use crate::embed::{Embed, Positions};
-use crate::encoder::{self, Encoder, Position, Relative};
-use crate::ffn::Ffn;
+use crate::encoder::{self, AttentionLayer, Encoder, Layer, NormKind, Position, Relative};
 use crate::head::Head;
-use crate::mixer::Room;
-use crate::model::Stack;
 
 /// One parameter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,21 +59,9 @@ fn list(model: &Model, items: usize) -> List {
     if embed.norm {
         model.stack.norm.list("embed.norm", width, &mut list);
     }
-    let room = Room {
-        width,
-        max_len: model.max_len,
-    };
-    for layer in 0..model.stack.layers {
-        let mixer = model.stack.mixer.of_layer(layer);
-        mixer.list(&format!("layer.{layer}.mixer"), room, &mut list);
-        branch(&model.stack, layer, "mixer", width, &mut list);
-        model
-            .stack
-            .ffn
-            .list(&format!("layer.{layer}.ffn"), width, &mut list);
-        if !matches!(model.stack.ffn, Ffn::Absent(_)) {
-            branch(&model.stack, layer, "ffn", width, &mut list);
-        }
+    for place in 0..model.stack.layers {
+        let layer = model.stack.layer(place);
+        layer.list(&format!("layer.{place}"), model.room(), &mut list);
     }
     if model.stack.block.ends_with_norm() {
         model.stack.norm.list("final_norm", width, &mut list);
@@ -93,22 +77,19 @@ fn list(model: &Model, items: usize) -> List {
     list
 }
 
-/// What a layer has around its mixer or feed-forward part.
-fn branch(stack: &Stack, layer: usize, part: &str, width: usize, list: &mut List) {
-    let name = |what: &str| format!("layer.{layer}.{part}_{what}");
-    stack.norm.list(&name("norm"), width, list);
-    if let Block::Sandwich(_) = stack.block {
-        stack.norm.list(&name("after"), width, list);
-    }
-    if let Some(scale) = stack.block.residual().layer_scale {
-        list.start(&name("scale"), &[width], Start::Constant(scale));
-    }
-}
-
 /// Every parameter of a pretrained `encoder`; layers that share weights are listed once.
 ///
 /// The first half of a gated feed-forward part's `up` is what its activation applies to.
 pub fn encoder_parameters(encoder: &Encoder) -> Vec<Parameter> {
+    encoder_list(encoder).parameters
+}
+
+/// Of the parameters of `encoder` those that begin otherwise than their kind, as [`starts`] has them.
+pub fn encoder_starts(encoder: &Encoder) -> Vec<(String, Start)> {
+    encoder_list(encoder).starts
+}
+
+fn encoder_list(encoder: &Encoder) -> List {
     let mut list = List::default();
     let (width, embed) = (encoder.width, &encoder.embed);
     list.add("embed.token.weight", &[embed.vocab, embed.width]);
@@ -136,8 +117,14 @@ pub fn encoder_parameters(encoder: &Encoder) -> Vec<Parameter> {
     }
     let mut listed = BTreeSet::new();
     for layer in &encoder.layers {
-        if listed.insert(layer.weights) {
-            list.layer(layer, width);
+        if listed.insert(layer.weights()) {
+            match layer {
+                Layer::Attention(layer) => list.layer(layer, width),
+                Layer::Mixer(layer) => {
+                    let name = format!("layer.{}", layer.weights);
+                    layer.parts.list(&name, layer.room, &mut list);
+                }
+            }
         }
     }
     list.norm_of("final_norm", encoder.final_norm.as_ref(), width);
@@ -157,7 +144,7 @@ pub fn encoder_parameters(encoder: &Encoder) -> Vec<Parameter> {
             }
         }
     }
-    list.parameters
+    list
 }
 
 /// Parameters while they are listed.
@@ -200,6 +187,9 @@ impl List {
 
     fn norm_of(&mut self, name: &str, norm: Option<&encoder::Norm>, width: usize) {
         if let Some(norm) = norm {
+            if let NormKind::DynamicTanh { slope } = norm.kind {
+                self.start(&format!("{name}.slope"), &[1], Start::Constant(slope));
+            }
             self.add(&format!("{name}.gain"), &[width]);
             if norm.bias {
                 self.add(&format!("{name}.bias"), &[width]);
@@ -207,7 +197,7 @@ impl List {
         }
     }
 
-    fn layer(&mut self, layer: &encoder::Layer, width: usize) {
+    fn layer(&mut self, layer: &AttentionLayer, width: usize) {
         let name = |part: &str| format!("layer.{}.{part}", layer.weights);
         let attention = &layer.attention;
         let inner = attention.heads * attention.head_width;

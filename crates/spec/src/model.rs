@@ -7,6 +7,7 @@ use crate::embed::Embed;
 use crate::ffn::Ffn;
 use crate::head::Head;
 use crate::init::Init;
+use crate::inventory::{List, Start};
 use crate::mixer::{Mixer, Room};
 use crate::norm::Norm;
 use crate::{Error, Faults};
@@ -45,6 +46,56 @@ pub struct Stack {
     pub ffn: Ffn,
 }
 
+/// One layer of a stack.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Layer {
+    /// Wiring.
+    pub block: Block,
+    /// Normalisation.
+    pub norm: Norm,
+    /// Between tokens, not by layer.
+    pub mixer: Mixer,
+    /// Within a token.
+    pub ffn: Ffn,
+}
+
+impl Stack {
+    /// The layer of a place.
+    pub fn layer(&self, place: usize) -> Layer {
+        Layer {
+            block: self.block.clone(),
+            norm: self.norm.clone(),
+            mixer: self.mixer.of_layer(place).clone(),
+            ffn: self.ffn.clone(),
+        }
+    }
+}
+
+impl Layer {
+    /// Lists its parameters, in the order of the forward pass.
+    pub(crate) fn list(&self, name: &str, room: Room, list: &mut List) {
+        let width = room.width;
+        self.mixer.list(&format!("{name}.mixer"), room, list);
+        self.list_around(&format!("{name}.mixer"), width, list);
+        self.ffn.list(&format!("{name}.ffn"), width, list);
+        if !matches!(self.ffn, Ffn::Absent(_)) {
+            self.list_around(&format!("{name}.ffn"), width, list);
+        }
+    }
+
+    /// Lists what it has around its mixer or feed-forward part.
+    fn list_around(&self, part: &str, width: usize, list: &mut List) {
+        self.norm.list(&format!("{part}_norm"), width, list);
+        if let Block::Sandwich(_) = self.block {
+            self.norm.list(&format!("{part}_after"), width, list);
+        }
+        if let Some(scale) = self.block.residual().layer_scale {
+            let start = Start::Constant(scale);
+            list.start(&format!("{part}_scale"), &[width], start);
+        }
+    }
+}
+
 impl Model {
     /// Checks every value and how they fit together.
     ///
@@ -54,6 +105,14 @@ impl Model {
         let mut faults = Faults::default();
         self.check(&mut faults);
         faults.into_result(place)
+    }
+
+    /// What its mixers are built for.
+    pub fn room(&self) -> Room {
+        Room {
+            width: self.width,
+            max_len: self.max_len,
+        }
     }
 
     pub(crate) fn check(&self, faults: &mut Faults) {
@@ -76,11 +135,7 @@ impl Model {
         faults.check_positive("model.stack.layers", stack.layers);
         stack.block.check("model.stack.block", faults);
         stack.norm.check("model.stack.norm", faults);
-        let room = Room {
-            width: self.width,
-            max_len: self.max_len,
-        };
-        stack.mixer.check("model.stack.mixer", room, faults);
+        stack.mixer.check("model.stack.mixer", self.room(), faults);
         stack.ffn.check("model.stack.ffn", self.width, faults);
     }
 }

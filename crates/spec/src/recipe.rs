@@ -417,10 +417,7 @@ fn explain(error: &toml::de::Error, sources: &[Source], overrides: &[String]) ->
         (_, _, Some(text)) => (Some(text), Find::Text),
         _ => (None, Find::Text),
     };
-    let hint = needle
-        .filter(|_| message.starts_with("unknown"))
-        .and_then(|name| nearest(name, quoted[1..].iter().map(|s| (*s).to_owned())))
-        .map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+    let hint = hint(&message);
     let found = needle.and_then(|needle| {
         overrides
             .iter()
@@ -432,6 +429,15 @@ fn explain(error: &toml::de::Error, sources: &[Source], overrides: &[String]) ->
         place: found.unwrap_or_else(|| sources[0].name.clone()),
         message: message + &hint,
     }
+}
+
+/// The nearest name that would do, of those that serde lists after one that it does not know.
+pub(crate) fn hint(message: &str) -> String {
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let unknown = quoted.next().filter(|_| message.starts_with("unknown"));
+    unknown
+        .and_then(|name| nearest(name, quoted.map(str::to_owned)))
+        .map_or_else(String::new, |near| format!("; did you mean `{near}`?"))
 }
 
 pub(crate) fn nearest(name: &str, known: impl Iterator<Item = String>) -> Option<String> {

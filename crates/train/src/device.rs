@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 use cloze_nn::pretrained::BurnEngine;
+use cloze_runtime::cpu::Options;
 use cloze_runtime::model::Checkpoint;
 use cloze_runtime::{Engine, Error};
 
@@ -20,6 +21,15 @@ pub enum Place {
     /// Vulkan.
     #[cfg(feature = "vulkan")]
     Vulkan,
+}
+
+/// How text models run where nothing else is said: on the CPU engine, or by Burn on the CPU where that engine does not run
+/// them.
+pub fn options() -> Options {
+    Options {
+        further: Some(|checkpoint| Place::Cpu.engine(checkpoint)),
+        ..Options::default()
+    }
 }
 
 impl Place {

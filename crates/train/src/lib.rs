@@ -19,7 +19,7 @@ pub mod run;
 mod safetensors;
 pub mod text;
 
-pub use device::Place;
+pub use device::{Place, options};
 pub use error::Error;
 pub use recommend::Recommender;
 

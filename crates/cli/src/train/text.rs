@@ -8,14 +8,11 @@ use anyhow::{Context, bail, ensure};
 use cloze_data::text::examples::Examples;
 use cloze_data::text::learn::TextData;
 use cloze_data::text::mixture::Mixture;
-use cloze_runtime::cpu::Options;
 use cloze_runtime::predict::FeatureClassifier;
 use cloze_spec::TextRecipe;
 use cloze_spec::folder::{METRICS, RECIPE, write_text};
 use cloze_spec::recipe::Document;
 use cloze_spec::text::{Corpus, Folds, Mix, Stage, Temperature};
-use cloze_train::Place;
-use cloze_train::checkpoint;
 use cloze_train::report::State;
 use cloze_train::report::scores::Scores;
 use cloze_train::run::Outcome;
@@ -23,6 +20,7 @@ use cloze_train::text::baseline::Baselines;
 use cloze_train::text::features::FeatureRun;
 use cloze_train::text::judge::{Aim, Judged, Predictions};
 use cloze_train::text::{Preparation, TextRun};
+use cloze_train::{Place, checkpoint, options};
 use serde_json::Map;
 
 use super::{interrupt, say_interrupted, watch};
@@ -128,14 +126,14 @@ impl Job<'_> {
             self.args.compute.device.place() == Place::Cpu && self.args.max_steps.is_none(),
             "--device, --max-steps: features are made on the CPU, and a classifier is fitted at once; leave them out"
         );
-        let run = FeatureRun::new(recipe, self.base, Options::default())?;
+        let run = FeatureRun::new(recipe, self.base, options())?;
         self.begin(out)?;
         describe(&run.data, &run.recipe);
         let start = Instant::now();
         run.fit(out, &mut |_| {})?;
         let seconds = start.elapsed().as_secs_f64();
         // What is judged is what was written.
-        let fitted = FeatureClassifier::open(out, Options::default())?;
+        let fitted = FeatureClassifier::open(out, options())?;
         let tokens = run.recipe.batch().max_tokens;
         let (scores, judged) = judge(out, &run.recipe, &run.data, run.aim(), &mut |examples| {
             Ok(Predictions::of_features(&fitted, examples, tokens)?)

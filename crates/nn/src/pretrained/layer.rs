@@ -6,13 +6,74 @@ use cloze_spec::encoder::{self, Activation};
 
 use super::attention::Attention;
 use super::{Linear, Norm, Pass, activate, norms_first};
+use crate::block::Block;
 use crate::noise::Noise;
 use crate::op::{self, Dropout};
+use crate::sequences::Sequences;
 use crate::weights::Source;
 
-/// One layer: attention and feed-forward part, each with its residual connection and norm.
+/// One layer.
 #[derive(Module, Debug)]
-pub(super) struct Layer {
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a model has few layers, and modules cannot be boxed"
+)]
+pub(super) enum Layer {
+    Attention(AttentionLayer),
+    Mixer(Block),
+}
+
+impl Layer {
+    pub fn new(settings: &encoder::Layer, source: &Source<'_>, name: &str) -> Self {
+        match settings {
+            encoder::Layer::Attention(layer) => {
+                Self::Attention(AttentionLayer::new(layer, source, name))
+            }
+            encoder::Layer::Mixer(layer) => {
+                Self::Mixer(Block::new(&layer.parts, layer.room, source, name))
+            }
+        }
+    }
+
+    /// # Shapes
+    /// `x: [N, D]` → `[N, D]`, or `[M, D]` if the pass carries on `M` rows.
+    pub fn forward(
+        &self,
+        settings: &encoder::Layer,
+        x: Tensor<2>,
+        pass: Pass<'_>,
+        noise: &mut Noise,
+    ) -> Tensor<2> {
+        match (self, settings) {
+            (Self::Attention(layer), encoder::Layer::Attention(settings)) => {
+                layer.forward(settings, x, pass, noise)
+            }
+            (Self::Mixer(block), _) => mixed(block, x, pass, noise),
+            (Self::Attention(_), encoder::Layer::Mixer(_)) => {
+                unreachable!("a layer is made of its settings")
+            }
+        }
+    }
+}
+
+/// As of [`Layer::forward`].
+fn mixed(block: &Block, x: Tensor<2>, pass: Pass<'_>, noise: &mut Noise) -> Tensor<2> {
+    assert!(
+        pass.keys.is_none(),
+        "no token is out of a mixer's sight, as validated"
+    );
+    // Those of a pair's beginnings stand behind the hidden ones.
+    let rows = pass.rows.cloned().unwrap_or_default();
+    let rising = rows.is_sorted_by(|a, b| a < b);
+    let sequences = Sequences::of_vectors(pass.offsets.clone(), rows);
+    let selected = pass.rows.is_some();
+    let x = block.forward(x, &sequences, selected && rising, pass.rates.hidden, noise);
+    sequences.wanted(x, selected && !rising)
+}
+
+/// Attention and feed-forward part, each with its residual connection and norm.
+#[derive(Module, Debug)]
+pub(super) struct AttentionLayer {
     mixer: Attention,
     mixer_norm: Option<Norm>,
     ffn: Ffn,
@@ -21,8 +82,8 @@ pub(super) struct Layer {
     convolution_norm: Option<Norm>,
 }
 
-impl Layer {
-    pub fn new(settings: &encoder::Layer, source: &Source<'_>, name: &str) -> Self {
+impl AttentionLayer {
+    fn new(settings: &encoder::AttentionLayer, source: &Source<'_>, name: &str) -> Self {
         let norm = |settings, part| Norm::of(settings, source, &format!("{name}.{part}"));
         let convolution = settings.convolution.as_ref();
         Self {
@@ -41,11 +102,9 @@ impl Layer {
         }
     }
 
-    /// # Shapes
-    /// `x: [N, D]` → `[N, D]`, or `[M, D]` if the pass carries on `M` rows.
-    pub fn forward(
+    fn forward(
         &self,
-        settings: &encoder::Layer,
+        settings: &encoder::AttentionLayer,
         x: Tensor<2>,
         pass: Pass<'_>,
         noise: &mut Noise,

@@ -28,6 +28,7 @@ use cloze_spec::encoder::{self, Activation, DropoutRates, NormKind, Order};
 use cloze_spec::inventory::{Parameter, encoder_parameters};
 use cloze_spec::text::{self, Lora};
 
+use crate::linear::LowRank;
 use crate::noise::Noise;
 use crate::op::{self, Dropout};
 use crate::pretrained::attention::Relative;
@@ -91,10 +92,13 @@ impl Pretrained {
             device,
             lora_scale: lora.map_or(1.0, Lora::scale),
         };
-        let groups = settings.layers.iter().map(|layer| layer.weights + 1);
+        let groups = settings.layers.iter().map(|layer| layer.weights() + 1);
         let layer = (0..groups.max().unwrap_or(0))
             .map(|group| {
-                let user = settings.layers.iter().find(|layer| layer.weights == group);
+                let user = settings
+                    .layers
+                    .iter()
+                    .find(|layer| layer.weights() == group);
                 let user = user.expect("sets of weights are numbered without gaps");
                 Layer::new(user, &source, &format!("layer.{group}"))
             })
@@ -173,7 +177,7 @@ impl Pretrained {
     fn stack(&self) -> Vec<(&Layer, &encoder::Layer)> {
         let layers = self.settings.layers.iter();
         layers
-            .map(|settings| (&self.layer[settings.weights], settings))
+            .map(|settings| (&self.layer[settings.weights()], settings))
             .collect()
     }
 
@@ -398,27 +402,12 @@ struct Linear {
     lora: Option<LowRank>,
 }
 
-/// An update `scale · b·a` of a map's weight.
-#[derive(Module, Debug)]
-struct LowRank {
-    a: Param<Tensor<2>>,
-    b: Param<Tensor<2>>,
-    scale: f32,
-}
-
 impl Linear {
     fn new(bias: bool, source: &Source<'_>, name: &str) -> Self {
         Self {
             weight: Param::from_tensor(source.tensor(&format!("{name}.weight"))),
             bias: bias.then(|| Param::from_tensor(source.tensor(&format!("{name}.bias")))),
-            lora: source
-                .values
-                .contains_key(&format!("{name}.lora.a"))
-                .then(|| LowRank {
-                    a: Param::from_tensor(source.tensor(&format!("{name}.lora.a"))),
-                    b: Param::from_tensor(source.tensor(&format!("{name}.lora.b"))),
-                    scale: source.lora_scale,
-                }),
+            lora: LowRank::of(source, name),
         }
     }
 
@@ -426,7 +415,7 @@ impl Linear {
     fn weight(&self) -> Tensor<2> {
         let weight = self.weight.val();
         match &self.lora {
-            Some(lora) => weight + lora.b.val().matmul(lora.a.val()).mul_scalar(lora.scale),
+            Some(lora) => lora.update(weight),
             None => weight,
         }
     }
@@ -468,6 +457,8 @@ fn activate(x: Tensor<2>, then: Activation) -> Tensor<2> {
 struct Norm {
     gain: Param<Tensor<1>>,
     bias: Option<Param<Tensor<1>>>,
+    /// Of the hyperbolic tangent in a norm's place.
+    slope: Option<Param<Tensor<1>>>,
     eps: f32,
     centred: bool,
 }
@@ -479,11 +470,12 @@ impl Norm {
             bias: settings
                 .bias
                 .then(|| Param::from_tensor(source.tensor(&format!("{name}.bias")))),
-            eps: settings.eps,
-            centred: match settings.kind {
-                NormKind::Layer => true,
-                NormKind::Rms => false,
+            slope: match settings.kind {
+                NormKind::DynamicTanh { .. } => Some(source.parameter(&format!("{name}.slope"))),
+                NormKind::Layer | NormKind::Rms => None,
             },
+            eps: settings.eps,
+            centred: settings.kind == NormKind::Layer,
         }
     }
 
@@ -502,6 +494,10 @@ impl Norm {
             return op::add_norm(x, residual, gain, bias, self.eps, dropout);
         }
         let x = op::dropout_add(x, residual, dropout);
+        if let Some(slope) = &self.slope {
+            let bent = (x * slope.val().unsqueeze()).tanh();
+            return bent * gain.unsqueeze() + bias.unsqueeze();
+        }
         let square = x.clone().powi_scalar(2).mean_dim(1);
         x / square.add_scalar(self.eps).sqrt() * gain.unsqueeze() + bias.unsqueeze()
     }

@@ -137,7 +137,9 @@ impl Generator {
                 .projection
                 .map(|map| Linear::new(map.bias, source, &name("projection"))),
             layer: layers
-                .map(|layer| Layer::new(layer, source, &name(&format!("layer.{}", layer.weights))))
+                .map(|layer| {
+                    Layer::new(layer, source, &name(&format!("layer.{}", layer.weights())))
+                })
                 .collect(),
             head: Head::new(head, source, &name("head")),
             settings: Arc::clone(settings),
@@ -180,7 +182,7 @@ impl Pretrained {
         let x = op::dropout_add(x, None, noise.dropout(rates.hidden));
         let layers = generator.settings.layers.iter();
         let layers: Vec<_> = layers
-            .map(|settings| (&generator.layer[settings.weights], settings))
+            .map(|settings| (&generator.layer[settings.weights()], settings))
             .collect();
         let sight = Sight {
             rows: Some(&rows),
@@ -214,7 +216,8 @@ impl Pretrained {
             is_replaced[row as usize] = token != target;
         }
         let x = self.pass(&tokens, None, rates, noise, |_| ());
-        let between = self.settings.layers[0].ffn.activation;
+        let layer = self.settings.layers[0].attention();
+        let between = layer.expect("ELECTRA has attention").ffn.activation;
         Replaced {
             hidden,
             probabilities,

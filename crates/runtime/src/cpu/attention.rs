@@ -38,7 +38,7 @@ impl Shared {
             vectors: Vec::new(),
             rows: Vec::new(),
         };
-        for layer in &encoder.layers {
+        for layer in encoder.layers.iter().filter_map(encoder::Layer::attention) {
             match &layer.attention.position {
                 encoder::Position::Rotary(settings) => {
                     if !shared.rotaries.iter().any(|(known, _)| known == settings) {
@@ -106,7 +106,7 @@ pub(super) struct Attention {
 impl Attention {
     pub fn new(
         width: usize,
-        layer: &encoder::Layer,
+        layer: &encoder::AttentionLayer,
         shared: &Shared,
         reader: &Reader<'_>,
     ) -> Result<Self, Error> {
@@ -199,7 +199,7 @@ impl Attention {
     pub fn run(
         &self,
         isa: Isa,
-        layer: &encoder::Layer,
+        layer: &encoder::AttentionLayer,
         shared: &Shared,
         arena: &mut Arena,
         last: bool,

@@ -28,7 +28,7 @@ struct Convolution {
 impl Layer {
     pub fn new(
         width: usize,
-        settings: &encoder::Layer,
+        settings: &encoder::AttentionLayer,
         shared: &Shared,
         reader: &Reader<'_>,
     ) -> Result<Self, Error> {
@@ -63,7 +63,7 @@ impl Layer {
         &self,
         isa: Isa,
         width: usize,
-        settings: &encoder::Layer,
+        settings: &encoder::AttentionLayer,
         shared: &Shared,
         arena: &mut Arena,
         last: bool,

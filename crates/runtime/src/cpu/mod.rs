@@ -36,6 +36,16 @@ pub struct Options {
     pub isa: Option<Isa>,
     /// Starts another engine for the encoder of a text model, such as one on a GPU; this one if none.
     pub other: Option<Start>,
+    /// Starts an engine for encoders that this one does not run: those are refused if none.
+    pub further: Option<Start>,
+}
+
+impl Options {
+    /// What starts another engine for `encoder`; this one runs it if none.
+    pub fn start(&self, encoder: &Encoder) -> Option<Start> {
+        let further = || self.further.filter(|_| !CpuEngine::runs(encoder));
+        self.other.or_else(further)
+    }
 }
 
 /// Runs pretrained encoders on the CPU.
@@ -53,15 +63,27 @@ pub struct CpuEngine {
 const SLICE_TOKENS: Range<usize> = 128..512;
 
 impl CpuEngine {
+    /// Whether it runs an encoder: one whose layers have attention as pretrained families have it.
+    pub fn runs(encoder: &Encoder) -> bool {
+        let mut layers = encoder.layers.iter();
+        layers.all(|layer| layer.attention().is_some())
+    }
+
     /// Makes the plan of `encoder` from its parameters.
     ///
     /// # Errors
-    /// What `parameters` says, or if the system gives no threads.
+    /// If it does not run the encoder, what `parameters` says, or if the system gives no threads.
     pub fn new(
         encoder: Encoder,
         options: Options,
         parameters: &dyn Parameters,
     ) -> Result<Self, Error> {
+        if !Self::runs(&encoder) {
+            return Err(Error::Input(
+                "expected an encoder of attention as pretrained families have it, found mixers of the recipes, which Burn runs"
+                    .to_owned(),
+            ));
+        }
         let isa = options.isa.unwrap_or_else(Isa::detect);
         let plan = Plan::new(&encoder, isa, options.storage, parameters)?;
         let pool = options

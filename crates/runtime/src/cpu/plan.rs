@@ -109,6 +109,7 @@ impl Reader<'_> {
             centred: match settings.kind {
                 NormKind::Layer => true,
                 NormKind::Rms => false,
+                NormKind::DynamicTanh { .. } => unreachable!("{RUNS}"),
             },
         }))
     }
@@ -125,6 +126,13 @@ pub(crate) fn activation_of(activation: Activation) -> packed::Activation {
         Activation::Tanh => packed::Activation::Tanh,
         Activation::Sigmoid => packed::Activation::Sigmoid,
     }
+}
+
+/// Why there is nothing else in a plan.
+const RUNS: &str = "refused before, by CpuEngine::runs";
+
+fn attention_of(layer: &encoder::Layer) -> &encoder::AttentionLayer {
+    layer.attention().expect(RUNS)
 }
 
 /// A norm's parameters.
@@ -194,12 +202,12 @@ impl Plan {
         };
         let embed = Embed::new(encoder, &reader)?;
         let shared = Shared::new(encoder, &reader)?;
-        let groups = encoder.layers.iter().map(|layer| layer.weights + 1);
+        let groups = encoder.layers.iter().map(|layer| layer.weights() + 1);
         let layers = (0..groups.max().unwrap_or(0))
             .map(|group| {
-                let user = encoder.layers.iter().find(|layer| layer.weights == group);
+                let user = encoder.layers.iter().find(|layer| layer.weights() == group);
                 let user = user.expect("sets of weights are numbered without gaps");
-                Layer::new(encoder.width, user, &shared, &reader)
+                Layer::new(encoder.width, attention_of(user), &shared, &reader)
             })
             .collect::<Result<_, _>>()?;
         let final_norm = reader.norm(encoder.final_norm.as_ref(), "final_norm")?;
@@ -238,6 +246,7 @@ impl Plan {
         show(arena);
         for (index, settings) in encoder.layers.iter().enumerate() {
             let last = index + 1 == encoder.layers.len();
+            let settings = attention_of(settings);
             self.layers[settings.weights].run(self.isa, width, settings, &self.shared, arena, last);
             show(arena);
         }

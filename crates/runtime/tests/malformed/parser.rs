@@ -209,6 +209,7 @@ fn config(bytes: &[u8], folder: &Path) -> bool {
 
 const OPTIONS: Options = Options {
     other: None,
+    further: None,
     threads: None,
     storage: cloze_runtime::cpu::Storage::F32,
     isa: Some(Isa::Scalar),

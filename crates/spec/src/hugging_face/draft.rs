@@ -11,13 +11,19 @@ use super::head::{self, Kind, PROBLEMS};
 use super::keys::{Keys, shown};
 use super::names::{self, Prefix, head_names};
 use super::{CONFIG, Folder};
-use crate::encoder::{DropoutRates, Encoder, Relative, Task};
+use crate::encoder::{DropoutRates, Encoder, Layer, Relative, Task};
 use crate::recipe::nearest;
 use crate::{Error, Faults};
 
 /// What families have where settings leave it out, in the names and with the values of the classes of transformers 4.57.6,
 /// `nomic_bert` and `gte` of 5.23.0; `null` for what may be said and has no value of its own.
 const DEFAULTS: &str = include_str!("defaults.json");
+
+/// What stands before the keys of a new model's settings: where recipes have them.
+const RECIPE: &str = "model.config.";
+
+/// And of a folder's.
+const FOLDER: &str = "config.json: ";
 
 /// Settings that the vocabulary and the task give.
 const GIVEN: [&str; 8] = [
@@ -36,7 +42,8 @@ const GIVEN: [&str; 8] = [
 /// Names are those of the family's own classes, so that `AutoModelFor…` opens the folder and finds every tensor it looks for.
 /// Of `NomicBERT`, `JinaBERT` and GTE as their authors publish them, the classes are code in other repositories:
 /// `auto_map` stays, and `transformers` asks whether to trust it. A BERT whose positions are vectors per distance opens in
-/// transformers 4 alone, which finds that a table it does not read is missing.
+/// transformers 4 alone, which finds that a table it does not read is missing. Encoders with mixers of the recipes open here
+/// alone: their type is unknown elsewhere, and said to be so.
 #[derive(Debug, Clone)]
 pub struct Draft {
     family: Family,
@@ -102,7 +109,13 @@ impl Draft {
         if let Some(output) = old_head.and_then(|head| head.output) {
             config.insert("tie_word_embeddings".to_owned(), output.tied.into());
         }
-        let draft = Self::build(folder.family, config, encoder.embed.vocab, task, &faults);
+        let draft = Self::build(
+            folder.family,
+            config,
+            encoder.embed.vocab,
+            task,
+            (FOLDER, &faults),
+        );
         let body = |encoder: &Encoder| Encoder {
             head: None,
             ..encoder.clone()
@@ -127,10 +140,9 @@ impl Draft {
     /// If a key is not known, if a value cannot stand, if the family has no class for the task, or if labels are missing or
     /// alike: all at once.
     pub fn new(config: Map<String, Value>, vocab: usize, task: Task) -> Result<Self, Error> {
-        const PLACE: &str = "settings";
         let place = "a new model".to_owned();
         let faults = RefCell::new(Faults::default());
-        let keys = Keys::new(PLACE, &config, &faults);
+        let keys = Keys::under(RECIPE, &config, &faults);
         let model_type = keys.text("model_type").unwrap_or_default();
         let Some(defaults) = defaults(model_type) else {
             let found = keys
@@ -138,7 +150,7 @@ impl Draft {
                 .map_or_else(|| "nothing".to_owned(), shown);
             let types = types_with_defaults().join(", ");
             let mut faults = Faults::default();
-            faults.check(false, "model_type", || {
+            faults.check(false, "model.config.model_type", || {
                 format!("expected one of {types}, found {found}")
             });
             return Err(Error::Invalid { place, faults });
@@ -165,7 +177,9 @@ impl Draft {
             }
         }
         // Others are code of authors, or gone from release 5, which would leave them out without a word.
-        keys.one_of("position_embedding_type", &[("absolute", ())]);
+        if model_type != family::MIXER {
+            keys.one_of("position_embedding_type", &[("absolute", ())]);
+        }
         keys.positive("initializer_range", 0.02);
         let mut whole = defaults;
         whole.retain(|_, value| !value.is_null());
@@ -177,8 +191,13 @@ impl Draft {
         }
         drop(keys);
         whole.extend(config);
-        let family = family::family(&Keys::new(PLACE, &whole, &faults));
-        let draft = family.map(|family| Self::build(family, whole, vocab, task, &faults));
+        for (component, replaced) in family::COMPONENTS {
+            if whole.contains_key(component) {
+                whole.retain(|key, _| !replaced.contains(&key.as_str()));
+            }
+        }
+        let family = family::family(&Keys::under(RECIPE, &whole, &faults));
+        let draft = family.map(|family| Self::build(family, whole, vocab, task, (RECIPE, &faults)));
         faults.into_inner().into_result(&place)?;
         Ok(draft.expect("a family that is not known is a fault"))
     }
@@ -189,7 +208,7 @@ impl Draft {
         mut config: Map<String, Value>,
         vocab: usize,
         task: Task,
-        faults: &RefCell<Faults>,
+        (prefix, faults): (&str, &RefCell<Faults>),
     ) -> Self {
         let kind = Kind::of(&task);
         for key in GIVEN {
@@ -225,7 +244,7 @@ impl Draft {
             config.insert("id2label".to_owned(), Value::Object(by_id.collect()));
             config.insert("label2id".to_owned(), Value::Object(by_label.collect()));
         }
-        let keys = Keys::new(CONFIG, &config, faults);
+        let keys = Keys::under(prefix, &config, faults);
         if let Some(labels) = labels
             && labels.iter().collect::<BTreeSet<_>>().len() < labels.len()
         {
@@ -250,7 +269,7 @@ impl Draft {
         if kind == Kind::Vector && has_class(family, kind, &config) {
             encoder.head = Some(head::of_kind(kind, &keys, family, &encoder, None));
         }
-        let dropout = dropout(&keys, family, kind, &model_type);
+        let dropout = dropout(&keys, family, kind, &model_type, &encoder);
         Self {
             family,
             config,
@@ -286,19 +305,27 @@ impl Draft {
         if self.family != Family::Electra {
             return Err(self.lacks("ForPreTraining", "electra"));
         }
-        let attention = &self.encoder.layers[0].attention;
+        let layer = self.encoder.layers[0].attention();
+        let layer = layer.expect("ELECTRA has attention");
+        let attention = &layer.attention;
         let part = |of: usize| ((of as f64 * share).round() as usize).max(1);
         let heads = part(attention.heads);
         let mut config = self.config.clone();
         for (key, value) in [
             ("num_attention_heads", heads),
             ("hidden_size", heads * attention.head_width),
-            ("intermediate_size", part(self.encoder.layers[0].ffn.width)),
+            ("intermediate_size", part(layer.ffn.width)),
         ] {
             config.insert(key.to_owned(), value.into());
         }
         let (vocab, faults) = (self.encoder.embed.vocab, RefCell::new(Faults::default()));
-        let draft = Self::build(self.family, config, vocab, Task::MaskedToken, &faults);
+        let draft = Self::build(
+            self.family,
+            config,
+            vocab,
+            Task::MaskedToken,
+            (FOLDER, &faults),
+        );
         faults.into_inner().into_result("a generator")?;
         Ok(draft)
     }
@@ -439,7 +466,13 @@ pub(super) fn defaults(model_type: &str) -> Option<Map<String, Value>> {
     }
 }
 
-fn dropout(keys: &Keys, family: Family, kind: Kind, model_type: &str) -> DropoutRates {
+fn dropout(
+    keys: &Keys,
+    family: Family,
+    kind: Kind,
+    model_type: &str,
+    encoder: &Encoder,
+) -> DropoutRates {
     let model_type = if family == Family::New {
         "gte"
     } else {
@@ -447,21 +480,8 @@ fn dropout(keys: &Keys, family: Family, kind: Kind, model_type: &str) -> Dropout
     };
     let defaults = defaults(model_type).unwrap_or_default();
     let share = |key: &str| {
-        let value = keys.get(key).or_else(|| defaults.get(key))?;
-        if value.is_null() {
-            return None;
-        }
-        let share = value.as_f64().filter(|share| (0.0..1.0).contains(share));
-        if share.is_none() {
-            keys.fault(
-                key,
-                format_args!(
-                    "expected a share from 0 up to, not including, 1, found {}",
-                    shown(value)
-                ),
-            );
-        }
-        share.map(|share| share as f32)
+        let default = || Some(defaults.get(key)?.as_f64()? as f32);
+        keys.optional_share(key).or_else(default)
     };
     let (hidden, attention) = match family {
         Family::DistilBert => ("dropout", "attention_dropout"),
@@ -469,7 +489,10 @@ fn dropout(keys: &Keys, family: Family, kind: Kind, model_type: &str) -> Dropout
         Family::NomicBert if keys.has("n_embd") => ("resid_pdrop", "attn_pdrop"),
         _ => ("hidden_dropout_prob", "attention_probs_dropout_prob"),
     };
-    let hidden = share(hidden).unwrap_or(0.0);
+    let hidden = match &encoder.layers[0] {
+        Layer::Attention(_) => share(hidden).unwrap_or(0.0),
+        Layer::Mixer(layer) => layer.parts.block.residual().dropout,
+    };
     let own = match (kind, family) {
         (Kind::Sequence, Family::DistilBert) => Some("seq_classif_dropout"),
         (Kind::Span, Family::DistilBert) => Some("qa_dropout"),

@@ -6,9 +6,13 @@ use super::Tensors;
 use super::head;
 use super::keys::{FFN_WIDTH, HEADS, Keys, LAYERS, LENGTH, ROWS, WIDTH, shown};
 use crate::encoder::{
-    Activation, Attention, Convolution, Disentangled, Embed, Encoder, Ffn, Layer, Norm, NormKind,
-    Order, Position, Positions, Projection, Relative, RelativeKey, Rotary,
+    Activation, Attention, AttentionLayer, Convolution, Disentangled, Embed, Encoder, Ffn, Layer,
+    MixerLayer, Norm, NormKind, Order, Position, Positions, Projection, Relative, RelativeKey,
+    Rotary,
 };
+use crate::mixer::{self, Room};
+use crate::model::Stack;
+use crate::{Faults, block, ffn, norm};
 
 /// Encoders that share their settings' keys and their weights' names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,10 +32,15 @@ pub(super) enum Family {
     Gte,
     /// GTE as its authors publish it.
     New,
+    /// Of this project: layers with any mixer of the recipes.
+    Mixer,
 }
 
+/// The `model_type` of [`Family::Mixer`], which other tools do not know.
+pub(super) const MIXER: &str = "cloze-mixer";
+
 /// The values of `model_type` that are read.
-const MODEL_TYPES: [(&str, Family); 13] = [
+const MODEL_TYPES: [(&str, Family); 14] = [
     ("bert", Family::Bert),
     ("roberta", Family::Roberta),
     ("xlm-roberta", Family::Roberta),
@@ -45,10 +54,11 @@ const MODEL_TYPES: [(&str, Family); 13] = [
     ("nomic_bert", Family::NomicBert),
     ("new", Family::New),
     ("gte", Family::Gte),
+    (MIXER, Family::Mixer),
 ];
 
 /// Starts of class names in `architectures`, and the `model_type` beside them, which some settings lack.
-const CLASSES: [(&str, &str); 14] = [
+const CLASSES: [(&str, &str); 15] = [
     ("Bert", "bert"),
     ("JinaBert", "bert"),
     ("Roberta", "roberta"),
@@ -63,6 +73,7 @@ const CLASSES: [(&str, &str); 14] = [
     ("NomicBert", "nomic_bert"),
     ("New", "new"),
     ("Gte", "gte"),
+    ("ClozeMixer", MIXER),
 ];
 
 /// The `model_type` of a class.
@@ -91,7 +102,7 @@ pub(super) fn class(family: Family, model_type: &str) -> &'static str {
     known.expect("every model type has a class").0
 }
 
-/// What classes with a head call the body: their `base_model_prefix`.
+/// What classes with a head call the body: their `base_model_prefix`; nothing where names are the inventory's.
 pub(super) fn base(keys: &Keys, family: Family) -> &'static str {
     match family {
         Family::Bert | Family::Jina | Family::JinaQkNorm => "bert",
@@ -106,6 +117,7 @@ pub(super) fn base(keys: &Keys, family: Family) -> &'static str {
         Family::NomicBert => "nomic_bert",
         Family::Gte => "gte",
         Family::New => "new",
+        Family::Mixer => "",
     }
 }
 
@@ -203,6 +215,7 @@ pub(super) fn encoder(keys: &Keys, family: Family, tensors: Option<&Tensors>) ->
         Family::NomicBert if keys.has("n_embd") => nomic_published(keys),
         Family::NomicBert => nomic(keys),
         Family::Gte | Family::New => gte(keys, family),
+        Family::Mixer => mixer(keys),
     };
     encoder.head = head::head(keys, family, &encoder, tensors);
     let computed = computed(&encoder);
@@ -224,6 +237,13 @@ fn computed(encoder: &Encoder) -> usize {
     let mut angles = 0;
     let mut mapped = 0_usize;
     for layer in &encoder.layers {
+        let layer = match layer {
+            Layer::Attention(layer) => layer,
+            Layer::Mixer(layer) => {
+                mapped = mapped.saturating_add(layer.parts.mixer.computed(layer.room));
+                continue;
+            }
+        };
         match (&layer.attention.position, &encoder.relative) {
             // Layers share tables, of which there are few.
             (Position::Rotary(rotary), _) => angles = rotary.frequencies.len().max(angles),
@@ -264,11 +284,8 @@ impl Sizes {
     fn named(keys: &Keys, names: [&str; 4], len: usize) -> Self {
         let [width_key, heads_key, layers_key, ffn_key] = names;
         let (width, heads) = (keys.count(width_key, &WIDTH), keys.count(heads_key, &HEADS));
-        if keys.has(width_key) && keys.has(heads_key) && !width.is_multiple_of(heads) {
-            keys.fault(
-                heads_key,
-                format_args!("expected a divisor of {width_key}, {width}, found {heads}"),
-            );
+        if keys.has(width_key) && keys.has(heads_key) {
+            check_heads(keys, [heads_key, width_key], heads, width);
         }
         Self {
             width,
@@ -319,10 +336,12 @@ impl Sizes {
     }
 
     /// An encoder whose layers are alike.
-    fn encoder(&self, embed: Embed, layer: &Layer) -> Encoder {
-        let numbered = |weights| Layer {
-            weights,
-            ..layer.clone()
+    fn encoder(&self, embed: Embed, layer: &AttentionLayer) -> Encoder {
+        let numbered = |weights| {
+            Layer::Attention(AttentionLayer {
+                weights,
+                ..layer.clone()
+            })
         };
         Encoder {
             width: self.width,
@@ -333,6 +352,15 @@ impl Sizes {
             relative: None,
             head: None,
         }
+    }
+}
+
+fn check_heads(keys: &Keys, [heads_key, width_key]: [&str; 2], heads: usize, width: usize) {
+    if !width.is_multiple_of(heads) {
+        keys.fault(
+            heads_key,
+            format_args!("expected a divisor of {width_key}, {width}, found {heads}"),
+        );
     }
 }
 
@@ -348,8 +376,8 @@ fn layer_norm(eps: f32) -> Norm {
     }
 }
 
-fn post_norm(norm: Norm, attention: Attention, ffn: Ffn) -> Layer {
-    Layer {
+fn post_norm(norm: Norm, attention: Attention, ffn: Ffn) -> AttentionLayer {
+    AttentionLayer {
         weights: 0,
         order: Order::PostNorm,
         mixer_norm: Some(norm),
@@ -539,12 +567,118 @@ fn albert(keys: &Keys) -> Encoder {
     let mut encoder = sizes.encoder(embed, &layer);
     let weights = |run: usize| (run / inner * groups / sizes.layers) * inner + run % inner;
     encoder.layers = (0..runs)
-        .map(|run| Layer {
-            weights: weights(run),
-            ..layer.clone()
+        .map(|run| {
+            Layer::Attention(AttentionLayer {
+                weights: weights(run),
+                ..layer.clone()
+            })
         })
         .collect();
     encoder
+}
+
+/// Components of [`Family::Mixer`], as recipes have them, and the keys of BERT's that each takes the place of.
+pub(super) const COMPONENTS: [(&str, &[&str]); 4] = [
+    ("block", &["hidden_dropout_prob"]),
+    ("ffn", &["intermediate_size"]),
+    (
+        "mixer",
+        &["attention_probs_dropout_prob", "num_attention_heads"],
+    ),
+    ("norm", &["layer_norm_eps"]),
+];
+
+/// BERT's frame around layers as recipes have them; a component that is not named is BERT's.
+fn mixer(keys: &Keys) -> Encoder {
+    let room = Room {
+        width: keys.count("hidden_size", &WIDTH),
+        max_len: keys.count("max_position_embeddings", &LENGTH),
+    };
+    let acts = [
+        ("gelu", ffn::Activation::Gelu),
+        ("relu", ffn::Activation::Relu),
+        ("silu", ffn::Activation::Silu),
+    ];
+    let activation = keys.one_of("hidden_act", &acts);
+    // What is at fault is told of; something has to stand in its place until then.
+    let stack = Stack {
+        layers: keys.count("num_hidden_layers", &LAYERS),
+        block: keys
+            .component("block", block::Block::check)
+            .unwrap_or_else(|| {
+                let dropout = keys.optional_share("hidden_dropout_prob").unwrap_or(0.0);
+                block::Block::PostNorm(block::Residual::plain(dropout))
+            }),
+        norm: keys
+            .component("norm", norm::Norm::check)
+            .unwrap_or_else(|| {
+                norm::Norm::Layer(norm::Layer {
+                    eps: keys.positive("layer_norm_eps", 1e-12),
+                })
+            }),
+        mixer: if keys.has("mixer") {
+            let check = |mixer: &mixer::Mixer, path: &str, faults: &mut Faults| {
+                mixer.check(path, room, faults);
+            };
+            let mixer = keys.component("mixer", check);
+            mixer.unwrap_or(mixer::Mixer::Identity(mixer::Identity {}))
+        } else {
+            let heads = keys.count("num_attention_heads", &HEADS);
+            check_heads(
+                keys,
+                ["num_attention_heads", "hidden_size"],
+                heads,
+                room.width,
+            );
+            let dropout = keys.optional_share("attention_probs_dropout_prob");
+            mixer::Mixer::Attention(mixer::Attention::plain(
+                heads,
+                false,
+                dropout.unwrap_or(0.0),
+            ))
+        },
+        ffn: if keys.has("ffn") {
+            let check = |ffn: &ffn::Ffn, path: &str, faults: &mut Faults| {
+                ffn.check(path, room.width, faults);
+            };
+            let ffn = keys.component("ffn", check);
+            ffn.unwrap_or(ffn::Ffn::Absent(ffn::Absent {}))
+        } else {
+            ffn::Ffn::Mlp(ffn::Mlp {
+                width: keys.count("intermediate_size", &FFN_WIDTH),
+                activation: activation.unwrap_or(ffn::Activation::Gelu),
+            })
+        },
+    };
+    let tables = [("absolute", true), ("none", false)];
+    let has_table = keys.one_of("position_embedding_type", &tables);
+    let norm = Norm::from(&stack.norm);
+    let layer = |weights| {
+        Layer::Mixer(MixerLayer {
+            weights,
+            room,
+            parts: stack.layer(weights),
+        })
+    };
+    Encoder {
+        width: room.width,
+        max_len: room.max_len,
+        embed: Embed {
+            vocab: keys.count("vocab_size", &ROWS),
+            width: room.width,
+            positions: has_table.unwrap_or(true).then_some(Positions {
+                rows: room.max_len,
+                offset: 0,
+            }),
+            segments: segments(keys, 2),
+            norm: Some(norm),
+            projection: None,
+        },
+        layers: (0..stack.layers).map(layer).collect(),
+        final_norm: stack.block.ends_with_norm().then_some(norm),
+        relative: None,
+        head: None,
+    }
 }
 
 /// DeBERTa v2 and v3.
@@ -589,9 +723,11 @@ fn deberta(keys: &Keys) -> Encoder {
         attention.position = Position::Disentangled(meet);
         relative = Some(deberta_distances(keys, sizes.len, norm));
     }
-    let mut encoder = sizes.encoder(embed, &post_norm(norm, attention, sizes.ffn(activation)));
+    let mut layer = post_norm(norm, attention, sizes.ffn(activation));
+    let mut encoder = sizes.encoder(embed, &layer);
     encoder.relative = relative;
-    encoder.layers[0].convolution = deberta_convolution(keys, sizes.width, norm);
+    layer.convolution = deberta_convolution(keys, sizes.width, norm);
+    encoder.layers[0] = Layer::Attention(layer);
     encoder
 }
 
@@ -711,10 +847,10 @@ fn modernbert(keys: &Keys) -> Encoder {
         rotary("full_attention", global),
         rotary("sliding_attention", local),
     ];
-    let layer = |is_local: bool| Layer {
-        weights: 0,
+    let layer = |weights: usize, is_local: bool| AttentionLayer {
+        weights,
         order: Order::PreNorm,
-        mixer_norm: Some(norm),
+        mixer_norm: (weights > 0).then_some(norm),
         ffn_norm: norm,
         attention: Attention {
             qkv_bias: attention_bias,
@@ -725,17 +861,13 @@ fn modernbert(keys: &Keys) -> Encoder {
         convolution: None,
         ffn,
     };
-    let mut encoder = sizes.encoder(sizes.embed(norm), &layer(false));
+    let mut encoder = sizes.encoder(sizes.embed(norm), &layer(0, false));
     for (place, is_local) in modernbert_locals(keys, sizes.layers)
         .into_iter()
         .enumerate()
     {
-        encoder.layers[place] = Layer {
-            weights: place,
-            ..layer(is_local)
-        };
+        encoder.layers[place] = Layer::Attention(layer(place, is_local));
     }
-    encoder.layers[0].mixer_norm = None;
     encoder.final_norm = Some(norm);
     encoder
 }

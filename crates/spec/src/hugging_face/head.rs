@@ -7,7 +7,8 @@ use super::family::Family;
 use super::keys::{Keys, ROWS, WIDTH, shown};
 use super::names::{Prefix, head_names};
 use crate::encoder::{
-    Activation, Encoder, Head, Norm, NormKind, Output, Pool, Problem, Sequence, Task, Transform,
+    Activation, Encoder, Head, Layer, Norm, NormKind, Output, Pool, Problem, Sequence, Task,
+    Transform,
 };
 
 /// The heads that are read.
@@ -128,19 +129,20 @@ pub(super) fn of_kind(
         activation,
         norm: None,
     };
-    let (transform, pool) = if family == Family::ModernBert {
-        (
-            Some(modernbert_transform(keys, width)),
-            modernbert_pool(keys),
-        )
+    let pool = match family {
+        Family::ModernBert => stated_pool(keys, Pool::First),
+        Family::Mixer => stated_pool(keys, Pool::Mean),
+        _ => Pool::First,
+    };
+    let transform = if family == Family::ModernBert {
+        Some(modernbert_transform(keys, width))
     } else {
-        let transform = match kind {
+        match kind {
             Kind::MaskedToken => Some(masked_token_transform(keys, family, encoder, tensors)),
             Kind::Sequence => Some(dense(sequence_activation(keys, family, width))),
             Kind::Vector => Some(dense(Activation::Tanh)),
             Kind::Token | Kind::Span => None,
-        };
-        (transform, Pool::First)
+        }
     };
     let outputs = |outputs| Output {
         outputs,
@@ -195,10 +197,9 @@ fn modernbert_transform(keys: &Keys, width: usize) -> Transform {
     }
 }
 
-fn modernbert_pool(keys: &Keys) -> Pool {
+fn stated_pool(keys: &Keys, default: Pool) -> Pool {
     let pools = [("cls", Pool::First), ("mean", Pool::Mean)];
-    keys.one_of("classifier_pooling", &pools)
-        .unwrap_or(Pool::First)
+    keys.one_of("classifier_pooling", &pools).unwrap_or(default)
 }
 
 /// Before scores of the vocabulary; some families have one function whatever `hidden_act` says.
@@ -208,18 +209,22 @@ fn masked_token_transform(
     encoder: &Encoder,
     tensors: Option<&Tensors>,
 ) -> Transform {
-    let body = encoder.layers[0].ffn.activation;
+    let stated = || keys.activation("hidden_act", Activation::Gelu);
+    let body = match &encoder.layers[0] {
+        Layer::Attention(layer) => layer.ffn.activation,
+        Layer::Mixer(_) => stated(),
+    };
     let activation = match family {
         Family::Roberta | Family::Mpnet | Family::Electra | Family::Gte => Activation::Gelu,
         Family::Bert | Family::DistilBert | Family::Albert | Family::DebertaV2 | Family::New => {
             body
         }
-        Family::Jina | Family::JinaQkNorm => keys.activation("hidden_act", Activation::Gelu),
+        Family::Jina | Family::JinaQkNorm => stated(),
         // Published: the gate's own function if it is swish, else GELU.
         Family::NomicBert if keys.has("n_embd") && matches!(body, Activation::Sigmoid) => {
             Activation::Gelu
         }
-        Family::NomicBert | Family::ModernBert => body,
+        Family::NomicBert | Family::ModernBert | Family::Mixer => body,
     };
     let is_late = || match tensors {
         Some(tensors) => tensors
@@ -271,7 +276,8 @@ fn sequence_activation(keys: &Keys, family: Family, width: usize) -> Activation 
         | Family::JinaQkNorm
         | Family::Gte
         | Family::New
-        | Family::ModernBert => Activation::Tanh,
+        | Family::ModernBert
+        | Family::Mixer => Activation::Tanh,
         Family::Electra => Activation::Gelu,
         Family::DistilBert => Activation::Relu,
         Family::DebertaV2 => {

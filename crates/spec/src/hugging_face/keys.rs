@@ -7,10 +7,12 @@ use std::io::Read;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::{POINTER, ScoreActivation, is_pointer};
 use crate::encoder::Activation;
+use crate::recipe::hint;
 use crate::{Error, Faults};
 
 /// Largest file of settings that is read.
@@ -121,22 +123,44 @@ pub(super) fn shown(value: &impl Display) -> String {
     }
 }
 
+/// The largest whole number in a component's settings, but for seeds, which may be any.
+fn largest(value: &Value) -> u64 {
+    match value {
+        Value::Number(number) => number.as_u64().unwrap_or(0),
+        Value::Array(list) => list.iter().map(largest).max().unwrap_or(0),
+        Value::Object(map) => {
+            let others = map.iter().filter(|(key, _)| *key != "seed");
+            others.map(|(_, value)| largest(value)).max().unwrap_or(0)
+        }
+        Value::Null | Value::Bool(_) | Value::String(_) => 0,
+    }
+}
+
 /// One object; a key that is `null` counts as absent.
 pub(super) struct Keys<'a> {
-    /// File and keys that lead here, for faults.
-    place: String,
+    /// File and keys that lead here, and what stands between them and a key, for faults.
+    prefix: String,
     map: &'a Map<String, Value>,
     faults: &'a RefCell<Faults>,
 }
 
 impl<'a> Keys<'a> {
     pub(super) fn new(
-        place: impl Into<String>,
+        place: impl Display,
+        map: &'a Map<String, Value>,
+        faults: &'a RefCell<Faults>,
+    ) -> Self {
+        Self::under(format!("{place}: "), map, faults)
+    }
+
+    /// The same, keys being told of with `prefix` before them.
+    pub(super) fn under(
+        prefix: impl Into<String>,
         map: &'a Map<String, Value>,
         faults: &'a RefCell<Faults>,
     ) -> Self {
         Self {
-            place: place.into(),
+            prefix: prefix.into(),
             map,
             faults,
         }
@@ -144,7 +168,7 @@ impl<'a> Keys<'a> {
 
     /// Notes a fault of a key.
     pub(super) fn fault(&self, key: &str, message: impl Display) {
-        let fault = format!("{}: {key}: {message}", self.place);
+        let fault = format!("{}{key}: {message}", self.prefix);
         self.faults.borrow_mut().extend([fault]);
     }
 
@@ -206,6 +230,48 @@ impl<'a> Keys<'a> {
             })
     }
 
+    /// A share that training drops, if it is there.
+    pub(super) fn optional_share(&self, key: &str) -> Option<f32> {
+        let found = self.get(key)?;
+        let share = found.as_f64().filter(|share| (0.0..1.0).contains(share));
+        if share.is_none() {
+            self.unexpected(key, "a share from 0 up to, not including, 1", found);
+        }
+        Some(share.unwrap_or(0.0) as f32)
+    }
+
+    /// A component in the settings that recipes have for it, if it is there and `check`, told its path, finds no fault.
+    pub(super) fn component<T: DeserializeOwned>(
+        &self,
+        key: &str,
+        check: impl FnOnce(&T, &str, &mut Faults),
+    ) -> Option<T> {
+        let found = self.get(key)?;
+        let (most, largest) = (*FFN_WIDTH.end() as u64, largest(found));
+        if largest > most {
+            self.fault(
+                key,
+                format_args!("expected whole numbers of at most {most}, found {largest}"),
+            );
+            return None;
+        }
+        match T::deserialize(found) {
+            Ok(component) => {
+                let mut faults = Faults::default();
+                check(&component, &format!("{}{key}", self.prefix), &mut faults);
+                let stands = faults == Faults::default();
+                self.faults.borrow_mut().append(faults);
+                stands.then_some(component)
+            }
+            Err(error) => {
+                let message = error.to_string();
+                let hint = hint(&message);
+                self.fault(key, format_args!("{message}{hint}"));
+                None
+            }
+        }
+    }
+
     /// A finite number above 0, if it is there.
     pub(super) fn optional_positive(&self, key: &str) -> Option<f32> {
         let found = self.get(key)?;
@@ -254,11 +320,7 @@ impl<'a> Keys<'a> {
             self.unexpected(key, "an object", found);
         }
         let map = found.as_object()?;
-        Some(Self::new(
-            format!("{}: {key}", self.place),
-            map,
-            self.faults,
-        ))
+        Some(Self::new(format!("{}{key}", self.prefix), map, self.faults))
     }
 
     /// Keys and values, in the order of the keys.

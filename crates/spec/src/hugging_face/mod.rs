@@ -196,6 +196,11 @@ impl Folder {
         })
     }
 
+    /// Whether no other tool knows the encoder: its layers have mixers of the recipes.
+    pub fn is_ours(&self) -> bool {
+        self.family == Family::Mixer
+    }
+
     /// The encoder that the folder's settings and weights describe.
     ///
     /// The head is the one that `architectures` names, if the weights hold it; without that key, the one they hold.

@@ -9,7 +9,7 @@ use super::family::Family;
 use super::head::Kind;
 use super::{Piece, Source};
 use crate::Faults;
-use crate::encoder::Encoder;
+use crate::encoder::{Encoder, Layer};
 use crate::inventory::{Parameter, encoder_parameters};
 
 /// What stands before a family's names in one file: `bert.`, or nothing, or what wrapped the model when it was saved.
@@ -27,6 +27,7 @@ impl Prefix {
     pub(super) fn find(family: Family, tensors: &Tensors) -> Self {
         let anchor = match family {
             Family::ModernBert => "embeddings.tok_embeddings.weight",
+            Family::Mixer => "embed.token.weight",
             _ => "embeddings.word_embeddings.weight",
         };
         let before = |name: &String| {
@@ -49,6 +50,7 @@ impl Prefix {
 
     /// That of a class with a head around the body `base`, or of the body alone.
     pub(super) fn usual(family: Family, base: Option<&str>) -> Self {
+        let base = base.filter(|base| !base.is_empty());
         Self {
             body: base.map_or_else(String::new, |base| format!("{base}.")),
             outer: String::new(),
@@ -122,10 +124,11 @@ const fn names(
 /// The modules of a family's head, if it has such a head.
 pub(super) fn head_names(family: Family, kind: Kind) -> Option<HeadNames> {
     use Family::{
-        Albert, Bert, DebertaV2, DistilBert, Electra, Gte, Jina, JinaQkNorm, ModernBert, Mpnet,
-        New, NomicBert, Roberta,
+        Albert, Bert, DebertaV2, DistilBert, Electra, Gte, Jina, JinaQkNorm, Mixer, ModernBert,
+        Mpnet, New, NomicBert, Roberta,
     };
     match (kind, family) {
+        (_, Mixer) => names(&["head.transform"], &["head.norm"], &["head.output"], &[]),
         (Kind::MaskedToken, Bert | Jina | JinaQkNorm) => names(
             &["cls.predictions.transform.dense"],
             &["cls.predictions.transform.LayerNorm"],
@@ -393,6 +396,12 @@ enum Module {
 impl Map<'_> {
     /// The tensors that may make a parameter, the usual ones first; never empty.
     fn candidates(&self, parameter: &str) -> Vec<From> {
+        if self.family == Family::Mixer {
+            return vec![From::Parts(vec![format!(
+                "{}{parameter}",
+                self.prefix.body
+            )])];
+        }
         let (stem, end) = parameter
             .rsplit_once('.')
             .expect("parameters have dotted names");
@@ -434,7 +443,7 @@ impl Map<'_> {
         } else {
             places
         };
-        let gated = self.encoder.layers.iter().any(|layer| layer.ffn.gated);
+        let gated = self.encoder.layers.iter().any(is_gated);
         for module in modules(self.family, gated, part) {
             for place in &places {
                 for end in ends {
@@ -520,6 +529,7 @@ impl Map<'_> {
             | Family::JinaQkNorm => {
                 vec![format!("encoder.layer.{number}.")]
             }
+            Family::Mixer => vec![format!("layer.{number}.")],
         }
     }
 
@@ -554,6 +564,9 @@ impl Map<'_> {
             "head",
             "decoder",
         ];
+        if self.family == Family::Mixer {
+            return false;
+        }
         if BUFFERS.iter().any(|end| name.ends_with(end)) {
             return true;
         }
@@ -582,6 +595,10 @@ impl Map<'_> {
                 .any(|start| part.starts_with(start));
         unused_positions || unused_distances
     }
+}
+
+fn is_gated(layer: &Layer) -> bool {
+    layer.attention().is_some_and(|layer| layer.ffn.gated)
 }
 
 /// The modules that make a part of the body in a family's files, several where versions differ.
@@ -623,6 +640,7 @@ fn modules(family: Family, gated: bool, part: &str) -> Vec<Module> {
             Family::Gte | Family::New => gte(part),
             Family::Jina => jina(part, gated),
             Family::JinaQkNorm => jina_qk_norm(part),
+            Family::Mixer => Vec::new(),
         },
     }
 }

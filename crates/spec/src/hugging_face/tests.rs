@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::json;
 
 use super::*;
-use crate::encoder::{Norm, Pool, Position, Problem, Task};
+use crate::encoder::{Layer, Norm, Pool, Position, Problem, Task};
 use crate::inventory::encoder_parameters;
 use crate::sentence::{Module, PoolingMode};
 
@@ -525,35 +525,32 @@ fn positions_of_each_family_are_as_its_code_has_them() {
     assert_eq!(roberta.max_len, roberta.embed.positions.unwrap().rows - 2);
     let key = fixture("bert-relative-key").encoder();
     assert_eq!(key.embed.positions, None);
-    let Position::Key(relative) = &key.layers[0].attention.position else {
+    let Position::Key(relative) = &key.layers[0].attention().unwrap().attention.position else {
         panic!("expected vectors per distance");
     };
     assert_eq!((relative.max_distance, relative.keys), (27, false));
     let albert = fixture("albert-mlm").encoder();
-    let weights: Vec<_> = albert.layers.iter().map(|layer| layer.weights).collect();
+    let weights: Vec<_> = albert.layers.iter().map(Layer::weights).collect();
     assert_eq!(weights, [0, 1, 0, 1, 2, 3, 2, 3]);
-    let apart = &fixture("deberta-v2-apart").encoder().layers[0];
-    // Three terms of 8 channels each.
-    assert!((apart.attention.scale - 24f32.sqrt().recip()).abs() < 1e-7);
-    assert_eq!(
-        fixture("deberta-v2-conv").encoder().layers[0]
-            .convolution
+    let first = |name: &str| {
+        fixture(name).encoder().layers[0]
+            .attention()
             .unwrap()
-            .kernel,
-        3
-    );
-    assert!(matches!(
-        fixture("jina").encoder().layers[0].attention.position,
-        Position::Alibi
-    ));
-    let norm: Option<Norm> = fixture("jina-qk").encoder().layers[0].attention.qk_norm;
+            .clone()
+    };
+    // Three terms of 8 channels each.
+    assert!((first("deberta-v2-apart").attention.scale - 24f32.sqrt().recip()).abs() < 1e-7);
+    assert_eq!(first("deberta-v2-conv").convolution.unwrap().kernel, 3);
+    assert!(matches!(first("jina").attention.position, Position::Alibi));
+    let norm: Option<Norm> = first("jina-qk").attention.qk_norm;
     assert!(norm.is_some_and(|norm| norm.bias));
 }
 
 #[test]
 fn modernbert_layers_see_what_both_generations_say() {
     let turns = |encoder: &Encoder| -> Vec<(Option<usize>, f32)> {
-        let one = |layer: &crate::encoder::Layer| {
+        let one = |layer: &Layer| {
+            let layer = layer.attention().unwrap();
             let Position::Rotary(rotary) = &layer.attention.position else {
                 panic!("expected rotary positions");
             };
@@ -567,7 +564,7 @@ fn modernbert_layers_see_what_both_generations_say() {
     assert_eq!((seen[1].0, seen[2].0), (Some(4), None));
     assert!((seen[0].1 - 160_000f32.powf(-0.5)).abs() < 1e-8);
     assert!((seen[1].1 - 0.01).abs() < 1e-8);
-    assert_eq!(old.layers[0].mixer_norm, None);
+    assert_eq!(old.layers[0].attention().unwrap().mixer_norm, None);
     assert_eq!(old.head.unwrap().pool, Some(Pool::Mean));
     let new = turns(&fixture("modernbert-5").encoder());
     let windows: Vec<_> = new.iter().map(|(window, _)| *window).collect();
@@ -580,7 +577,8 @@ fn modernbert_layers_see_what_both_generations_say() {
 fn rotary_angles_are_scaled_as_the_settings_say() {
     let angles = |fixture: Fixture| {
         let encoder = fixture.encoder();
-        let Position::Rotary(rotary) = &encoder.layers[0].attention.position else {
+        let Position::Rotary(rotary) = &encoder.layers[0].attention().unwrap().attention.position
+        else {
             panic!("expected rotary positions");
         };
         rotary.frequencies.clone()
@@ -766,7 +764,11 @@ fn hostile_values_of_any_key_end_in_a_fault_that_names_a_key_or_in_a_sane_encode
                     .and_then(|folder| folder.resolve(&hostile.tensors))
                 {
                     Ok(resolved) => {
-                        let scale = resolved.encoder.layers[0].attention.scale;
+                        let scale = resolved.encoder.layers[0]
+                            .attention()
+                            .unwrap()
+                            .attention
+                            .scale;
                         assert!(scale.is_finite() && scale > 0.0, "{name}: {key}: {value}");
                     }
                     Err(error) => {
@@ -1159,13 +1161,16 @@ fn of_a_repository_only_what_makes_the_model_is_wanted() {
 #[test]
 fn operations_are_those_of_maps_and_of_tokens_that_see_each_other() {
     let mut encoder = fixture("bert").try_resolve().unwrap().encoder;
-    let (len, width, ffn) = (7, encoder.width, encoder.layers[0].ffn.width);
+    let mut first = encoder.layers[0].attention().unwrap().clone();
+    let (len, width, ffn) = (7, encoder.width, first.ffn.width);
     let maps = 2 * len * (4 * width * width + 2 * width * ffn);
     let layer = (maps + 4 * len * len * width) as u64;
-    assert_eq!(encoder.operations(len), encoder.layers.len() as u64 * layer);
+    let layers = encoder.layers.len() as u64;
+    assert_eq!(encoder.operations(len), Some(layers * layer));
     // One token to each side: two at the ends, three elsewhere.
-    encoder.layers.truncate(1);
-    encoder.layers[0].attention.window = Some(1);
+    first.attention.window = Some(1);
+    encoder.layers = vec![Layer::Attention(first)];
     let seen = 2 * 2 + 3 * (len - 2);
-    assert_eq!(encoder.operations(len), (maps + 4 * seen * width) as u64);
+    let operations = (maps + 4 * seen * width) as u64;
+    assert_eq!(encoder.operations(len), Some(operations));
 }

@@ -35,7 +35,7 @@ impl Settings for GatedConvolution {
             (1..=16).contains(&self.order) && room.width.is_multiple_of(1 << (self.order - 1));
         faults.check(fits, &format!("{path}.order"), || {
             format!(
-                "expected an order of which 2^(order − 1) divides model.width {}, found {}",
+                "expected an order of which 2^(order − 1) divides the width {}, found {}",
                 room.width, self.order
             )
         });

@@ -105,6 +105,11 @@ trait Settings {
 
     /// Whether a token may see what comes after it.
     fn sees_future(&self) -> bool;
+
+    /// How many numbers are computed once and kept, of no file.
+    fn computed(&self, _: Room) -> usize {
+        0
+    }
 }
 
 impl Mixer {
@@ -134,6 +139,10 @@ impl Mixer {
 
     pub(crate) fn list(&self, name: &str, room: Room, list: &mut List) {
         self.settings().list(name, room, list);
+    }
+
+    pub(crate) fn computed(&self, room: Room) -> usize {
+        self.settings().computed(room)
     }
 
     fn settings(&self) -> &dyn Settings {
@@ -194,7 +203,7 @@ fn check_heads(path: &str, heads: usize, room: Room, faults: &mut Faults) {
         &path,
         || {
             format!(
-                "expected a divisor of model.width {}, found {heads}",
+                "expected a divisor of the width {}, found {heads}",
                 room.width
             )
         },

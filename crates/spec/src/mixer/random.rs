@@ -27,4 +27,8 @@ impl Settings for Random {
     fn sees_future(&self) -> bool {
         !self.causal
     }
+
+    fn computed(&self, room: Room) -> usize {
+        room.max_len.saturating_mul(room.max_len)
+    }
 }

@@ -198,6 +198,7 @@ pub struct TextModel {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<PathBuf>,
     /// Settings of a new encoder, by the names that the `transformers` package has for them: `model_type`, `hidden_size`, ….
+    /// With the type `cloze-mixer` also components of recipes of items: `mixer`, `ffn`, `norm` and `block`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub config: BTreeMap<String, toml::Value>,
     /// Longest sequence in tokens, special ones included; longer texts are cut, or become several windows.

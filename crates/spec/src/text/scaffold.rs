@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use crate::encoder::Encoder;
-use crate::inventory::{Parameter, encoder_parameters};
+use crate::inventory::{Parameter, Start, encoder_parameters, encoder_starts};
 
 use super::{
     ChunkPool, ColumnReadout, Decoder, LabelDecoder, Objective, Readout, RecurrentReadout, Table,
@@ -90,6 +90,18 @@ impl Scaffold {
 
     /// What does not fit `encoder`, if anything.
     pub fn fault(&self, encoder: &Encoder) -> Option<String> {
+        let hides = |decoder: &Decoder| decoder.visible.iter().any(|&share| share < 1.0);
+        if self.decoder.as_ref().is_some_and(hides)
+            && encoder
+                .layers
+                .last()
+                .is_some_and(|layer| layer.attention().is_none())
+        {
+            return Some(
+                "decoder.visible: expected 1 for every layer, since a mixer of the recipes sees all tokens, found less"
+                    .to_owned(),
+            );
+        }
         let (part, heads, others) = match (&self.transcript, &self.readout) {
             (Some(Transcribing { decoder, .. }), _) => {
                 ("decode", decoder.heads, decoder.most.min(decoder.beam))
@@ -116,6 +128,16 @@ impl Scaffold {
         }
     }
 
+    /// Of its parameters around `encoder` those that begin otherwise than their kind, as [`encoder_starts`] has them.
+    pub fn starts(&self, encoder: &Encoder) -> Vec<(String, Start)> {
+        let layers = self.decoder.as_ref().map(|decoder| decoder.visible.len());
+        let tower = layers.map(|layers| encoder_starts(&tower(encoder, layers)));
+        let starts = tower.into_iter().flatten();
+        starts
+            .filter_map(|(name, start)| Some((format!("scaffold.{}", in_tower(&name)?), start)))
+            .collect()
+    }
+
     /// Its parameters around `encoder`.
     pub fn parameters(&self, encoder: &Encoder) -> Vec<Parameter> {
         let width = encoder.width;
@@ -128,8 +150,8 @@ impl Scaffold {
             let tower = tower(encoder, decoder.visible.len());
             let layers = encoder_parameters(&tower).into_iter();
             parameters.extend(layers.filter_map(|parameter| {
-                let rest = parameter.name.strip_prefix("layer.")?;
-                Some(named(&format!("decoder.{rest}"), parameter.shape))
+                let name = in_tower(&parameter.name)?;
+                Some(named(&name, parameter.shape))
             }));
         }
         if self.chunks {
@@ -223,15 +245,18 @@ impl Generator {
 /// So many layers of the kind of the last of `encoder`, each with weights of its own.
 fn tower(encoder: &Encoder, layers: usize) -> Encoder {
     let last = encoder.layers.last().expect("an encoder has a layer");
-    let layers = (0..layers).map(|weights| {
-        let mut layer = last.clone();
-        layer.weights = weights;
-        layer
-    });
     Encoder {
-        layers: layers.collect(),
+        layers: (0..layers)
+            .map(|weights| last.with_weights(weights))
+            .collect(),
         ..encoder.clone()
     }
+}
+
+/// Where a parameter of a tower's layers is, without what all parts of a scaffold begin with.
+fn in_tower(name: &str) -> Option<String> {
+    let rest = name.strip_prefix("layer.")?;
+    Some(format!("decoder.{rest}"))
 }
 
 fn named(name: &str, shape: Vec<usize>) -> Parameter {

@@ -10,12 +10,11 @@ use std::collections::{BTreeSet, HashMap};
 
 use cloze_data::text::{Encoding, Long, Shorten};
 use cloze_runtime::Batch;
-use cloze_runtime::cpu::Options;
 use cloze_runtime::model::{Checkpoint, TextModel};
 use rayon::prelude::*;
 
 use super::counts::{Prf, ratio};
-use crate::Error;
+use crate::{Error, options};
 
 /// An encoder, and which of its layers' vectors are compared.
 pub struct BertScore {
@@ -60,7 +59,7 @@ impl BertScore {
         }
         let family = checkpoint.folder.config.get("model_type");
         let blank = family.is_some_and(|family| family == "roberta");
-        let (_, model) = TextModel::new(checkpoint, Options::default())?;
+        let (_, model) = TextModel::new(checkpoint, options())?;
         Ok(Self {
             model,
             layer,

@@ -28,7 +28,7 @@ use cloze_spec::TextRecipe;
 use cloze_spec::encoder::{self, DropoutRates, Task};
 use cloze_spec::folder::{self, copy_into, write_text};
 use cloze_spec::hugging_face::{self, Draft};
-use cloze_spec::inventory::{Parameter, encoder_parameters};
+use cloze_spec::inventory::{Parameter, encoder_parameters, encoder_starts};
 use cloze_spec::recipe::Document;
 use cloze_spec::text::{
     Chunked, Decode, Evolution, Generator, Objective, ReadOut, Readout, RecurrentReadout, Scaffold,
@@ -216,6 +216,9 @@ impl Preparation {
         let model = &self.recipe.model;
         let all = [parameters.clone(), self.further()].concat();
         let mut values = weights::fresh(&all, model.init_std, self.recipe.seed);
+        let encoder = self.draft.encoder();
+        let starts = [encoder_starts(encoder), self.scaffold.starts(encoder)].concat();
+        weights::begin(&mut values, &starts, self.recipe.seed);
         // Updates begin as nothing: `b` is 0.
         let updates = self.updates();
         let fresh = weights::fresh(&updates, model.init_std, self.recipe.seed);
@@ -299,9 +302,12 @@ fn check_without_positions(encoder: &encoder::Encoder) -> Result<(), Error> {
     let knows = encoder.embed.positions.is_none()
         || encoder.relative.is_some()
         || encoder.layers.iter().any(|layer| {
-            layer.attention.position != encoder::Position::None
-                || layer.attention.window.is_some()
-                || layer.convolution.is_some()
+            // Mixers of the recipes know more or less of order, each in its own way.
+            layer.attention().is_none_or(|layer| {
+                layer.attention.position != encoder::Position::None
+                    || layer.attention.window.is_some()
+                    || layer.convolution.is_some()
+            })
         });
     if !knows {
         return Ok(());

@@ -8,7 +8,6 @@ use cloze_data::text::learn::{Ask, Part};
 use cloze_data::text::store;
 use cloze_nn::pretrained::{BurnParts, Pretrained, TRANSITIONS};
 use cloze_nn::weights::Values;
-use cloze_runtime::cpu::Options;
 use cloze_runtime::model::Checkpoint;
 use cloze_runtime::predict::{FeatureClassifier, Parts, Predict, read_out, transcribed};
 use cloze_spec::TextRecipe;
@@ -18,7 +17,7 @@ use cloze_spec::text::{Objective, Scaffold, Stage, Table, Texts};
 
 use super::judge::{Aim, Predictions};
 use super::{GENERATOR, SCAFFOLD};
-use crate::{Error, checkpoint};
+use crate::{Error, checkpoint, options};
 
 /// An encoder of texts in the folder that training left, to be judged.
 pub struct Trained {
@@ -46,7 +45,7 @@ impl Trained {
     /// If something is missing from the folder, or does not fit the rest.
     pub fn open(folder: &Path, recipe: TextRecipe, device: &Device) -> Result<Self, Error> {
         if let Stage::Fit(_) = &recipe.stage[0] {
-            let model = FeatureClassifier::open(folder, Options::default())?;
+            let model = FeatureClassifier::open(folder, options())?;
             return Ok(Self {
                 max_len: recipe.model.max_len.min(model.model().max_len()),
                 tokenizer: model.model().tokenizer().clone(),

@@ -256,10 +256,10 @@ fn faults_of_a_new_model_are_told_together() {
         sequence(&["a", "a"], Problem::SingleLabel),
     );
     for expected in [
-        "settings: hiden_size: bert has no such setting, found 64; did you mean hidden_size?",
-        "settings: vocab_size: follows from the vocabulary and the task; leave it out",
-        "settings: pad_token_id: expected a whole number from 0 to 99, found 100",
-        "settings: position_embedding_type: expected one of absolute, found \"alibi\"",
+        "model.config.hiden_size: bert has no such setting, found 64; did you mean hidden_size?",
+        "model.config.vocab_size: follows from the vocabulary and the task; leave it out",
+        "model.config.pad_token_id: expected a whole number from 0 to 99, found 100",
+        "model.config.position_embedding_type: expected one of absolute, found \"alibi\"",
         "hidden_dropout_prob: expected a share from 0 up to, not including, 1, found 1.0",
         "id2label: expected labels that differ, found [\"a\", \"a\"]",
     ] {
@@ -268,7 +268,7 @@ fn faults_of_a_new_model_are_told_together() {
     let found = fault(r#"{"model_type": "distilbert"}"#, Task::Vector);
     assert!(
         found.contains(
-            "expected one of the families that have such a class, bert, roberta, xlm-roberta, camembert, albert, mpnet, new, found DistilBertModel"
+            "expected one of the families that have such a class, bert, roberta, xlm-roberta, camembert, albert, mpnet, new, cloze-mixer, found DistilBertModel"
         ),
         "{found}"
     );
@@ -324,4 +324,79 @@ fn dropout_has_each_family_s_names() {
     assert_eq!(dropout(modern, Task::Span), shares(0.0, 0.0, 0.4));
     let deberta = r#"{"model_type": "deberta-v2", "cls_dropout": 0.0}"#;
     assert_eq!(dropout(deberta, labels()), shares(0.1, 0.1, 0.0));
+}
+
+fn mixed(components: &str) -> String {
+    format!(
+        r#"{{"model_type": "cloze-mixer", "hidden_size": 8, "num_hidden_layers": 3, "max_position_embeddings": 12, {components}}}"#
+    )
+}
+
+#[test]
+fn encoders_with_mixers_read_back_under_the_names_of_the_inventory() {
+    for components in [
+        r#""intermediate_size": 20, "mixer": {"kind": "attention", "heads": 2, "causal": false, "dropout": 0.0}"#,
+        r#""intermediate_size": 20, "hidden_act": "relu", "mixer": {"kind": "by-layer", "pattern": [{"kind": "fourier"},
+            {"kind": "token-mlp", "width": 5}]}"#,
+        r#""mixer": {"kind": "granular-pool", "heads": 2, "segment": 4, "radius": 1}, "ffn": {"kind": "memory", "bits": 2,
+            "extra_bits": 1}, "norm": {"kind": "dynamic-tanh", "slope": 0.25}, "position_embedding_type": "none",
+            "block": {"kind": "sandwich", "dropout": 0.25, "layer_scale": 0.1}"#,
+    ] {
+        for task in tasks() {
+            let draft = Draft::new(recipe(&mixed(components)), 42, task.clone()).unwrap();
+            assert_reads_back(&draft, components);
+            let parameters = encoder_parameters(draft.encoder());
+            let names = parameters.iter().map(|parameter| &parameter.name);
+            let tensors = draft.tensors();
+            assert!(tensors.iter().map(|target| &target.tensor).eq(names));
+            let config = draft.config();
+            // What a component takes the place of says nothing.
+            assert!(!config.contains_key("num_attention_heads"));
+            assert_eq!(
+                config.contains_key("norm"),
+                !config.contains_key("layer_norm_eps")
+            );
+            // And once more as what an encoder is fine-tuned from.
+            let folder = scratch(config).read().unwrap();
+            let again = Draft::of(&folder, draft.encoder(), task).unwrap();
+            assert_eq!(again.encoder(), draft.encoder());
+            assert_eq!(again.dropout(), draft.dropout());
+        }
+    }
+    let last = r#""intermediate_size": 20, "mixer": {"kind": "identity"}, "block": {"kind": "pre-norm", "dropout": 0.25},
+        "norm": {"kind": "dynamic-tanh", "slope": 0.25}"#;
+    let draft = Draft::new(recipe(&mixed(last)), 42, Task::MaskedToken).unwrap();
+    assert!((draft.dropout().hidden - 0.25).abs() < 1e-6);
+    let starts = crate::inventory::encoder_starts(draft.encoder());
+    let starts: Vec<_> = starts.into_iter().map(|(name, _)| name).collect();
+    assert!(
+        starts.contains(&"final_norm.slope".to_owned()),
+        "{starts:?}"
+    );
+    assert_eq!(draft.encoder().operations(5), None);
+}
+
+#[test]
+fn settings_alone_cannot_ask_for_any_amount_of_numbers() {
+    let told = |config: &str| {
+        let fault = Draft::new(recipe(config), 42, Task::MaskedToken).unwrap_err();
+        fault.to_string()
+    };
+    let random = r#""intermediate_size": 20, "mixer": {"kind": "random", "seed": 10000000000, "causal": false}"#;
+    let random = mixed(random).replace("_embeddings\": 12", "_embeddings\": 1000000");
+    let found = told(&random);
+    assert!(
+        found.contains("model.config.max_position_embeddings: tables"),
+        "{found}"
+    );
+    let wide = mixed(
+        r#""mixer": {"kind": "identity"}, "ffn": {"kind": "gated", "width": 18446744073709551615, "activation": "gelu"}"#,
+    );
+    let found = told(&wide);
+    assert!(
+        found.contains(
+            "model.config.ffn: expected whole numbers of at most 262144, found 18446744073709551615"
+        ),
+        "{found}"
+    );
 }

@@ -972,7 +972,7 @@ pub struct TrainTokenizer {
     /// Tokens in all, special ones included
     #[arg(long, value_name = "TOKENS", default_value_t = 30_000)]
     pub vocab_size: usize,
-    /// How often a pair of pieces must stand in the texts to become one; 2 if nothing is said
+    /// How often a pair of pieces must stand in the texts to become one, or a whole word to be known; 2 if nothing is said
     #[arg(long, value_name = "COUNT")]
     pub min_frequency: Option<u64>,
     /// Characters known at most, the most frequent ones
@@ -1019,6 +1019,9 @@ pub enum TokenizerModel {
     /// Merged pairs of bytes, as in GPT-2 and RoBERTa; spells everything
     #[value(alias = "bpe")]
     BytePairs,
+    /// Whole words between blanks, for symbols; all others are unknown
+    #[value(name = "wordlevel")]
+    WordLevel,
     /// The most probable pieces, as in ALBERT and XLM-R
     Unigram,
 }

@@ -105,6 +105,7 @@ fn settings(args: &TrainTokenizer, min_frequency: u64) -> anyhow::Result<Setting
         model: match args.model {
             TokenizerModel::WordPiece => Model::WordPiece,
             TokenizerModel::BytePairs => Model::BytePairs,
+            TokenizerModel::WordLevel => Model::WordLevel,
             TokenizerModel::Unigram => Model::Unigram,
         },
         vocabulary_len: args.vocab_size,

@@ -65,6 +65,7 @@ fn each_model_writes_the_files_of_its_kind() {
         ("wordpiece", "66", &["vocab.txt"][..]),
         ("byte-pairs", "280", &["merges.txt", "vocab.json"]),
         ("unigram", "45", &[]),
+        ("wordlevel", "9", &[]),
     ] {
         let arguments = [
             "train",
@@ -89,7 +90,13 @@ fn each_model_writes_the_files_of_its_kind() {
     }
     assert_eq!(
         names(folder.path()),
-        ["byte-pairs", "texts.txt", "unigram", "wordpiece"]
+        [
+            "byte-pairs",
+            "texts.txt",
+            "unigram",
+            "wordlevel",
+            "wordpiece"
+        ]
     );
 }
 

@@ -18,7 +18,12 @@ const WHOLE: Limit = Limit {
     max_len: usize::MAX,
     long: Long::Error,
 };
-const MODELS: [Model; 3] = [Model::WordPiece, Model::BytePairs, Model::Unigram];
+const MODELS: [Model; 4] = [
+    Model::WordPiece,
+    Model::BytePairs,
+    Model::WordLevel,
+    Model::Unigram,
+];
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -429,6 +434,35 @@ fn what_cannot_be_trained_is_said() {
     let taken = train(&settings(Model::WordPiece, 100), &texts("english")).unwrap();
     let found = taken.write(&golden("wordpiece")).unwrap_err().to_string();
     assert!(found.contains("does not exist yet"), "{found}");
+}
+
+#[test]
+fn whole_words_are_symbols_however_they_are_spelled() {
+    let text = "( [MIN 3 ( [MAX 9 ] [SEP] [MASK] once";
+    let texts = [text, text, "( [MIN 3 twice"].map(str::to_owned);
+    let trained = train(&settings(Model::WordLevel, 100), &texts).unwrap();
+    // The five special ones, then words by how often they stand there; one seen once is not known.
+    let tokenizer = open(&trained);
+    let all: Vec<String> = (0..trained.vocabulary_len() as u32)
+        .map(|id| tokenizer.token(id).unwrap())
+        .collect();
+    assert_eq!(
+        all[5..],
+        ["(", "3", "[MIN", "9", "[MAX", "]", "once"],
+        "{all:?}"
+    );
+    assert_eq!(
+        spelled(&tokenizer, "( [MIN 9 3 ] ) twice"),
+        ["(", "[MIN", "9", "3", "]", "[UNK]", "[UNK]"]
+    );
+    let few = train(&settings(Model::WordLevel, 7), &texts).unwrap();
+    assert_eq!(few.vocabulary_len(), 7);
+    let spelling = Settings {
+        alphabet_len: Some(3),
+        ..settings(Model::WordLevel, 300)
+    };
+    let found = train(&spelling, &texts).unwrap_err().to_string();
+    assert!(found.contains("leave one of them out"), "{found}");
 }
 
 #[test]

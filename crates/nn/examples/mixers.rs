@@ -75,7 +75,7 @@ fn cost(mixer: &Mixer, tokens: usize, rounds: usize) -> Cost {
 
 fn main() {
     let mut lengths: Vec<usize> = Vec::new();
-    let (mut rounds, mut only) = (3, None);
+    let (mut rounds, mut only, mut json) = (3, None, None);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let value = arguments.next().unwrap_or_default();
@@ -88,8 +88,9 @@ fn main() {
             }
             "--rounds" => rounds = value.parse().expect("a number of rounds"),
             "--only" => only = Some(value),
+            "--json" => json = Some(value),
             other => {
-                eprintln!("there is no {other:?}; expected --lengths, --rounds or --only");
+                eprintln!("there is no {other:?}; expected --lengths, --rounds, --only or --json");
                 std::process::exit(2);
             }
         }
@@ -97,6 +98,10 @@ fn main() {
     if lengths.is_empty() {
         lengths = vec![1024, 2048, 4096, 8192, 16384];
     }
+    let all = kinds(lengths[0]);
+    // A whole name means that kind alone, though others begin with it.
+    let is_whole = |only: &str| all.iter().any(|kind| kind.name == only);
+    let mut rows = Vec::new();
     println!(
         "| kind | claimed | {} | exponents |",
         lengths
@@ -106,12 +111,11 @@ fn main() {
             .join(" | ")
     );
     println!("|---|--:|{}--:|", "--:|".repeat(lengths.len()));
-    for index in 0..kinds(lengths[0]).len() {
-        let kind = &kinds(lengths[0])[index];
-        if only
-            .as_ref()
-            .is_some_and(|only| !kind.name.contains(only.as_str()))
-        {
+    for (index, kind) in all.iter().enumerate() {
+        let is_out = |only: &String| {
+            kind.name != only.as_str() && (is_whole(only) || !kind.name.contains(only.as_str()))
+        };
+        if only.as_ref().is_some_and(is_out) {
             continue;
         }
         let costs: Vec<Cost> = lengths
@@ -146,5 +150,23 @@ fn main() {
             fit(|c| c.training),
             fit(|c| c.peak)
         );
+        let list = |of: fn(&Cost) -> f64| costs.iter().map(of).collect::<Vec<f64>>();
+        rows.push(serde_json::json!({
+            "kind": kind.name,
+            "claimed": kind.exponent,
+            "width": WIDTH,
+            "rounds": rounds,
+            "tokens": lengths,
+            "forward_seconds": list(|c| c.forward),
+            "training_seconds": list(|c| c.training),
+            "kept_bytes": list(|c| c.peak),
+        }));
+    }
+    if let Some(path) = json {
+        let text = serde_json::to_string_pretty(&rows).expect("numbers and names are JSON");
+        if let Err(error) = std::fs::write(&path, text) {
+            eprintln!("{path}: {error}");
+            std::process::exit(1);
+        }
     }
 }

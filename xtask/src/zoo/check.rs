@@ -136,7 +136,7 @@ impl Check {
 
 impl Step {
     /// Names in braces.
-    fn used(&self) -> Vec<&str> {
+    pub fn used(&self) -> Vec<&str> {
         let mut texts: Vec<&str> = self.cloze.iter().map(String::as_str).collect();
         if let Some(make) = &self.make {
             texts.extend(make.files.iter().map(String::as_str));
@@ -148,7 +148,7 @@ impl Step {
 }
 
 /// The names in braces.
-fn names(text: &str) -> impl Iterator<Item = &str> {
+pub fn names(text: &str) -> impl Iterator<Item = &str> {
     let parts = text.split('{').skip(1);
     let inside = parts.filter_map(|part| part.split_once('}').map(|(name, _)| name));
     inside.filter(|name| is_name(name))

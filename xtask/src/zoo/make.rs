@@ -10,6 +10,7 @@ use flate2::read::MultiGzDecoder;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::grey::Grey;
 use super::sound::Sounds;
 use super::taste::Tastes;
 
@@ -34,6 +35,9 @@ pub struct Make {
     /// Columns of words to keep, in this order; none: all. Of rows those of the text and, if it has one, of the label.
     #[serde(default)]
     pub columns: Vec<usize>,
+    /// Words to leave out of texts.
+    #[serde(default)]
+    pub omit: Vec<String>,
     /// Make the label `yes` or `no`: whether it is this, or has it among several with commas between.
     #[serde(default)]
     pub is: Option<String>,
@@ -61,6 +65,9 @@ pub struct Make {
     /// Utterances to make of recordings.
     #[serde(default)]
     pub sounds: Option<Sounds>,
+    /// Words to make of images.
+    #[serde(default)]
+    pub grey: Option<Grey>,
     /// Reviews to make up.
     #[serde(default)]
     pub tastes: Option<Tastes>,
@@ -92,6 +99,8 @@ pub enum Input {
     Questions,
     /// Recordings of spoken words in a `.tar.gz`, as [`Sounds`] says.
     Sounds,
+    /// Images and their labels, two files as of MNIST, as [`Grey`] says.
+    Images,
     /// Nothing: reviews are made up, as [`Tastes`] says.
     Tastes,
     /// A text a line, after its label and a space.
@@ -201,25 +210,12 @@ impl Make {
     /// # Errors
     /// When a file cannot be read or written, is not of its form, or nothing is left.
     pub fn run(&self, to: &Path, resolve: impl Fn(&str) -> Result<String>) -> Result<()> {
-        let texts = self.lines.iter();
-        let mut records: Vec<Record> = texts.map(|text| Record::line(text, "")).collect();
-        for file in &self.files {
-            let path = PathBuf::from(resolve(file)?);
-            self.read(&path, "", &mut records)
-                .with_context(|| path.display().to_string())?;
-        }
-        if matches!(self.read, Input::Tastes) {
-            let tastes = self.tastes.as_ref().context("reviews need `tastes`")?;
-            records.extend(tastes.reviews().into_iter().map(|review| Record {
-                beside: vec![("cares", review.cares.to_owned()), ("age", review.age)],
-                ..Record::line(&review.text, review.label)
-            }));
-        }
-        for (class, files) in &self.classes {
-            for file in files {
-                let path = PathBuf::from(resolve(file)?);
-                self.read(&path, class, &mut records)
-                    .with_context(|| path.display().to_string())?;
+        let mut records = self.records(&resolve)?;
+        if !self.omit.is_empty() {
+            for word in records.iter_mut().flat_map(|record| &mut record.words) {
+                let words = word[0].split(' ');
+                let kept = words.filter(|word| !self.omit.iter().any(|out| out == word));
+                word[0] = kept.collect::<Vec<_>>().join(" ");
             }
         }
         if self.once {
@@ -296,6 +292,42 @@ impl Make {
         fs::write(to, self.written(&records)).with_context(|| to.display().to_string())
     }
 
+    /// What is read, as it is.
+    fn records(&self, resolve: &dyn Fn(&str) -> Result<String>) -> Result<Vec<Record>> {
+        let texts = self.lines.iter();
+        let mut records: Vec<Record> = texts.map(|text| Record::line(text, "")).collect();
+        if matches!(self.read, Input::Images) {
+            let grey = self.grey.context("images need `grey`")?;
+            let [images, labels] = &*self.files else {
+                bail!("images need two files, theirs and that of their labels");
+            };
+            let [images, labels] = [images, labels].map(|file| resolve(file).map(PathBuf::from));
+            let texts = grey.texts(&images?, &labels?)?.into_iter();
+            records.extend(texts.map(|(text, label)| Record::line(&text, &label)));
+        }
+        let has_texts = !matches!(self.read, Input::Images);
+        for file in self.files.iter().filter(|_| has_texts) {
+            let path = PathBuf::from(resolve(file)?);
+            self.read(&path, "", &mut records)
+                .with_context(|| path.display().to_string())?;
+        }
+        if matches!(self.read, Input::Tastes) {
+            let tastes = self.tastes.as_ref().context("reviews need `tastes`")?;
+            records.extend(tastes.reviews().into_iter().map(|review| Record {
+                beside: vec![("cares", review.cares.to_owned()), ("age", review.age)],
+                ..Record::line(&review.text, review.label)
+            }));
+        }
+        for (class, files) in &self.classes {
+            for file in files {
+                let path = PathBuf::from(resolve(file)?);
+                self.read(&path, class, &mut records)
+                    .with_context(|| path.display().to_string())?;
+            }
+        }
+        Ok(records)
+    }
+
     fn read(&self, path: &Path, label: &str, into: &mut Vec<Record>) -> Result<()> {
         if matches!(self.read, Input::Sounds) {
             let sounds = self.sounds.as_ref().context("recordings need `sounds`")?;
@@ -312,7 +344,9 @@ impl Make {
             text = text.split_once('\n').unwrap_or_default().1;
         }
         match self.read {
-            Input::Sounds | Input::Tastes | Input::Archive => unreachable!("no text of a file"),
+            Input::Sounds | Input::Images | Input::Tastes | Input::Archive => {
+                unreachable!("no text of a file")
+            }
             Input::Lines => into.extend(
                 text.lines()
                     .filter(|line| !line.trim().is_empty())
@@ -651,6 +685,16 @@ mod tests {
         assert_eq!(made(lines, &[("a", &treebank)]).unwrap(), "in dem\n");
         let missing = "read = 'words'\nfiles = ['a']\ncolumns = [3]\nwrite = 'words'";
         assert!(made(missing, &files).is_err());
+    }
+
+    #[test]
+    fn words_are_left_out_of_texts() {
+        let make =
+            "read = 'rows'\nfiles = ['a']\ncolumns = [1, 0]\nomit = ['(', ')']\nwrite = 'table'";
+        assert_eq!(
+            made(make, &[("a", "3\t( ( [MAX 3 ) ] )\n")]).unwrap(),
+            "text\tlabel\n[MAX 3 ]\t3\n"
+        );
     }
 
     #[test]

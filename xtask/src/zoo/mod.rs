@@ -2,6 +2,8 @@
 
 mod check;
 mod claim;
+mod compare;
+mod grey;
 mod make;
 mod run;
 mod sound;
@@ -44,12 +46,14 @@ pub struct Arguments {
 #[derive(clap::Subcommand)]
 enum Command {
     Run(run::Arguments),
+    Compare(compare::Arguments),
 }
 
 /// Runs a check, or writes or checks the tables.
 pub fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.command {
         Some(Command::Run(arguments)) => run::run(arguments),
+        Some(Command::Compare(arguments)) => compare::run(arguments),
         None if arguments.check => check(root()),
         None => write(),
     }
@@ -209,7 +213,14 @@ fn row(root: &Path, folder: &Path) -> Result<Row> {
 
 /// The recipe as it is run, base and all, as plain values: the table outlives a new kind of component.
 fn resolve(root: &Path, path: &Path) -> Result<Value> {
-    let base = |name: &str| source(&root.join("recipes").join(name).join("recipe.toml")).ok();
+    let recipes = root.join("recipes");
+    let base = |name: &str| {
+        let path = match name.split_once('/') {
+            Some((name, size)) => recipes.join(name).join(format!("sizes/{size}.toml")),
+            None => recipes.join(name).join("recipe.toml"),
+        };
+        source(&path).ok()
+    };
     let recipe = Any::parse(&source(path)?, base, &[])?;
     toml::from_str(&recipe.to_toml()).with_context(|| shown(path))
 }

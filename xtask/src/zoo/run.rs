@@ -5,7 +5,8 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -173,63 +174,124 @@ impl Runner<'_> {
     fn step(&self, step: &Step, seed: u64) -> Result<u64> {
         let output = self.output(&step.name, seed);
         let resolve = |name: &str| self.resolve(step, seed, name);
-        let words = match &step.cloze {
-            Some(line) => {
-                shlex::split(&fill(line, &resolve)?).context("a quote that does not end")?
-            }
-            None => vec![format!("{:?}", step.make)],
-        };
-        let line = words.join("\n");
-        let mark = beside(&output, "done");
-        if let Some(seconds) = done(&mark, &line) {
-            return Ok(seconds);
-        }
-        if output.is_dir() {
-            fs::remove_dir_all(&output).with_context(|| shown(&output))?;
-        }
-        let (start, before) = (Instant::now(), computed());
-        if let Some(make) = &step.make {
-            make.run(&output, |text| fill(text, &resolve))?;
-        } else {
-            eprintln!("$ cloze {}", words.join(" "));
-            let (out, log) = (beside(&output, "out"), beside(&output, "log"));
-            let status = Command::new(&self.program)
-                .args(&words)
-                .stdin(Stdio::null())
-                .stdout(fs::File::create(&out)?)
-                .stderr(fs::File::create(&log)?)
-                .status()?;
-            if !status.success() {
-                let log = read(&log)?;
-                let last: Vec<&str> = log.lines().rev().take(3).collect();
-                bail!(
-                    "cloze ended with {status}: {}",
-                    last.into_iter().rev().collect::<Vec<_>>().join("\n")
-                );
-            }
-        }
-        let seconds = match (before, computed()) {
-            (Some(before), Some(after)) => after - before,
-            _ => start.elapsed().as_secs(),
-        };
-        fs::write(&mark, format!("{seconds}\n{line}"))?;
-        Ok(seconds)
+        perform(&self.program, step, &output, &resolve)
     }
 
     /// A number of a step's output.
     fn value(&self, step: &Step, seed: u64, place: &str) -> Result<f64> {
-        let output = self.output(&step.name, seed);
-        let (file, path) = place
-            .split_once('/')
-            .with_context(|| format!("{place:?}: expected `file/path`"))?;
-        let file = if file == "stdout" {
-            beside(&output, "out")
-        } else {
-            output.join(file)
-        };
-        let json: Value = serde_json::from_str(&read(&file)?).with_context(|| shown(&file))?;
-        number(&json, path).with_context(|| format!("{}: no number at {path:?}", shown(&file)))
+        value(&self.output(&step.name, seed), place)
     }
+}
+
+/// Does a step unless it was done, and returns the seconds of processor time that took then.
+pub(super) fn perform(
+    program: &Path,
+    step: &Step,
+    output: &Path,
+    resolve: &dyn Fn(&str) -> Result<String>,
+) -> Result<u64> {
+    let words = match &step.cloze {
+        Some(line) => command(line, resolve)?,
+        None => vec![format!("{:?}", step.make)],
+    };
+    let line = words.join("\n");
+    let mark = beside(output, "done");
+    if let Some(seconds) = done(&mark, &line) {
+        return Ok(seconds);
+    }
+    if output.is_dir() {
+        fs::remove_dir_all(output).with_context(|| shown(output))?;
+    }
+    let (start, before) = (Instant::now(), computed());
+    if let Some(make) = &step.make {
+        make.run(output, |text| fill(text, resolve))?;
+    } else {
+        eprintln!("$ cloze {}", words.join(" "));
+        cloze(program, &words, output, None)?;
+    }
+    let seconds = match (before, computed()) {
+        (Some(before), Some(after)) => after - before,
+        _ => start.elapsed().as_secs(),
+    };
+    fs::write(&mark, format!("{seconds}\n{line}"))?;
+    Ok(seconds)
+}
+
+/// The words of a command, with what names in braces stand for.
+pub(super) fn command(line: &str, resolve: &dyn Fn(&str) -> Result<String>) -> Result<Vec<String>> {
+    shlex::split(&fill(line, resolve)?).context("a quote that does not end")
+}
+
+/// What running `cloze` took.
+pub(super) struct Ran {
+    /// The most bytes that it held, where the system tells.
+    pub peak: Option<u64>,
+    /// Whether it was told to stop.
+    pub is_stopped: bool,
+}
+
+/// Runs `cloze`, with what it prints beside its output; what goes on beyond `until` is told to stop, as by Ctrl-C.
+pub(super) fn cloze(
+    program: &Path,
+    words: &[String],
+    output: &Path,
+    until: Option<Instant>,
+) -> Result<Ran> {
+    let (out, log) = (beside(output, "out"), beside(output, "log"));
+    let mut child = Command::new(program)
+        .args(words)
+        .stdin(Stdio::null())
+        .stdout(fs::File::create(&out)?)
+        .stderr(fs::File::create(&log)?)
+        .spawn()
+        .with_context(|| shown(program))?;
+    let (mut peak, mut is_stopped) = (None, false);
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        peak = held(child.id()).or(peak);
+        if !is_stopped && until.is_some_and(|until| Instant::now() > until) {
+            is_stopped = true;
+            let process = child.id().to_string();
+            Command::new("kill").args(["-INT", &process]).status()?;
+        }
+        thread::sleep(LOOK);
+    };
+    if !status.success() {
+        let log = read(&log)?;
+        let last: Vec<&str> = log.lines().rev().take(3).collect();
+        bail!(
+            "cloze ended with {status}: {}",
+            last.into_iter().rev().collect::<Vec<_>>().join("\n")
+        );
+    }
+    Ok(Ran { peak, is_stopped })
+}
+
+/// Time between two looks at a program that runs.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// The most bytes that a process has held so far, where the system tells.
+fn held(process: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(1024 * kibibytes)
+}
+
+/// A number of what is at `output`: `file/path`, or `stdout/path` of what was printed.
+pub(super) fn value(output: &Path, place: &str) -> Result<f64> {
+    let (file, path) = place
+        .split_once('/')
+        .with_context(|| format!("{place:?}: expected `file/path`"))?;
+    let file = if file == "stdout" {
+        beside(output, "out")
+    } else {
+        output.join(file)
+    };
+    let json: Value = serde_json::from_str(&read(&file)?).with_context(|| shown(&file))?;
+    number(&json, path).with_context(|| format!("{}: no number at {path:?}", shown(&file)))
 }
 
 /// Follows `path` into `json`: keys and indices, and `[key=value]` for the element of a list that has it.
@@ -249,13 +311,13 @@ fn number(json: &Value, path: &str) -> Option<f64> {
     end.as_f64()
 }
 
-fn beside(output: &Path, extension: &str) -> PathBuf {
+pub(super) fn beside(output: &Path, extension: &str) -> PathBuf {
     output.with_added_extension(extension)
 }
 
 /// Processor time of all commands so far in seconds, which says more than the clock where others compute too; none where
 /// the system does not tell it, and then the clock must do.
-fn computed() -> Option<u64> {
+pub(super) fn computed() -> Option<u64> {
     let text = fs::read_to_string("/proc/self/stat").ok()?;
     // Behind the program's name, which may hold anything: user and system time of children that have ended, in hundredths.
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();

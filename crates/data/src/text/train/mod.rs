@@ -37,6 +37,9 @@ pub enum Model {
     WordPiece,
     /// Pairs of bytes are merged in the order they were learnt, as GPT-2 and RoBERTa have it. Spells every text.
     BytePairs,
+    /// Whole words between blanks and nothing smaller: what the texts do not have often enough is unknown. For words that
+    /// are symbols, such as moves, readings or operators.
+    WordLevel,
     /// The most probable pieces, as `SentencePiece` and ALBERT have it; a blank before a word belongs to it.
     Unigram,
 }
@@ -48,7 +51,7 @@ pub struct Settings {
     pub model: Model,
     /// Tokens in all, special ones included; fewer if the texts do not give so many.
     pub vocabulary_len: usize,
-    /// How often a pair must stand in the texts to be merged. [`Model::Unigram`] does not count so: it drops the pieces
+    /// How often a pair must stand in the texts to be merged, or a whole word to be known. [`Model::Unigram`] does not count so: it drops the pieces
     /// that the texts miss least.
     pub min_frequency: u64,
     /// Most characters known; the more frequent ones, of all if none is said. Words with others teach nothing. Of no use to
@@ -146,6 +149,7 @@ impl Trainer {
         let model = match settings.model {
             Model::WordPiece => shape::word_pieces(&specials, settings.model.unknown()),
             Model::BytePairs => shape::byte_pairs(&specials, &[]),
+            Model::WordLevel => shape::words(&specials, settings.model.unknown()),
             Model::Unigram => {
                 let pieces: Vec<_> = specials
                     .iter()
@@ -285,6 +289,11 @@ fn check(settings: &Settings) -> Result<(), Error> {
             "a limit of the alphabet, and byte pairs, whose alphabet is the 256 bytes; leave one of them out".into(),
         );
     }
+    if settings.model == Model::WordLevel && settings.alphabet_len.is_some() {
+        return fault(
+            "a limit of the alphabet, and whole words, which are not spelled; leave one of them out".into(),
+        );
+    }
     let mut seen = HashSet::new();
     for token in shape::specials(settings) {
         if token.trim().is_empty() {
@@ -310,6 +319,7 @@ fn train(
     let specials = shape::specials(settings);
     let letters = match settings.model {
         Model::WordPiece | Model::Unigram => alphabet(words, settings.alphabet_len),
+        Model::WordLevel => Vec::new(),
         Model::BytePairs => {
             let mut bytes: Vec<char> = ByteLevel::alphabet().into_iter().collect();
             bytes.sort_unstable();
@@ -372,6 +382,19 @@ fn train(
                     .map(|merge| [merge.pair.0, merge.pair.1].map(spelled));
                 shape::byte_pairs(spellings, &merges.collect::<Vec<_>>())
             }
+        }
+        Model::WordLevel => {
+            check_room(settings, &specials, specials.len())?;
+            let known = words.iter().filter(|(word, count)| {
+                **count >= settings.min_frequency && !specials.contains(&word.as_str())
+            });
+            let mut known: Vec<(&str, u64)> =
+                known.map(|(word, &count)| (word.as_str(), count)).collect();
+            known.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(b.0)));
+            let known = known.into_iter().map(|(word, _)| word);
+            let pieces = specials.iter().copied().chain(known);
+            let pieces: Vec<&str> = pieces.take(settings.vocabulary_len).collect();
+            shape::words(&pieces, settings.model.unknown())
         }
         Model::Unigram => {
             check_room(settings, &specials, specials.len() + letters.len())?;

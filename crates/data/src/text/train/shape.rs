@@ -27,7 +27,7 @@ impl Model {
     /// Special tokens in the order of their ids.
     pub(super) fn specials(self) -> [&'static str; 5] {
         match self {
-            Self::WordPiece => ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"],
+            Self::WordPiece | Self::WordLevel => ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"],
             Self::BytePairs => ["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
             Self::Unigram => ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"],
         }
@@ -35,7 +35,7 @@ impl Model {
 
     fn special(self, role: usize) -> &'static str {
         let place = match self {
-            Self::WordPiece | Self::Unigram => role,
+            Self::WordPiece | Self::WordLevel | Self::Unigram => role,
             Self::BytePairs => [1, 3, 0, 2, 4][role],
         };
         self.specials()[place]
@@ -103,6 +103,10 @@ pub fn byte_pairs<T: AsRef<str>>(pieces: &[T], merges: &[[&str; 2]]) -> Value {
         "vocab": ids(pieces),
         "merges": merges,
     })
+}
+
+pub fn words<T: AsRef<str>>(words: &[T], unknown: &str) -> Value {
+    json!({ "type": "WordLevel", "unk_token": unknown, "vocab": ids(words) })
 }
 
 pub fn unigram(pieces: &[(String, f64)], unknown: usize) -> Value {
@@ -191,7 +195,8 @@ fn added_tokens(settings: &Settings) -> Vec<Value> {
 
 fn added_token(settings: &Settings, token: &str) -> Value {
     // A hidden word is written after a blank, which belongs to it where blanks belong to words.
-    let takes_blank = settings.model != Model::WordPiece && token == settings.model.special(MASK);
+    let has_blanks = matches!(settings.model, Model::BytePairs | Model::Unigram);
+    let takes_blank = has_blanks && token == settings.model.special(MASK);
     json!({
         "content": token,
         "single_word": false,
@@ -222,7 +227,7 @@ fn normalizer(settings: &Settings) -> Value {
                 "lowercase": settings.lowercase,
             }));
         }
-        Model::BytePairs | Model::Unigram => {
+        Model::BytePairs | Model::WordLevel | Model::Unigram => {
             if settings.model == Model::Unigram {
                 all.extend([json!({ "type": "Nmt" }), json!({ "type": "NFKC" })]);
             }
@@ -245,6 +250,10 @@ fn pre_tokenizer(settings: &Settings) -> Value {
             .chain(splitter)
             .collect(),
         Model::BytePairs => splitter.into_iter().chain([byte_level()]).collect(),
+        Model::WordLevel => [json!({ "type": "WhitespaceSplit" })]
+            .into_iter()
+            .chain(splitter)
+            .collect(),
         Model::Unigram => {
             let blanks = [json!({ "type": "WhitespaceSplit" }), metaspace()];
             blanks.into_iter().chain(splitter).collect()
@@ -289,6 +298,8 @@ fn decoder(model: Model) -> Value {
     match model {
         Model::WordPiece => json!({ "type": "WordPiece", "prefix": CONTINUES, "cleanup": true }),
         Model::BytePairs => byte_level(),
+        // Words with blanks between them, as it is without one.
+        Model::WordLevel => Value::Null,
         Model::Unigram => metaspace(),
     }
 }

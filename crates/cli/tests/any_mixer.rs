@@ -276,7 +276,9 @@ fn any_mixer_fills_blanks_embeds_and_classifies_texts() {
             "{mixer}: {label}"
         );
     }
-    let told = run(&["inspect", "encoder-1"]);
+    let patterned = MIXERS.iter().position(|mixer| mixer.contains("by-layer"));
+    let patterned = format!("encoder-{}", patterned.expect("one of each layer"));
+    let told = run(&["inspect", &patterned]);
     assert!(
         told.contains("pool, fourier; a table of 32 positions"),
         "{told}"

@@ -8,10 +8,10 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::check::{Check, Outcome, Step, fill};
+use super::check::{Check, Outcome, Source, Step, fill};
 use super::claim::Values;
 use crate::workspace::{cargo, execute, read, root, shown};
 
@@ -33,6 +33,20 @@ pub struct Arguments {
     fresh: bool,
 }
 
+/// Refuses a folder of data that lacks any of `sources`, naming all of those.
+pub fn check_present<'a>(data: &Path, sources: impl Iterator<Item = &'a Source>) -> Result<()> {
+    let missing: String = sources
+        .filter(|source| !data.join(&source.path).exists())
+        .map(|source| format!("\n  {} from {}", source.path, source.from))
+        .collect();
+    ensure!(
+        missing.is_empty(),
+        "{}: these files are missing; name their folder by --data{missing}",
+        data.display()
+    );
+    Ok(())
+}
+
 /// Runs it.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let name = &arguments.recipe;
@@ -42,19 +56,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             "recipes/{name}/check.toml: there is none; `cargo x zoo` lists the recipes that have one"
         );
     };
-    let missing: Vec<String> = check
-        .source
-        .values()
-        .filter(|source| !arguments.data.join(&source.path).exists())
-        .map(|source| format!("\n  {} from {}", source.path, source.from))
-        .collect();
-    if !missing.is_empty() {
-        bail!(
-            "{}: these files are missing; name their folder by --data{}",
-            arguments.data.display(),
-            missing.concat()
-        );
-    }
+    check_present(&arguments.data, check.source.values())?;
     let work = root().join(&arguments.work).join(name);
     if arguments.fresh && work.exists() {
         fs::remove_dir_all(&work).with_context(|| shown(&work))?;

@@ -1,5 +1,5 @@
 use burn::module::Module;
-use burn::tensor::{Tensor, activation};
+use burn::tensor::{Device, Tensor, activation};
 use cloze_spec::mixer::{self, Spans};
 use cloze_spec::norm::{Layer, Norm};
 
@@ -183,12 +183,7 @@ impl Parts {
         let device = self.query.device();
         let [rows, heads, places, width] = self.query.dims();
         let count = places / block;
-        let hidden = |seen: Vec<f32>, shape: [usize; 5]| {
-            floats(seen, shape, &device)
-                .sub_scalar(1.0)
-                .mul_scalar(-HIDDEN)
-        };
-        let share = |may: bool| if may { 1.0 } else { 0.0 };
+        let hidden = |seen, shape| hidden(seen, shape, &device);
         let query = Self::blocks(&self.query, block).mul_scalar(self.scale());
         let value = Self::blocks(&self.value, block);
         let taken = Self::blocks(&self.taken, block); // [B, 1, n, block, 1]
@@ -233,12 +228,7 @@ impl Parts {
         let device = self.query.device();
         let [rows, heads, places, width] = self.query.dims();
         let count = places / block;
-        let hidden = |seen: Vec<f32>, shape: [usize; 5]| {
-            floats(seen, shape, &device)
-                .sub_scalar(1.0)
-                .mul_scalar(-HIDDEN)
-        };
-        let share = |may: bool| if may { 1.0 } else { 0.0 };
+        let hidden = |seen, shape| hidden(seen, shape, &device);
         let query = Self::blocks(&self.query, block);
         let taken = Self::blocks(&self.taken, block).transpose(); // [B, 1, n, 1, block]
         let mut near = query
@@ -312,4 +302,15 @@ impl Parts {
         }
         mixed
     }
+}
+
+/// 0 where `seen` is 1, and [`HIDDEN`] where it is 0.
+fn hidden(seen: Vec<f32>, shape: [usize; 5], device: &Device) -> Tensor<5> {
+    floats(seen, shape, device)
+        .sub_scalar(1.0)
+        .mul_scalar(-HIDDEN)
+}
+
+fn share(may: bool) -> f32 {
+    if may { 1.0 } else { 0.0 }
 }

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::check::Step;
-use super::run::{beside, cloze, command, computed, perform, value};
+use super::run::{beside, check_present, cloze, command, computed, perform, value};
 use crate::workspace::{cargo, execute, program, read, root, shown};
 use matched::Shape;
 use results::Results;
@@ -82,21 +82,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         settings.task.clear();
     }
     let used: Vec<&str> = settings.task.iter().flat_map(used).collect();
-    let missing: Vec<String> = settings
+    let needed = settings
         .source
         .iter()
-        .filter(|(name, source)| {
-            used.contains(&name.as_str()) && !arguments.data.join(&source.path).exists()
-        })
-        .map(|(_, source)| format!("\n  {} from {}", source.path, source.from))
-        .collect();
-    if !missing.is_empty() {
-        bail!(
-            "{}: these files are missing; name their folder by --data{}",
-            arguments.data.display(),
-            missing.concat()
-        );
-    }
+        .filter(|(name, _)| used.contains(&name.as_str()));
+    check_present(&arguments.data, needed.map(|(_, source)| source))?;
     for folder in [COST, DATA] {
         let folder = arguments.out.join(folder);
         fs::create_dir_all(&folder).with_context(|| shown(&folder))?;

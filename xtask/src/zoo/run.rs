@@ -35,14 +35,15 @@ pub struct Arguments {
 
 /// Refuses a folder of data that lacks any of `sources`, naming all of those.
 pub fn check_present<'a>(data: &Path, sources: impl Iterator<Item = &'a Source>) -> Result<()> {
-    let missing: String = sources
+    let missing: Vec<String> = sources
         .filter(|source| !data.join(&source.path).exists())
         .map(|source| format!("\n  {} from {}", source.path, source.from))
         .collect();
     ensure!(
         missing.is_empty(),
-        "{}: these files are missing; name their folder by --data{missing}",
-        data.display()
+        "{}: these files are missing; name their folder by --data{}",
+        data.display(),
+        missing.concat()
     );
     Ok(())
 }

@@ -41,36 +41,34 @@ impl Layout {
 
     fn rows_of(offsets: &[u32], places: usize) -> Self {
         let spans = spans(offsets);
-        let starts = spans
-            .iter()
-            .enumerate()
-            .map(|(row, &span)| (row * places, span));
-        Self::new(spans.len(), places, starts, &spans)
+        Self::new(spans.len(), places, &spans, |row, at| row * places + at)
     }
 
     /// One row for all sequences, `gap` places before each and after the last.
     pub fn spaced(offsets: &[u32], gap: usize) -> Self {
         let spans = spans(offsets);
-        let starts = (1..)
-            .zip(&spans)
-            .map(|(before, &span)| (before * gap + span.0, span));
         let tokens: usize = spans.iter().map(|(_, len)| len).sum();
-        Self::new(1, tokens + (spans.len() + 1) * gap, starts, &spans)
+        let places = tokens + (spans.len() + 1) * gap;
+        Self::new(1, places, &spans, |sequence, at| {
+            (sequence + 1) * gap + spans[sequence].0 + at
+        })
     }
 
+    /// `stands(sequence, token of it)` tells the place in the whole grid.
     fn new(
         rows: usize,
         places: usize,
-        starts: impl Iterator<Item = (usize, (usize, usize))>,
         spans: &[(usize, usize)],
+        stands: impl Fn(usize, usize) -> usize,
     ) -> Self {
         let count: usize = spans.iter().map(|(_, len)| len).sum();
         let mut tokens = vec![count as u32; rows * places];
         let mut place = vec![0; count];
-        for (start, (first, len)) in starts {
-            for index in 0..len {
-                tokens[start + index] = (first + index) as u32;
-                place[first + index] = (start + index) as u32;
+        for (sequence, &(first, len)) in spans.iter().enumerate() {
+            for at in 0..len {
+                let stands = stands(sequence, at);
+                tokens[stands] = (first + at) as u32;
+                place[first + at] = stands as u32;
             }
         }
         Self {
@@ -95,23 +93,7 @@ impl Layout {
             let tile = row / high * across + column / wide;
             (tile * high + row % high) * wide + column % wide
         };
-        let count: usize = spans.iter().map(|(_, len)| len).sum();
-        let mut tokens = vec![count as u32; spans.len() * places];
-        let mut place = vec![0; count];
-        for (row, &(first, len)) in spans.iter().enumerate() {
-            for at in 0..len {
-                let stands = row * places + of(at);
-                tokens[stands] = (first + at) as u32;
-                place[first + at] = stands as u32;
-            }
-        }
-        Self {
-            rows: spans.len(),
-            places,
-            lens: spans.iter().map(|(_, len)| *len).collect(),
-            tokens: tokens.into(),
-            place: place.into(),
-        }
+        Self::new(spans.len(), places, &spans, |row, at| row * places + of(at))
     }
 
     /// The same grid with the last token of each block of places again wherever the block has none after it.
@@ -436,6 +418,7 @@ mod tests {
             assert_eq!(back.into_data(), x().into_data());
         }
     }
+
     #[test]
     fn tiles_follow_each_other_and_blocks_are_filled_with_their_last_token() {
         let line = |tokens: usize| {

@@ -134,7 +134,11 @@ impl DynamicTanh {
     }
 
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let bent = (x * self.slope.val().unsqueeze()).tanh();
-        bent * self.gain.val().unsqueeze() + self.bias.val().unsqueeze()
+        bent(x, self.slope.val(), self.gain.val(), self.bias.val())
     }
+}
+
+/// `tanh(slope · x) ⊙ gain + bias`: `[N, D]` → `[N, D]`.
+pub(crate) fn bent(x: Tensor<2>, slope: Tensor<1>, gain: Tensor<1>, bias: Tensor<1>) -> Tensor<2> {
+    (x * slope.unsqueeze()).tanh() * gain.unsqueeze() + bias.unsqueeze()
 }

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use axum::http::HeaderMap;
 use cloze_data::text::{Encoding, Long, Shorten, Tokenizer};
+use cloze_runtime::Engine;
 use cloze_runtime::cpu::{Options, Storage};
-use cloze_runtime::model::{Checkpoint, TextEncoder};
+use cloze_runtime::model::TextEncoder;
 use cloze_runtime::predict::{Answerer, Classifier, FillMask, TokenClassifier};
 use tokio::sync::Semaphore;
 
@@ -84,12 +85,13 @@ impl Model {
             Storage::Bf16 => "bfloat16",
             Storage::Int8 => "int8",
         };
-        let encoder = Checkpoint::open(path)?.encoder;
-        let runs_on = match options.start(&encoder) {
+        let task = Task::open(path, options)?;
+        let started = |engine: &dyn Engine| options.start(engine.encoder());
+        let runs_on = match task.engine().and_then(started) {
             None => "cpu",
             Some(_) => "burn",
         };
-        Self::new(name, Task::open(path, options)?, dtype, runs_on, limits)
+        Self::new(name, task, dtype, runs_on, limits)
     }
 
     /// A model that recommends items.

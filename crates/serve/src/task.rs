@@ -1,13 +1,13 @@
 use std::path::Path;
 
 use cloze_data::text::{Encoding, Input, Long, Shorten, Tokenizer};
-use cloze_runtime::Error;
 use cloze_runtime::cpu::Options;
 use cloze_runtime::model::{Checkpoint, TextEncoder};
 use cloze_runtime::predict::{
     Answerer, Classifier, FeatureClassifier, FillMask, Label, Predict, Predictor, TokenClassifier,
     transcribed,
 };
+use cloze_runtime::{Engine, Error};
 use cloze_spec::encoder;
 
 use crate::queue::Wanted;
@@ -131,17 +131,24 @@ impl Task {
         }
     }
 
-    /// Ids of tokens or items that there are.
-    pub fn vocabulary(&self) -> usize {
-        let engine = match self {
+    /// What runs the encoder, of a model of texts.
+    pub fn engine(&self) -> Option<&dyn Engine> {
+        Some(match self {
             Self::Embed(model) | Self::Fill(_, model) | Self::Sparse(_, model) => model.engine(),
             Self::Label(model) => model.model().engine(),
             Self::Windows(_, model) => model.model().engine(),
             Self::Entities(model) => model.model().engine(),
             Self::Answer(model) => model.model().engine(),
-            Self::Recommend(model) => return model.vocabulary().len(),
-        };
-        engine.encoder().embed.vocab
+            Self::Recommend(_) => return None,
+        })
+    }
+
+    /// Ids of tokens or items that there are.
+    pub fn vocabulary(&self) -> usize {
+        match (self, self.engine()) {
+            (Self::Recommend(model), _) => model.vocabulary().len(),
+            (_, engine) => engine.expect("a model of texts").encoder().embed.vocab,
+        }
     }
 
     /// The tokens of a text, or of a pair where the task takes pairs.

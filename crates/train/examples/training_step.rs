@@ -6,7 +6,7 @@ use std::io::{BufRead, Write};
 use std::time::Instant;
 
 use burn::module::Module;
-use burn::tensor::{Device, Gradients, Tensor};
+use burn::tensor::{Device, Tensor};
 use cloze_data::batch::PackedBatch;
 use cloze_data::text::batch::{TextBatch, Wanted};
 use cloze_nn::pretrained::{LabelLoss, Pretrained};
@@ -68,7 +68,7 @@ fn case(name: &str) -> Case {
 
 fn modernbert() -> Case {
     let items = 8192;
-    let serde_json::Value::Object(config) = serde_json::json!({
+    let config = serde_json::json!({
         "model_type": "modernbert",
         "hidden_size": 256,
         "intermediate_size": 384,
@@ -77,9 +77,8 @@ fn modernbert() -> Case {
         "max_position_embeddings": 1024,
         "local_attention": 128,
         "global_attn_every_n_layers": 3,
-    }) else {
-        unreachable!("written as an object")
-    };
+    });
+    let config = serde_json::from_value(config).expect("an object");
     let draft = Draft::new(config, items + 1, encoder::Task::MaskedToken);
     Case {
         settings: Settings::Text(Box::new(draft.expect("an encoder"))),
@@ -91,17 +90,11 @@ fn modernbert() -> Case {
 /// What learns, and how its loss is made.
 trait Learner: Module {
     fn loss(&self, batch: &PackedBatch, noise: &mut Noise) -> Tensor<1>;
-
-    fn gradients(&self, loss: &Tensor<1>) -> Vec<Gradients>;
 }
 
 impl Learner for Encoder {
     fn loss(&self, batch: &PackedBatch, noise: &mut Noise) -> Tensor<1> {
         objective::loss(self, batch, &Loss::Softmax, noise)
-    }
-
-    fn gradients(&self, loss: &Tensor<1>) -> Vec<Gradients> {
-        vec![loss.backward()]
     }
 }
 
@@ -124,10 +117,6 @@ impl Learner for Pretrained {
             class_weights: None,
         };
         Pretrained::loss(self, &batch, how, encoder::DropoutRates::NONE, noise)
-    }
-
-    fn gradients(&self, loss: &Tensor<1>) -> Vec<Gradients> {
-        Pretrained::gradients(self, loss)
     }
 }
 
@@ -240,8 +229,7 @@ fn steps(mut learner: impl Learner, base: u64, values: Values, batches: &[Packed
         let start = Instant::now();
         let mut noise = Noise::new(optimizer.steps());
         let loss = learner.loss(&batches[index], &mut noise);
-        let gradients = learner.gradients(&loss);
-        optimizer.accumulate(&learner, gradients);
+        optimizer.accumulate(&learner, [loss.backward()]);
         (learner, _) = optimizer.step(learner, 1.0);
         let ms = start.elapsed().as_secs_f64() * 1e3;
         println!("ms={ms:.3} loss={:.4}", loss.into_scalar::<f32>());

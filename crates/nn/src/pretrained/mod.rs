@@ -30,6 +30,7 @@ use cloze_spec::text::{self, Lora};
 
 use crate::linear::LowRank;
 use crate::noise::Noise;
+use crate::norm::bent;
 use crate::op::{self, Dropout};
 use crate::pretrained::attention::Relative;
 use crate::pretrained::checkpoints::{Tape, constant};
@@ -495,8 +496,7 @@ impl Norm {
         }
         let x = op::dropout_add(x, residual, dropout);
         if let Some(slope) = &self.slope {
-            let bent = (x * slope.val().unsqueeze()).tanh();
-            return bent * gain.unsqueeze() + bias.unsqueeze();
+            return bent(x, slope.val(), gain, bias);
         }
         let square = x.clone().powi_scalar(2).mean_dim(1);
         x / square.add_scalar(self.eps).sqrt() * gain.unsqueeze() + bias.unsqueeze()

@@ -337,12 +337,8 @@ impl Sizes {
 
     /// An encoder whose layers are alike.
     fn encoder(&self, embed: Embed, layer: &AttentionLayer) -> Encoder {
-        let numbered = |weights| {
-            Layer::Attention(AttentionLayer {
-                weights,
-                ..layer.clone()
-            })
-        };
+        let layer = Layer::Attention(layer.clone());
+        let numbered = |weights| layer.with_weights(weights);
         Encoder {
             width: self.width,
             max_len: self.len,
@@ -566,14 +562,9 @@ fn albert(keys: &Keys) -> Encoder {
     let layer = post_norm(norm, sizes.attention(position), sizes.ffn(activation));
     let mut encoder = sizes.encoder(embed, &layer);
     let weights = |run: usize| (run / inner * groups / sizes.layers) * inner + run % inner;
-    encoder.layers = (0..runs)
-        .map(|run| {
-            Layer::Attention(AttentionLayer {
-                weights: weights(run),
-                ..layer.clone()
-            })
-        })
-        .collect();
+    let layer = encoder.layers[0].clone();
+    let runs = (0..runs).map(|run| layer.with_weights(weights(run)));
+    encoder.layers = runs.collect();
     encoder
 }
 

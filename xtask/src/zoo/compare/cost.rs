@@ -82,6 +82,12 @@ impl Cost {
         Power::fit(&points)
     }
 
+    /// The exponent of that, as it is shown.
+    pub fn exponent(&self, measure: Measure) -> String {
+        self.fit(measure)
+            .map_or("–".to_owned(), |fit| format!("{:.2}", fit.exponent))
+    }
+
     /// From which length on it is cheaper than `reference`; none unless both were measured at the same lengths.
     pub fn cross_over(&self, reference: &Self, measure: Measure) -> Option<CrossOver> {
         let lengths: Vec<f64> = self.tokens.iter().map(|&tokens| tokens as f64).collect();

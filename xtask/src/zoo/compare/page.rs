@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::chart::{Dot, Line, Name, dots, escape, lines};
 use super::cost::{FIT_FROM, Measure};
-use super::judge::{CrossOver, Verdict, better};
+use super::judge::{CrossOver, Verdict};
 use super::results::{Learned, Results};
 use super::shortened;
 use super::verdict::{about, grouped_digits, time};
@@ -135,8 +135,7 @@ fn hue(results: &Results, mixer: &str) -> Option<f64> {
 fn task(html: &mut String, results: &Results, learned: &Learned) {
     let quality = &learned.task.quality;
     let lower = quality.lower_is_better;
-    let mut rows: Vec<_> = learned.rows.iter().collect();
-    rows.sort_by(|a, b| better(a.quality(), b.quality(), lower));
+    let rows = learned.best_first();
     let more: Vec<String> = rows
         .iter()
         .map(|row| {
@@ -211,14 +210,12 @@ fn task(html: &mut String, results: &Results, learned: &Learned) {
         for name in learned.task.also.keys() {
             let _ = write!(html, "<td>{}</td>", shortened(row.also(name)));
         }
-        let peak = row.peak().map_or("–".to_owned(), |bytes| {
-            format!("{:.0}", bytes / 1_048_576.0)
-        });
         let _ = writeln!(
             html,
-            "<td>{}</td><td>{:.0}</td><td>{peak}</td><td>{}</td><td>{} %</td><td>{}</td></tr>",
+            "<td>{}</td><td>{:.0}</td><td>{}</td><td>{}</td><td>{} %</td><td>{}</td></tr>",
             row.qualities().len(),
             row.seconds(),
+            row.peak(),
             grouped_digits(row.parameters() as usize),
             signed(100.0 * row.matched.off()),
             row.matched.ffn
@@ -248,9 +245,7 @@ fn cost(html: &mut String, results: &Results) {
             .costs
             .iter()
             .map(|(mixer, cost)| {
-                let exponent = cost
-                    .fit(measure)
-                    .map_or("–".to_owned(), |fit| format!("{:.2}", fit.exponent));
+                let exponent = cost.exponent(measure);
                 let numbers = cost.tokens.iter().zip(cost.of(measure));
                 let numbers = numbers.map(|(tokens, cost)| {
                     format!(

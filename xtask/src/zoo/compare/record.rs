@@ -3,7 +3,6 @@
 use std::fmt::Write;
 
 use super::cost::{FIT_FROM, Measure};
-use super::judge::better;
 use super::page::crossing;
 use super::results::Results;
 use super::shortened;
@@ -30,21 +29,17 @@ pub fn record(results: &Results) -> String {
         out.push_str(" seeds | processors, s | memory, MiB | parameters | beside, in layers | feed-forward |\n|---|--:|--:|--:|--:|--:|--:|--:|");
         out.push_str(&"--:|".repeat(learned.task.also.len()));
         out.push('\n');
-        let mut rows: Vec<_> = learned.rows.iter().collect();
-        rows.sort_by(|a, b| better(a.quality(), b.quality(), quality.lower_is_better));
-        for row in rows {
+        for row in learned.best_first() {
             let _ = write!(out, "| {} | {} |", row.mixer.name, shortened(row.quality()));
             for name in learned.task.also.keys() {
                 let _ = write!(out, " {} |", shortened(row.also(name)));
             }
-            let peak = row.peak().map_or("–".to_owned(), |bytes| {
-                format!("{:.0}", bytes / 1_048_576.0)
-            });
             let _ = writeln!(
                 out,
-                " {} | {:.0} | {peak} | {} | {:+.1} % | {} |",
+                " {} | {:.0} | {} | {} | {:+.1} % | {} |",
                 row.qualities().len(),
                 row.seconds(),
+                row.peak(),
                 row.parameters(),
                 100.0 * row.matched.off(),
                 row.matched.ffn
@@ -95,10 +90,7 @@ fn costs(out: &mut String, results: &Results) {
                 Measure::ALL.map(|measure| shortened(measure.unit().1 * cost.of(measure)[at]));
             let _ = write!(out, " {} |", numbers.join(" / "));
         }
-        let exponents = Measure::ALL.map(|measure| {
-            cost.fit(measure)
-                .map_or("–".to_owned(), |fit| format!("{:.2}", fit.exponent))
-        });
+        let exponents = Measure::ALL.map(|measure| cost.exponent(measure));
         let _ = writeln!(out, " {} |", exponents.join(" / "));
     }
     let Some(reference) = results.reference_cost() else {

@@ -6,7 +6,7 @@ use std::thread;
 use anyhow::Result;
 
 use super::cost::{self, Cost};
-use super::judge::{Spread, Verdict, mean, verdict};
+use super::judge::{Spread, Verdict, better, mean, verdict};
 use super::matched::{Matched, Shape};
 use super::settings::{Contender, Task};
 use super::{Bench, Job, Plan, Trained, grouped};
@@ -70,10 +70,13 @@ impl Row<'_> {
         mean(&self.numbers(|run| Some(run.processor_seconds.unwrap_or(run.seconds))))
     }
 
-    /// The most bytes held.
-    pub fn peak(&self) -> Option<f64> {
+    /// The most memory held, in mebibytes, as it is shown.
+    pub fn peak(&self) -> String {
         let peaks = self.numbers(|run| run.peak_bytes.map(|bytes| bytes as f64));
-        (!peaks.is_empty()).then(|| mean(&peaks))
+        if peaks.is_empty() {
+            return "–".to_owned();
+        }
+        format!("{:.0}", mean(&peaks) / 1_048_576.0)
     }
 
     /// Parameters of the whole model.
@@ -98,13 +101,17 @@ impl<'a> Learned<'a> {
         verdict(&own.qualities(), &other.qualities(), lower, self.spread)
     }
 
-    /// The row of the best mean, the first of equals.
-    pub fn best(&self) -> &Row<'a> {
+    /// The rows by their means, of equals the first first.
+    pub fn best_first(&self) -> Vec<&Row<'a>> {
         let lower = self.task.quality.lower_is_better;
-        let by_quality = |a: &&Row, b: &&Row| super::judge::better(a.quality(), b.quality(), lower);
-        let rows = self.rows.iter();
-        rows.min_by(by_quality)
-            .expect("a task of which something is known")
+        let mut rows: Vec<_> = self.rows.iter().collect();
+        rows.sort_by(|a, b| better(a.quality(), b.quality(), lower));
+        rows
+    }
+
+    /// The first of them: something is known of a task.
+    pub fn best(&self) -> &Row<'a> {
+        self.best_first()[0]
     }
 }
 

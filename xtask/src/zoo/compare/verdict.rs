@@ -1,7 +1,7 @@
 //! What wins where, in sentences made of the numbers.
 
 use super::cost::{FIT_FROM, Measure};
-use super::judge::{CrossOver, Verdict, better};
+use super::judge::{CrossOver, Verdict};
 use super::results::{Learned, Results, Row};
 use super::shortened;
 
@@ -66,14 +66,12 @@ impl Results<'_> {
         }];
         if let Some(reference) = learned.reference(&self.reference) {
             let beside = |wanted: Verdict| {
-                let mut rows: Vec<&Row> = learned
-                    .rows
-                    .iter()
+                let rows: Vec<&Row> = learned
+                    .best_first()
+                    .into_iter()
                     .filter(|row| row.mixer.name != self.reference)
                     .filter(|row| learned.verdict(row, reference) == Some(wanted))
                     .collect();
-                let lower = learned.task.quality.lower_is_better;
-                rows.sort_by(|a, b| better(a.quality(), b.quality(), lower));
                 names(rows.iter())
             };
             let parts = [

@@ -44,10 +44,9 @@ impl Rotary {
     /// The same angles the other way: what [`rotate`] does to gradients of what it turned.
     #[must_use]
     pub fn back(&self) -> Self {
-        Self {
-            sin: self.sin.iter().map(|sin| -sin).collect(),
-            ..self.clone()
-        }
+        let mut back = self.clone();
+        back.sin.iter_mut().for_each(|sin| *sin = -*sin);
+        back
     }
 
     /// Longest sequence the tables are for.

@@ -74,6 +74,11 @@ impl Cost {
         }
     }
 
+    /// The shortest and the longest length.
+    pub fn ends(&self) -> [usize; 2] {
+        [self.tokens[0], self.tokens[self.tokens.len() - 1]]
+    }
+
     /// How it grows.
     pub fn fit(&self, measure: Measure) -> Option<Power> {
         let points = self.tokens.iter().zip(self.of(measure));

@@ -299,10 +299,7 @@ fn crossings(html: &mut String, results: &Results) {
     let Some(reference) = results.reference_cost() else {
         return;
     };
-    let ends = [
-        reference.tokens[0],
-        reference.tokens[reference.tokens.len() - 1],
-    ];
+    let ends = reference.ends();
     let _ = write!(
         html,
         "<h3>From which length on each is cheaper than {}</h3><div class=\"scroll\"><table class=\"scores\"><thead><tr><th scope=\"col\">Mixer</th><th scope=\"col\">forward from</th><th scope=\"col\">training from</th><th scope=\"col\">memory from</th>",

@@ -96,10 +96,7 @@ fn costs(out: &mut String, results: &Results) {
     let Some(reference) = results.reference_cost() else {
         return;
     };
-    let ends = [
-        reference.tokens[0],
-        reference.tokens[reference.tokens.len() - 1],
-    ];
+    let ends = reference.ends();
     let _ = write!(
         out,
         "\n| cheaper than {} from, tokens | forward | training | memory |\n|---|--:|--:|--:|\n",

@@ -30,7 +30,8 @@ def cloze(args, task, seed, out):
         "--validation", args.validation, "--seed", str(seed), "--threads", str(args.threads), "-o", out,
         "--device", args.device,
         "--set", f"epochs={args.epochs or epochs}", "--set", f"optim.lr={args.lr or lr}",
-        "--set", f"model.max_len={max_len}", "--set", f"batch={{ max_tokens = {32 * max_len}, max_sequences = 32 }}",
+        "--set", f"model.max_len={max_len}", "--set", f"batch={{ max_tokens = {args.batch * max_len}, max_sequences = {args.batch} }}",
+        "--set", f"layer_decay={args.layer_decay}",
         "--set", f"validate.metric={metric}",
     ]
     if kind != "tag":
@@ -59,8 +60,8 @@ def peer(args, task, seed, _):
     command = [
         sys.executable, str(HERE / "peer.py"), "--model", args.model, "--kind", kind, "--train", args.train,
         "--validation", args.validation, "--columns", ",".join(columns), "--metric", metric,
-        "--epochs", str(args.epochs or epochs), "--lr", str(args.lr or lr), "--batch", "32",
-        "--max-len", str(max_len), "--seed", str(seed), "--threads", str(args.threads),
+        "--epochs", str(args.epochs or epochs), "--lr", str(args.lr or lr), "--batch", str(args.batch),
+        "--layer-decay", str(args.layer_decay), "--max-len", str(max_len), "--seed", str(seed), "--threads", str(args.threads),
         "--device", "cpu" if args.device == "cpu" else "cuda",
     ]
     environment = os.environ | {"OMP_NUM_THREADS": str(args.threads), "TOKENIZERS_PARALLELISM": "false"}
@@ -81,6 +82,8 @@ def main():
     parser.add_argument("--device", default="cpu", help="where Cloze trains; the peer uses CUDA if it is not the CPU")
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--lr", type=float)
+    parser.add_argument("--batch", type=int, default=32, help="texts a step")
+    parser.add_argument("--layer-decay", type=float, default=1.0, help="a layer's rate, as a share of that of the layer above")
     parser.add_argument("--verbose", action="store_true")
     args = parser.parse_args()
     task = TASKS[args.task]

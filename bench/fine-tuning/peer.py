@@ -10,6 +10,7 @@ import gzip
 import json
 import math
 import random
+import re
 import time
 
 import torch
@@ -74,6 +75,7 @@ def main():
     parser.add_argument("--epochs", type=int, required=True)
     parser.add_argument("--lr", type=float, required=True)
     parser.add_argument("--batch", type=int, required=True)
+    parser.add_argument("--layer-decay", type=float, default=1.0)
     parser.add_argument("--max-len", type=int, required=True)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--threads", type=int, required=True)
@@ -133,9 +135,14 @@ def main():
             inputs["labels"] = torch.tensor([e["labels"] for e in examples])
         return {name: values.to(args.device) for name, values in inputs.items()}
 
-    decayed = [p for p in model.parameters() if p.dim() > 1]
-    others = [p for p in model.parameters() if p.dim() <= 1]
-    groups = [{"params": decayed, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}]
+    layers = model.config.num_hidden_layers
+    groups = {}
+    for name, p in model.named_parameters():
+        layer = re.search(r"\.layer\.(\d+)\.", name)
+        below = layers - int(layer[1]) if layer else layers + 1 if ".embeddings." in name else 0
+        alike = (args.lr * args.layer_decay**below, 0.01 if p.dim() > 1 else 0.0)
+        groups.setdefault(alike, []).append(p)
+    groups = [{"params": of, "lr": lr, "weight_decay": decay} for (lr, decay), of in groups.items()]
     optimizer = torch.optim.AdamW(groups, lr=args.lr, fused=True)
     per_epoch = math.ceil(len(train) / args.batch)
     total = per_epoch * args.epochs

@@ -151,8 +151,17 @@ impl Compute {
     /// Sets the number of threads for the whole process, and says where to compute.
     pub fn place(&self) -> anyhow::Result<Place> {
         set_threads(self.threads)?;
-        Ok(self.device.place())
+        here(self.device.place())
     }
+}
+
+/// The same place, if this machine has it.
+pub fn here(place: Place) -> anyhow::Result<Place> {
+    anyhow::ensure!(
+        place.is_here(),
+        "--device: expected a GPU, found none that a driver shows; install its driver, or leave --device out to compute on the CPU"
+    );
+    Ok(place)
 }
 
 /// Sets the number of threads for the whole process.

@@ -12,7 +12,7 @@ use cloze_train::Place;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
-use crate::arguments::Serve;
+use crate::arguments::{Serve, here};
 use crate::{hub, otlp, recommender};
 
 /// How often the files of keys and certificates are looked at.
@@ -31,7 +31,7 @@ pub fn run(args: &Serve) -> anyhow::Result<()> {
     read_keys(args, &keys)?;
     let limits = limits(args);
     let options = args.options()?;
-    let place = args.device.place();
+    let place = here(args.device.place())?;
     let models: Vec<Model> = args
         .models
         .iter()

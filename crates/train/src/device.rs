@@ -42,6 +42,21 @@ impl Place {
         Ok(Arc::new(engine))
     }
 
+    /// Whether this machine has it, as far as drivers show.
+    pub fn is_here(self) -> bool {
+        #[cfg(any(feature = "cuda", feature = "metal", feature = "vulkan"))]
+        use burn::tensor::DeviceType;
+        match self {
+            Self::Cpu => true,
+            #[cfg(feature = "cuda")]
+            Self::Cuda => !Device::enumerate(DeviceType::Cuda).is_empty(),
+            #[cfg(feature = "metal")]
+            Self::Metal => !Device::enumerate(DeviceType::Metal).is_empty(),
+            #[cfg(feature = "vulkan")]
+            Self::Vulkan => !Device::enumerate(DeviceType::Vulkan).is_empty(),
+        }
+    }
+
     /// Burn's name for it.
     pub fn device(self) -> Device {
         match self {

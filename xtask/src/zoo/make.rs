@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::grey::Grey;
+use super::report::Reports;
 use super::sound::Sounds;
 use super::taste::Tastes;
 
@@ -71,6 +72,9 @@ pub struct Make {
     /// Reviews to make up.
     #[serde(default)]
     pub tastes: Option<Tastes>,
+    /// Reports to make up.
+    #[serde(default)]
+    pub reports: Option<Reports>,
     /// Make one text of so many, the last ones left out if they are fewer; its label is `yes` if one of theirs is.
     #[serde(default)]
     pub bundle: Option<usize>,
@@ -103,6 +107,8 @@ pub enum Input {
     Images,
     /// Nothing: reviews are made up, as [`Tastes`] says.
     Tastes,
+    /// Nothing: reports are made up, as [`Reports`] says; a report's label is its findings.
+    Reports,
     /// A text a line, after its label and a space.
     Labelled,
     /// A row a line, of columns with tabs between.
@@ -318,6 +324,11 @@ impl Make {
                 ..Record::line(&review.text, review.label)
             }));
         }
+        if matches!(self.read, Input::Reports) {
+            let reports = self.reports.as_ref().context("reports need `reports`")?;
+            let reports = reports.reports().into_iter();
+            records.extend(reports.map(|report| Record::line(&report.text, &report.findings)));
+        }
         for (class, files) in &self.classes {
             for file in files {
                 let path = PathBuf::from(resolve(file)?);
@@ -344,7 +355,7 @@ impl Make {
             text = text.split_once('\n').unwrap_or_default().1;
         }
         match self.read {
-            Input::Sounds | Input::Images | Input::Tastes | Input::Archive => {
+            Input::Sounds | Input::Images | Input::Tastes | Input::Reports | Input::Archive => {
                 unreachable!("no text of a file")
             }
             Input::Lines => into.extend(

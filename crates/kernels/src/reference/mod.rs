@@ -6,6 +6,8 @@ pub mod adamw;
 pub mod attention;
 pub mod candidates;
 pub mod cross_entropy;
+pub mod delta_rule;
+pub mod depthwise;
 pub mod dropout;
 pub mod embed;
 pub mod encode;
@@ -15,6 +17,7 @@ pub mod norm;
 pub mod packed;
 pub mod rank;
 pub mod recurrent;
+pub mod rms;
 pub mod selective_scan;
 
 use std::fmt::Debug;

@@ -63,11 +63,9 @@ impl Mixer for Quasiseparable {
         let input = self.input.forward(x, Activation::Identity);
         let part = |from: usize, wide: usize| input.clone().slice([0..tokens, from..from + wide]);
         let gate = part(0, inner);
-        let convolved = activation::silu(self.convolution.forward(
-            part(inner, inner + states),
-            sequences,
-            false,
-        ));
+        let convolved =
+            self.convolution
+                .forward(part(inner, inner + states), sequences, false, true);
         let steps = activation::softplus(
             part(2 * inner + states, 2 * heads) + self.step.val().unsqueeze(),
             1.0,
@@ -107,7 +105,7 @@ impl Mixer for Quasiseparable {
             .reshape([tokens, heads, 1]); // [N, H, 1]
         let own =
             (own * value.clone().reshape([tokens, heads, inner / heads])).reshape([tokens, inner]);
-        let mixed = self.norm.forward(scan(0) + scan(1) + own) * activation::silu(gate);
+        let mixed = self.norm.gated(scan(0) + scan(1) + own, gate);
         self.output
             .forward(sequences.wanted(mixed, selected), Activation::Identity)
     }

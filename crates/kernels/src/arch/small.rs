@@ -134,14 +134,19 @@ pub(crate) unsafe fn transpose<V: Vector>(m: usize, n: usize, from: *const f32, 
 /// Solves `x_t = given_t − Σ_s weight[t, s]·x_s` in place, over the `s` before `t`, or after it if `back`.
 ///
 /// # Shapes
-/// `weight: [CHUNK, CHUNK]`; `x`: [`CHUNK`] rows of `n`, whole vectors
+/// `weight`: `m` rows of [`CHUNK`]; `x`: `m` rows of `n`; `m` a multiple of four, `n` whole vectors
 #[inline(always)]
-pub(crate) unsafe fn solve<V: Vector>(n: usize, weight: *const f32, x: *mut f32, back: bool) {
+pub(crate) unsafe fn solve<V: Vector>(
+    [m, n]: [usize; 2],
+    weight: *const f32,
+    x: *mut f32,
+    back: bool,
+) {
     // Four rows at once: what they owe to the rows already known, then to each other.
     for column in (0..n).step_by(V::LANES) {
         let x = x.add(column);
-        for first in (0..CHUNK).step_by(4) {
-            let row = |step: usize| if back { CHUNK - 1 - step } else { step };
+        for first in (0..m).step_by(4) {
+            let row = |step: usize| if back { m - 1 - step } else { step };
             let rows = [row(first), row(first + 1), row(first + 2), row(first + 3)];
             let mut sums = [V::zero(); 4];
             for (sum, row) in sums.iter_mut().zip(rows) {

@@ -311,10 +311,9 @@ unsafe fn run_body<V: Vector>(
 ) {
     let size = head.size();
     let n = padded(size, V::LANES);
-    let mut room = Scratch::take(7 * CHUNK * n + n * n + 2 * SQUARE + CHUNK);
+    let mut room = Scratch::take(CHUNK * (6 * n + 2 * CHUNK + 1) + n * n);
     let [
         queries,
-        keys,
         turned_keys,
         errors,
         written,
@@ -324,32 +323,33 @@ unsafe fn run_body<V: Vector>(
         state,
     ] = carve(
         &mut room,
-        [n, n, n, n, n, n, 2 * CHUNK, 1, n * n / CHUNK].map(|wide| wide * CHUNK),
+        [2 * n, n, n, n, n, 2 * CHUNK, 1, n * n / CHUNK].map(|wide| wide * CHUNK),
     );
     for direction in 0..head.directions {
-        std::slice::from_raw_parts_mut(state, n * n).fill(0.0);
         for first in (0..head.tokens).step_by(CHUNK) {
             let count = CHUNK.min(head.tokens - first);
+            let m = count.next_multiple_of(8);
             let rows =
                 |data: *const f32, parts| head.rows(data.cast_mut(), parts, direction, first);
-            load::<V>(&head, rows(qkv, 3), count, queries, keys);
+            let keys = queries.add(m * n);
+            load::<V>(&head, rows(qkv, 3), [count, m], queries, keys);
             let values = rows(qkv, 3).from(2 * head.width);
-            gather::<V>(values, [count, size], errors, [CHUNK, n]);
-            gather::<Scalar>(
-                head.strengths(strength.cast_mut(), direction, first),
-                [count, 1],
-                strengths,
-                [CHUNK, 1],
-            );
+            gather::<V>(values, [count, size], errors, [m, n]);
+            let from = head.strengths(strength.cast_mut(), direction, first);
+            gather::<Scalar>(from, [count, 1], strengths, [CHUNK, 1]);
             transpose::<V>(CHUNK, n, keys, turned_keys);
-            score::<V>(n, queries, turned_keys, strengths, scores);
-            let (near, weights) = (scores, scores.add(SQUARE));
-            multiply::<V, true>([CHUNK, n, n], whole(keys, n), state, errors, false);
-            solve::<V>(n, weights, errors, false);
-            times::<V>(n, errors, strengths, written);
-            multiply::<V, false>([CHUNK, n, n], whole(queries, n), state, given, true);
-            multiply::<V, false>([CHUNK, CHUNK, n], whole(near, CHUNK), written, given, false);
-            multiply::<V, false>([n, CHUNK, n], turned(keys, n), written, state, false);
+            score::<V>([m, n], queries, turned_keys, strengths, scores);
+            let (near, weights) = (scores, scores.add(m * CHUNK));
+            // Before the first token the state is nothing.
+            let empty = first == 0;
+            if !empty {
+                multiply::<V, true>([m, n, n], whole(keys, n), state, errors, false);
+                multiply::<V, false>([m, n, n], whole(queries, n), state, given, true);
+            }
+            solve::<V>([m, n], weights, errors, false);
+            times::<V>([m, n], errors, strengths, written);
+            multiply::<V, false>([m, m, n], whole(near, CHUNK), written, given, empty);
+            multiply::<V, false>([n, m, n], turned(keys, n), written, state, empty);
             scatter::<V>(given, n, rows(output, 1), [count, size], direction > 0);
             if let Some((to, states)) = kept {
                 let to = to.wrapping_add(direction * head.all * head.width);
@@ -391,15 +391,12 @@ unsafe fn go_back_body<V: Vector>(
 ) {
     let size = head.size();
     let n = padded(size, V::LANES);
-    let mut room = Scratch::take(CHUNK * (10 * n + 6 * CHUNK + 1) + 4 * n * n);
-    // What stands next to each other is multiplied at once: queries and keys, d_given and d_state, and their gradients.
+    let mut room = Scratch::take(CHUNK * (10 * n + 5 * CHUNK + 1) + 4 * n * n);
+    // Queries and keys stand one below the other, and so do what belongs to each of them: both are multiplied at once.
     let [
         queries,
-        keys,
         d_given,
-        d_state,
         d_queries,
-        d_keys,
         errors,
         written,
         d_errors,
@@ -415,12 +412,9 @@ unsafe fn go_back_body<V: Vector>(
     ] = carve(
         &mut room,
         [
-            n,
-            n,
-            n,
-            n,
-            n,
-            n,
+            2 * n,
+            2 * n,
+            2 * n,
             n,
             n,
             n,
@@ -437,57 +431,56 @@ unsafe fn go_back_body<V: Vector>(
         .map(|wide| wide * CHUNK),
     );
     for direction in 0..head.directions {
-        std::slice::from_raw_parts_mut(after, n * n).fill(0.0);
-        for chunk in (0..head.tokens.div_ceil(CHUNK)).rev() {
+        let chunks = head.tokens.div_ceil(CHUNK);
+        for chunk in (0..chunks).rev() {
             let first = chunk * CHUNK;
             let count = CHUNK.min(head.tokens - first);
+            let m = count.next_multiple_of(8);
             let rows =
                 |data: *const f32, parts| head.rows(data.cast_mut(), parts, direction, first);
-            load::<V>(&head, rows(qkv, 3), count, queries, keys);
+            let [keys, d_state, d_keys] = [queries, d_given, d_queries].map(|both| both.add(m * n));
+            load::<V>(&head, rows(qkv, 3), [count, m], queries, keys);
             let all = kept.0.wrapping_add(direction * head.all * head.width);
-            gather::<V>(rows(all, 1), [count, size], errors, [CHUNK, n]);
-            gather::<V>(rows(d_output, 1), [count, size], d_given, [CHUNK, n]);
-            gather::<Scalar>(
-                head.strengths(strength.cast_mut(), direction, first),
-                [count, 1],
-                strengths,
-                [CHUNK, 1],
-            );
-            if head.ends_stretch(first + count) {
-                let at = head.state(kept.1.cast_mut(), direction, first);
-                gather::<V>(at, [size, size], state, [n, n]);
-            }
+            gather::<V>(rows(all, 1), [count, size], errors, [m, n]);
+            gather::<V>(rows(d_output, 1), [count, size], d_given, [m, n]);
+            let from = head.strengths(strength.cast_mut(), direction, first);
+            gather::<Scalar>(from, [count, 1], strengths, [CHUNK, 1]);
             transpose::<V>(CHUNK, n, keys, across);
-            score::<V>(n, queries, across, strengths, scores);
-            let (near, weights) = (scores, scores.add(SQUARE));
-            times::<V>(n, errors, strengths, written);
-            multiply::<V, true>([n, CHUNK, n], turned(keys, n), written, state, false);
-
-            multiply::<V, false>([CHUNK, n, n], whole(keys, n), after, d_errors, true);
-            multiply::<V, false>(
-                [CHUNK, CHUNK, n],
-                turned(near, CHUNK),
-                d_given,
-                d_errors,
-                false,
-            );
-            solve::<V>(n, weights, d_errors, true);
+            score::<V>([m, n], queries, across, strengths, scores);
+            let (near, weights) = (scores, scores.add(m * CHUNK));
+            times::<V>([m, n], errors, strengths, written);
+            // Nothing is before the first chunk, and no gradient comes from after the last.
+            let (empty, last) = (chunk == 0, chunk + 1 == chunks);
+            if !empty {
+                if head.ends_stretch(first + count) {
+                    let at = head.state(kept.1.cast_mut(), direction, first);
+                    gather::<V>(at, [size, size], state, [n, n]);
+                }
+                multiply::<V, true>([n, m, n], turned(keys, n), written, state, false);
+                transpose::<V>(n, n, state, turned_state);
+            }
+            if !last {
+                multiply::<V, false>([m, n, n], whole(keys, n), after, d_errors, true);
+            }
+            let near = turned(near, CHUNK);
+            multiply::<V, false>([m, m, n], near, d_given, d_errors, last);
+            solve::<V>([m, n], weights, d_errors, true);
             let to = head.strengths(d_strength, direction, first);
             for row in 0..count {
                 *to.at(row) = dot::<V>(n, errors.add(row * n), d_errors.add(row * n));
             }
-            times::<V>(n, d_errors, strengths, d_state);
+            times::<V>([m, n], d_errors, strengths, d_state);
             let to = rows(d_qkv, 3);
             let add = direction > 0;
             scatter::<V>(d_state, n, to.from(2 * head.width), [count, size], add);
-            negate::<V>(CHUNK * n, d_state);
+            negate::<V>(m * n, d_state);
 
             transpose::<V>(CHUNK, n, written, across);
-            let both = [2 * CHUNK, n, CHUNK];
+            let both = [2 * m, n, CHUNK];
             multiply::<V, false>(both, whole(d_given, n), across, pairs, true);
-            let (read, wrote) = (pairs, pairs.add(SQUARE));
+            let (read, wrote) = (pairs, pairs.add(m * CHUNK));
             transpose::<V>(CHUNK, CHUNK, wrote, other);
-            for row in 0..CHUNK {
+            for row in 0..m {
                 for column in (0..CHUNK).step_by(V::LANES) {
                     let at = row * CHUNK + column;
                     let lane = V::iota(column as u32);
@@ -498,18 +491,17 @@ unsafe fn go_back_body<V: Vector>(
                     V::select(before, V::load(wrote.add(at)), past).store(wrote.add(at));
                 }
             }
-            transpose::<V>(n, n, state, turned_state);
-            transpose::<V>(n, n, after, turned_after);
-            let both = [2 * CHUNK, n, n];
-            multiply::<V, false>(both, whole(d_given, n), turned_state, d_queries, true);
-            let both = [2 * CHUNK, CHUNK, n];
-            multiply::<V, false>(both, whole(pairs, CHUNK), keys, d_queries, false);
-            let one = [CHUNK, n, n];
-            multiply::<V, false>(one, whole(written, n), turned_after, d_keys, false);
-            let one = [CHUNK, CHUNK, n];
-            multiply::<V, false>(one, turned(read, CHUNK), queries, d_keys, false);
-            let both = [n, 2 * CHUNK, n];
-            multiply::<V, false>(both, turned(queries, n), d_given, after, false);
+            if !empty {
+                let both = [2 * m, n, n];
+                multiply::<V, false>(both, whole(d_given, n), turned_state, d_queries, true);
+            }
+            multiply::<V, false>([2 * m, m, n], whole(pairs, CHUNK), keys, d_queries, empty);
+            if !last {
+                transpose::<V>(n, n, after, turned_after);
+                multiply::<V, false>([m, n, n], whole(written, n), turned_after, d_keys, false);
+            }
+            multiply::<V, false>([m, m, n], turned(read, CHUNK), queries, d_keys, false);
+            multiply::<V, false>([n, 2 * m, n], turned(queries, n), d_given, after, last);
             scatter::<V>(d_queries, n, to, [count, size], add);
             scatter::<V>(d_keys, n, to.from(head.width), [count, size], add);
         }
@@ -524,9 +516,6 @@ unsafe fn go_back_body<V: Vector>(
     }
 }
 
-/// Floats of a matrix of scores.
-const SQUARE: usize = CHUNK * CHUNK;
-
 /// Pointers to stretches of `room`, one after the other.
 fn carve<const N: usize>(room: &mut [f32], sizes: [usize; N]) -> [*mut f32; N] {
     assert!(sizes.iter().sum::<usize>() <= room.len());
@@ -538,12 +527,12 @@ fn carve<const N: usize>(room: &mut [f32], sizes: [usize; N]) -> [*mut f32; N] {
     })
 }
 
-/// Queries over √K and keys of `count` tokens, all of length 1.
+/// `m` queries over √K and `m` keys, those of `count` tokens of length 1, the others 0.
 #[inline(always)]
 unsafe fn load<V: Vector>(
     head: &Head,
     from: Rows,
-    count: usize,
+    [count, m]: [usize; 2],
     queries: *mut f32,
     keys: *mut f32,
 ) {
@@ -551,7 +540,7 @@ unsafe fn load<V: Vector>(
     let n = padded(size, V::LANES);
     for (part, to, scale) in [(0, queries, head.scale()), (1, keys, 1.0)] {
         let from = from.from(part * head.width);
-        gather::<V>(from, [count, size], to, [CHUNK, n]);
+        gather::<V>(from, [count, size], to, [m, n]);
         for row in 0..count {
             let row = to.add(row * n);
             let by = V::splat(scale / (dot::<V>(n, row, row) + EPS as f32).sqrt());
@@ -583,24 +572,24 @@ unsafe fn lengthen<V: Vector>(size: usize, scale: f32, x: *const f32, d: *mut f3
     }
 }
 
-/// tril(Q·Kᵀ), then K·Kᵀ ∘ β, one below the other; queries and keys stand so, too.
+/// tril(Q·Kᵀ), then K·Kᵀ ∘ β, one below the other as `m` queries and keys stand, too.
 #[inline(always)]
 unsafe fn score<V: Vector>(
-    n: usize,
+    [m, n]: [usize; 2],
     queries: *const f32,
     turned_keys: *const f32,
     strengths: *const f32,
     scores: *mut f32,
 ) {
-    let both = [2 * CHUNK, n, CHUNK];
+    let both = [2 * m, n, CHUNK];
     multiply::<V, false>(both, whole(queries, n), turned_keys, scores, true);
     for column in (0..CHUNK).step_by(V::LANES) {
         let strengths = V::load(strengths.add(column));
-        for row in 0..CHUNK {
+        for row in 0..m {
             let near = scores.add(row * CHUNK + column);
             let seen = V::lt_int(V::iota(column as u32), V::splat_int(row as u32 + 1));
             V::select(seen, V::load(near), V::zero()).store(near);
-            let weight = near.add(SQUARE);
+            let weight = near.add(m * CHUNK);
             V::load(weight).mul(strengths).store(weight);
         }
     }
@@ -608,8 +597,13 @@ unsafe fn score<V: Vector>(
 
 /// Each row times its strength.
 #[inline(always)]
-unsafe fn times<V: Vector>(n: usize, from: *const f32, strengths: *const f32, to: *mut f32) {
-    for row in 0..CHUNK {
+unsafe fn times<V: Vector>(
+    [m, n]: [usize; 2],
+    from: *const f32,
+    strengths: *const f32,
+    to: *mut f32,
+) {
+    for row in 0..m {
         let by = V::splat(*strengths.add(row));
         for at in (row * n..(row + 1) * n).step_by(V::LANES) {
             V::load(from.add(at)).mul(by).store(to.add(at));

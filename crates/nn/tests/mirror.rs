@@ -207,6 +207,29 @@ proptest! {
     }
 
     #[test]
+    fn quasiseparable(
+        // Some of more than one chunk and one stretch.
+        lens in prop::collection::vec(1..150_usize, 1..5),
+        heads in 3..7_usize,
+        head_width in 1..10_usize,
+        state in 1..10_usize,
+        seed in 0..1000_u64,
+    ) {
+        let offsets = offsets(&lens);
+        let rows = lens.iter().sum();
+        // Steps are not below 0, rates not above.
+        let step = |x: &[Tensor<2>]| x[1].clone().abs();
+        let rate = |x: &[Tensor<2>]| vector(&x[3]).abs().neg();
+        assert_mirror(
+            "quasiseparable",
+            &[[rows, heads * head_width + 4 * state], [rows, 2 * heads], [rows, heads], [1, heads]],
+            seed,
+            |x| op::quasiseparable(x[0].clone(), step(x), x[2].clone(), rate(x), &offsets, head_width, 16),
+            |x| composed::quasiseparable(x[0].clone(), step(x), x[2].clone(), rate(x), &offsets, head_width, 16),
+        );
+    }
+
+    #[test]
     fn depthwise(
         lens in prop::collection::vec(1..30_usize, 1..6),
         width in 1..40_usize,

@@ -243,3 +243,40 @@ pub(crate) unsafe fn scatter<V: Vector>(
         }
     }
 }
+
+/// Pointers to stretches of `room`, one after the other.
+pub(crate) fn carve<const N: usize>(room: &mut [f32], sizes: [usize; N]) -> [*mut f32; N] {
+    assert!(sizes.iter().sum::<usize>() <= room.len());
+    let mut next = room.as_mut_ptr();
+    sizes.map(|size| {
+        let here = next;
+        next = next.wrapping_add(size);
+        here
+    })
+}
+
+/// Each of `m` rows of `n` times its factor; `to` may be `from`.
+#[inline(always)]
+pub(crate) unsafe fn times<V: Vector>(
+    [m, n]: [usize; 2],
+    from: *const f32,
+    factors: *const f32,
+    to: *mut f32,
+) {
+    for row in 0..m {
+        let by = V::splat(*factors.add(row));
+        for at in (row * n..(row + 1) * n).step_by(V::LANES) {
+            V::load(from.add(at)).mul(by).store(to.add(at));
+        }
+    }
+}
+
+/// Σ a ∘ b, of `n` floats, whole vectors.
+#[inline(always)]
+pub(crate) unsafe fn dot<V: Vector>(n: usize, a: *const f32, b: *const f32) -> f32 {
+    let mut sum = V::zero();
+    for at in (0..n).step_by(V::LANES) {
+        sum = V::load(a.add(at)).fma(V::load(b.add(at)), sum);
+    }
+    sum.reduce_sum()
+}

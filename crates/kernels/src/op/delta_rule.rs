@@ -22,7 +22,8 @@
 use super::split::each;
 use crate::Isa;
 use crate::arch::small::{
-    CHUNK, Rows, gather, multiply, padded, scatter, solve, transpose, turned, whole,
+    CHUNK, Rows, carve, dot, gather, multiply, padded, scatter, solve, times, transpose, turned,
+    whole,
 };
 use crate::arch::{Scalar, Vector, dispatch, require};
 use crate::scratch::{Scratch, Shared};
@@ -516,17 +517,6 @@ unsafe fn go_back_body<V: Vector>(
     }
 }
 
-/// Pointers to stretches of `room`, one after the other.
-fn carve<const N: usize>(room: &mut [f32], sizes: [usize; N]) -> [*mut f32; N] {
-    assert!(sizes.iter().sum::<usize>() <= room.len());
-    let mut next = room.as_mut_ptr();
-    sizes.map(|size| {
-        let here = next;
-        next = next.wrapping_add(size);
-        here
-    })
-}
-
 /// `m` queries over √K and `m` keys, those of `count` tokens of length 1, the others 0.
 #[inline(always)]
 unsafe fn load<V: Vector>(
@@ -595,34 +585,9 @@ unsafe fn score<V: Vector>(
     }
 }
 
-/// Each row times its strength.
-#[inline(always)]
-unsafe fn times<V: Vector>(
-    [m, n]: [usize; 2],
-    from: *const f32,
-    strengths: *const f32,
-    to: *mut f32,
-) {
-    for row in 0..m {
-        let by = V::splat(*strengths.add(row));
-        for at in (row * n..(row + 1) * n).step_by(V::LANES) {
-            V::load(from.add(at)).mul(by).store(to.add(at));
-        }
-    }
-}
-
 #[inline(always)]
 unsafe fn negate<V: Vector>(n: usize, x: *mut f32) {
     for at in (0..n).step_by(V::LANES) {
         V::zero().sub(V::load(x.add(at))).store(x.add(at));
     }
-}
-
-#[inline(always)]
-unsafe fn dot<V: Vector>(n: usize, a: *const f32, b: *const f32) -> f32 {
-    let mut sum = V::zero();
-    for at in (0..n).step_by(V::LANES) {
-        sum = V::load(a.add(at)).fma(V::load(b.add(at)), sum);
-    }
-    sum.reduce_sum()
 }

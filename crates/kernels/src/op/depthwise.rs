@@ -6,7 +6,8 @@
 //! # Source
 //! SiLU, x·sigmoid(x): Elfwing et al., Neural Networks 107, 2018, arXiv:1702.03118.
 
-use super::split::{block_rows, each};
+use super::neighbours::{Seen, each_piece, each_row};
+use super::split::block_rows;
 use crate::Isa;
 use crate::arch::{Vector, dispatch, math, require};
 use crate::scratch::Shared;
@@ -47,32 +48,6 @@ impl Depthwise<'_> {
             assert_eq!(bias.len(), width, "depthwise: length of bias");
         }
     }
-
-    /// Calls `f` for every piece of the rows, with its number.
-    fn each_piece(&self, f: impl Fn(usize, std::ops::Range<usize>) + Sync + Send) {
-        let rows = block_rows(self.width);
-        each(self.tokens().div_ceil(rows), |piece| {
-            f(piece, piece * rows..self.tokens().min((piece + 1) * rows));
-        });
-    }
-
-    /// Calls `f` for every row with the rows of its sequence.
-    fn each_row(
-        &self,
-        rows: std::ops::Range<usize>,
-        mut f: impl FnMut(usize, std::ops::Range<usize>),
-    ) {
-        let mut sequence = self
-            .offsets
-            .partition_point(|&at| at as usize <= rows.start);
-        for row in rows {
-            while self.offsets[sequence] as usize <= row {
-                sequence += 1;
-            }
-            let [from, to] = [sequence - 1, sequence].map(|at| self.offsets[at] as usize);
-            f(row, from..to);
-        }
-    }
 }
 
 /// # Shapes
@@ -93,10 +68,10 @@ pub fn forward(
     let output = Shared::new(output);
     let bias = bias.map_or(std::ptr::null(), <[f32]>::as_ptr);
     let bias = Shared::from_ptr(bias.cast_mut());
-    with.each_piece(|_, rows| {
+    each_piece(with.tokens(), with.width, |_, rows| {
         // SAFETY: lengths and instruction set checked above; pieces own disjoint rows.
-        with.each_row(rows, |row, range| unsafe {
-            let seen = Seen::new(row, &range, with.sides);
+        each_row(with.offsets, rows, |row, sequence| unsafe {
+            let seen = Seen::new(row, sequence, with.sides);
             sum(
                 isa,
                 with.width,
@@ -144,10 +119,10 @@ pub fn backward(
     let mut bent = vec![0.0; if with.silu { x.len() } else { 0 }];
     let inner = if with.silu {
         let to = Shared::new(&mut bent);
-        with.each_piece(|_, rows| {
+        each_piece(with.tokens(), with.width, |_, rows| {
             // SAFETY: as in forward; `bent` is as long as `x`.
-            with.each_row(rows, |row, range| unsafe {
-                let seen = Seen::new(row, &range, with.sides);
+            each_row(with.offsets, rows, |row, sequence| unsafe {
+                let seen = Seen::new(row, sequence, with.sides);
                 let to = to.at(row * width);
                 sum(
                     isa,
@@ -180,10 +155,10 @@ pub fn backward(
         .copied()
         .collect();
     let sides = [with.sides[1], with.sides[0]];
-    with.each_piece(|piece, rows| {
+    each_piece(with.tokens(), with.width, |piece, rows| {
         // SAFETY: as above; pieces own disjoint rows and shares.
-        with.each_row(rows, |row, range| unsafe {
-            let seen = Seen::new(row, &range, sides);
+        each_row(with.offsets, rows, |row, sequence| unsafe {
+            let seen = Seen::new(row, sequence, sides);
             sum(
                 isa,
                 width,
@@ -194,7 +169,7 @@ pub fn backward(
                 false,
                 to_x.at(row * width),
             );
-            let seen = Seen::new(row, &range, with.sides);
+            let seen = Seen::new(row, sequence, with.sides);
             let d = inner[row * width..].as_ptr();
             let to = to_shares.at(piece * share);
             add_products(isa, width, seen, d, x.as_ptr(), to, to.add(taps * width));
@@ -209,25 +184,6 @@ pub fn backward(
         x: d_x,
         weight: summed,
         bias,
-    }
-}
-
-/// Rows that a token sees, and the weight of the first.
-#[derive(Clone, Copy)]
-struct Seen {
-    first: usize,
-    count: usize,
-    tap: usize,
-}
-
-impl Seen {
-    fn new(row: usize, sequence: &std::ops::Range<usize>, [before, after]: [usize; 2]) -> Self {
-        let first = sequence.start.max(row.saturating_sub(before));
-        Self {
-            first,
-            count: sequence.end.min(row + after + 1) - first,
-            tap: first + before - row,
-        }
     }
 }
 
@@ -257,7 +213,7 @@ unsafe fn sum_body<V: Vector>(
     silu: bool,
     y: *mut f32,
 ) {
-    let (x, weight) = (x.add(seen.first * width), weight.add(seen.tap * width));
+    let (x, weight) = (x.add(seen.first * width), weight.add(seen.missing * width));
     for column in (0..width).step_by(V::LANES) {
         let lanes = V::LANES.min(width - column);
         let mut sum = V::zero();
@@ -320,7 +276,7 @@ unsafe fn add_products_body<V: Vector>(
     weight: *mut f32,
     bias: *mut f32,
 ) {
-    let (x, weight) = (x.add(seen.first * width), weight.add(seen.tap * width));
+    let (x, weight) = (x.add(seen.first * width), weight.add(seen.missing * width));
     for column in (0..width).step_by(V::LANES) {
         let lanes = V::LANES.min(width - column);
         let d = V::load_up_to(d.add(column), lanes);

@@ -15,6 +15,7 @@ pub mod linear;
 pub mod matmul;
 pub mod norm;
 pub mod packed;
+pub mod quasiseparable;
 pub mod rank;
 pub mod recurrent;
 pub mod rms;

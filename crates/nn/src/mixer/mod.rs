@@ -200,12 +200,11 @@ impl AnyMixer {
             | Self::Pool(_)
             | Self::SelectiveScan(_)
             | Self::SubspaceAttention(_) => false,
-            Self::DeltaRule(_) => !op::on_host(device),
+            Self::DeltaRule(_) | Self::Quasiseparable(_) => !op::on_host(device),
             Self::Fourier(_)
             | Self::GranularPool(_)
             | Self::HashedAttention(_)
             | Self::LowRankRecurrent(_)
-            | Self::Quasiseparable(_)
             | Self::Random(_)
             | Self::RoutedAttention(_)
             | Self::SummaryAttention(_)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData, activation};
 use cloze_nn::op::{
-    self, Activation, AdamW, CandidateLoss, Dropout, PartialAttention, Sight, composed,
+    self, Activation, AdamW, CandidateLoss, Dropout, Grain, PartialAttention, Sight, composed,
 };
 use cloze_spec::encoder::Rotary;
 use proptest::prelude::*;
@@ -249,6 +249,47 @@ proptest! {
             seed,
             |x| op::depthwise(x[0].clone(), x[1].clone(), bias(x), &offsets, reach, silu),
             |x| composed::depthwise(x[0].clone(), x[1].clone(), bias(x), &offsets, reach, silu),
+        );
+    }
+
+    #[test]
+    fn granular_pool(
+        lens in prop::collection::vec(1..60_usize, 1..5),
+        heads in 1..4_usize,
+        head_width in 1..20_usize,
+        segment in 1..20_usize,
+        radius in 0..4_usize,
+        seed in 0..1000_u64,
+    ) {
+        let offsets = offsets(&lens);
+        let grain = Grain { heads, segment, radius };
+        assert_mirror(
+            "granular_pool",
+            &[[lens.iter().sum(), 5 * heads * head_width]],
+            seed,
+            |x| op::granular_pool(x[0].clone(), &offsets, grain),
+            |x| composed::granular_pool(x[0].clone(), &offsets, grain),
+        );
+    }
+
+    #[test]
+    fn pool(
+        lens in prop::collection::vec(1..30_usize, 1..6),
+        width in 1..40_usize,
+        before in 0..4_usize,
+        after in 0..4_usize,
+        seed in 0..1000_u64,
+    ) {
+        let offsets = offsets(&lens);
+        let sides = [before, after];
+        // Without neighbours there is nothing, and no gradient of it.
+        prop_assume!(before + after > 0 && lens.iter().any(|&len| len > 1));
+        assert_mirror(
+            "pool",
+            &[[lens.iter().sum(), width]],
+            seed,
+            |x| op::pool(x[0].clone(), &offsets, sides),
+            |x| composed::pool(x[0].clone(), &offsets, sides),
         );
     }
 

@@ -200,9 +200,10 @@ impl AnyMixer {
             | Self::Pool(_)
             | Self::SelectiveScan(_)
             | Self::SubspaceAttention(_) => false,
-            Self::DeltaRule(_) | Self::Quasiseparable(_) => !op::on_host(device),
+            Self::DeltaRule(_) | Self::GranularPool(_) | Self::Quasiseparable(_) => {
+                !op::on_host(device)
+            }
             Self::Fourier(_)
-            | Self::GranularPool(_)
             | Self::HashedAttention(_)
             | Self::LowRankRecurrent(_)
             | Self::Random(_)

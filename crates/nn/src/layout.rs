@@ -275,26 +275,6 @@ pub(crate) fn neighbours(
     op::select_rows(folded, &place)
 }
 
-/// A convolution of each channel by itself along each sequence.
-///
-/// # Shapes
-/// `x: [N, D]`, `weight: [before + 1 + after, D]`, first the furthest before → `[N, D]`
-pub(crate) fn depthwise(
-    x: Tensor<2>,
-    offsets: &[u32],
-    sides: (usize, usize),
-    weight: &Tensor<2>,
-) -> Tensor<2> {
-    let width = weight.dims()[1];
-    neighbours(x, offsets, sides, 0.0, |sum, shift, rows| {
-        let term = rows * weight.clone().slice([shift..shift + 1, 0..width]);
-        match sum {
-            Some(sum) => sum + term,
-            None => term,
-        }
-    })
-}
-
 /// A convolution of each channel by itself over a grid of `columns` into which each sequence is laid row by row.
 ///
 /// # Shapes
@@ -331,11 +311,11 @@ pub(crate) fn depthwise_grid(
 }
 
 /// How far a kernel of so many tokens reaches before and after its own.
-pub(crate) fn sides(kernel: usize, causal: bool) -> (usize, usize) {
+pub(crate) fn sides(kernel: usize, causal: bool) -> [usize; 2] {
     if causal {
-        (kernel - 1, 0)
+        [kernel - 1, 0]
     } else {
-        (kernel / 2, kernel / 2)
+        [kernel / 2, kernel / 2]
     }
 }
 

@@ -108,8 +108,12 @@ impl Rms {
 
     /// `[N, D]` → `[N, D]`
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let square = x.clone().square().mean_dim(1).add_scalar(self.eps);
-        x / square.sqrt() * self.gain.val().unsqueeze()
+        op::rms(x, self.gain.val(), None, self.eps)
+    }
+
+    /// The same times SiLU of `gate`, `[N, D]`.
+    pub fn gated(&self, x: Tensor<2>, gate: Tensor<2>) -> Tensor<2> {
+        op::rms(x, self.gain.val(), Some(gate), self.eps)
     }
 }
 

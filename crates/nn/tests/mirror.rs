@@ -4,9 +4,9 @@ mod tiny;
 
 use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData, activation};
 use cloze_nn::op::{
-    self, Activation, AdamW, CandidateLoss, Dropout, PartialAttention, Sight, composed,
+    self, Activation, AdamW, CandidateLoss, Dropout, Grain, PartialAttention, Sight, composed,
 };
 use cloze_spec::encoder::Rotary;
 use proptest::prelude::*;
@@ -182,6 +182,129 @@ proptest! {
             seed,
             |x| op::selective_scan(x[0].clone(), step(x), x[2].clone(), rate(x), &offsets, reversed),
             |x| composed::selective_scan(x[0].clone(), step(x), x[2].clone(), rate(x), &offsets, reversed),
+        );
+    }
+
+    #[test]
+    fn delta_rule(
+        // Some of more than one chunk and one stretch.
+        lens in prop::collection::vec(1..150_usize, 1..5),
+        heads in 1..4_usize,
+        head_width in 2..20_usize,
+        both: bool,
+        seed in 0..1000_u64,
+    ) {
+        let offsets = offsets(&lens);
+        let rows = lens.iter().sum();
+        let strength = |x: &[Tensor<2>]| activation::sigmoid(x[1].clone());
+        assert_mirror(
+            "delta_rule",
+            &[[rows, 3 * heads * head_width], [rows, if both { 2 * heads } else { heads }]],
+            seed,
+            |x| op::delta_rule(x[0].clone(), strength(x), &offsets, heads, 16),
+            |x| composed::delta_rule(x[0].clone(), strength(x), &offsets, heads, 16),
+        );
+    }
+
+    #[test]
+    fn quasiseparable(
+        // Some of more than one chunk and one stretch.
+        lens in prop::collection::vec(1..150_usize, 1..5),
+        heads in 3..7_usize,
+        head_width in 1..10_usize,
+        state in 1..10_usize,
+        seed in 0..1000_u64,
+    ) {
+        let offsets = offsets(&lens);
+        let rows = lens.iter().sum();
+        // Steps are not below 0, rates not above.
+        let step = |x: &[Tensor<2>]| x[1].clone().abs();
+        let rate = |x: &[Tensor<2>]| vector(&x[3]).abs().neg();
+        assert_mirror(
+            "quasiseparable",
+            &[[rows, heads * head_width + 4 * state], [rows, 2 * heads], [rows, heads], [1, heads]],
+            seed,
+            |x| op::quasiseparable(x[0].clone(), step(x), x[2].clone(), rate(x), &offsets, head_width, 16),
+            |x| composed::quasiseparable(x[0].clone(), step(x), x[2].clone(), rate(x), &offsets, head_width, 16),
+        );
+    }
+
+    #[test]
+    fn depthwise(
+        lens in prop::collection::vec(1..30_usize, 1..6),
+        width in 1..40_usize,
+        before in 0..4_usize,
+        after in 0..4_usize,
+        biased: bool,
+        silu: bool,
+        seed in 0..1000_u64,
+    ) {
+        let offsets = offsets(&lens);
+        let sides = [[lens.iter().sum(), width], [before + 1 + after, width], [1, width]];
+        let bias = |x: &[Tensor<2>]| x.get(2).map(vector);
+        let reach = [before, after];
+        assert_mirror(
+            "depthwise",
+            if biased { &sides } else { &sides[..2] },
+            seed,
+            |x| op::depthwise(x[0].clone(), x[1].clone(), bias(x), &offsets, reach, silu),
+            |x| composed::depthwise(x[0].clone(), x[1].clone(), bias(x), &offsets, reach, silu),
+        );
+    }
+
+    #[test]
+    fn granular_pool(
+        lens in prop::collection::vec(1..60_usize, 1..5),
+        heads in 1..4_usize,
+        head_width in 1..20_usize,
+        segment in 1..20_usize,
+        radius in 0..4_usize,
+        seed in 0..1000_u64,
+    ) {
+        let offsets = offsets(&lens);
+        let grain = Grain { heads, segment, radius };
+        assert_mirror(
+            "granular_pool",
+            &[[lens.iter().sum(), 5 * heads * head_width]],
+            seed,
+            |x| op::granular_pool(x[0].clone(), &offsets, grain),
+            |x| composed::granular_pool(x[0].clone(), &offsets, grain),
+        );
+    }
+
+    #[test]
+    fn pool(
+        lens in prop::collection::vec(1..30_usize, 1..6),
+        width in 1..40_usize,
+        before in 0..4_usize,
+        after in 0..4_usize,
+        seed in 0..1000_u64,
+    ) {
+        let offsets = offsets(&lens);
+        let sides = [before, after];
+        // Without neighbours there is nothing, and no gradient of it.
+        prop_assume!(before + after > 0 && lens.iter().any(|&len| len > 1));
+        assert_mirror(
+            "pool",
+            &[[lens.iter().sum(), width]],
+            seed,
+            |x| op::pool(x[0].clone(), &offsets, sides),
+            |x| composed::pool(x[0].clone(), &offsets, sides),
+        );
+    }
+
+    #[test]
+    fn rms(rows in 1..70_usize, width in 4..40_usize, gated: bool, seed in 0..1000_u64) {
+        let sides = [[rows, width], [1, width], [rows, width]];
+        let gate = |x: &[Tensor<2>]| x.get(2).cloned();
+        // As large as the mean square: where it is forgotten or misplaced, it shows.
+        let eps = 0.1;
+        assert_mirror(
+            "rms",
+            if gated { &sides } else { &sides[..2] },
+            seed,
+            |x| op::rms(x[0].clone(), vector(&x[1]), gate(x), eps),
+            |x| composed::rms(x[0].clone(), vector(&x[1]), gate(x), eps),
         );
     }
 

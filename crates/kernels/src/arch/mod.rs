@@ -8,6 +8,7 @@ pub mod math;
 pub(crate) mod panel;
 pub(crate) mod panel_int8;
 mod scalar;
+pub(crate) mod small;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;

@@ -3,10 +3,10 @@ use burn::tensor::Tensor;
 use cloze_spec::mixer;
 
 use super::Mixer;
-use crate::layout::{depthwise, depthwise_grid, sides};
+use crate::layout::{depthwise_grid, sides};
 use crate::linear::Linear;
 use crate::noise::Noise;
-use crate::op::Activation;
+use crate::op::{self, Activation};
 use crate::sequences::Sequences;
 use crate::weights::{Source, Weight};
 
@@ -39,11 +39,17 @@ impl Convolution {
         }
     }
 
-    /// `[N, D]` → `[N, D]`; its own token is the last that a causal one sees.
-    pub fn forward(&self, x: Tensor<2>, sequences: &Sequences, causal: bool) -> Tensor<2> {
-        let weight = self.weight.val();
+    /// `[N, D]` → `[N, D]`, through SiLU if `silu`; its own token is the last that a causal one sees.
+    pub fn forward(
+        &self,
+        x: Tensor<2>,
+        sequences: &Sequences,
+        causal: bool,
+        silu: bool,
+    ) -> Tensor<2> {
+        let (weight, bias) = (self.weight.val(), self.bias.val());
         let reach = sides(weight.dims()[0], causal);
-        depthwise(x, &sequences.offsets, reach, &weight) + self.bias.val().unsqueeze()
+        op::depthwise(x, weight, Some(bias), &sequences.offsets, reach, silu)
     }
 
     /// The same over a grid of `columns`, its weights those of a square.
@@ -52,11 +58,11 @@ impl Convolution {
         depthwise_grid(x, &sequences.offsets, columns, &weight) + self.bias.val().unsqueeze()
     }
 
-    /// The same read from each sequence's end: its own token is the last that it sees.
+    /// The causal one read from each sequence's end: its own token is the last that it sees; through SiLU.
     pub fn forward_reversed(&self, x: Tensor<2>, sequences: &Sequences) -> Tensor<2> {
-        let weight = self.weight.val().flip([0]);
-        let reach = (0, weight.dims()[0] - 1);
-        depthwise(x, &sequences.offsets, reach, &weight) + self.bias.val().unsqueeze()
+        let (weight, bias) = (self.weight.val().flip([0]), self.bias.val());
+        let reach = [0, weight.dims()[0] - 1];
+        op::depthwise(x, weight, Some(bias), &sequences.offsets, reach, true)
     }
 }
 
@@ -92,6 +98,7 @@ impl Mixer for GatedConvolution {
                 input.slice([0..tokens, first..2 * width]),
                 sequences,
                 self.causal,
+                false,
             )
             .mul_scalar(self.scale);
         let factor =

@@ -1,17 +1,13 @@
 use burn::module::Module;
-use burn::tensor::{Tensor, activation};
+use burn::tensor::Tensor;
 use cloze_spec::mixer;
 
 use super::Mixer;
-use crate::layout::{Layout, neighbours};
 use crate::linear::Linear;
 use crate::noise::Noise;
-use crate::op::Activation;
+use crate::op::{self, Activation, Grain};
 use crate::sequences::Sequences;
 use crate::weights::Source;
-
-/// What stands where no token is, under every number that a maximum is taken of.
-const NONE: f32 = -1e30;
 
 /// `output((sequence + segment) ⊙ gate + local)`: one query, the sequence's mean, attends to its keys; the largest value
 /// of each channel in a segment, and among neighbours.
@@ -22,9 +18,8 @@ const NONE: f32 = -1e30;
 pub(crate) struct GranularPool {
     maps: Linear,
     output: Linear,
-    heads: usize,
-    segment: usize,
-    radius: usize,
+    #[module(skip)]
+    grain: Grain,
 }
 
 impl GranularPool {
@@ -32,9 +27,11 @@ impl GranularPool {
         Self {
             maps: Linear::new(source, &format!("{name}.maps")),
             output: Linear::new(source, &format!("{name}.output")),
-            heads: settings.heads,
-            segment: settings.segment,
-            radius: settings.radius,
+            grain: Grain {
+                heads: settings.heads,
+                segment: settings.segment,
+                radius: settings.radius,
+            },
         }
     }
 }
@@ -47,50 +44,9 @@ impl Mixer for GranularPool {
         selected: bool,
         _: &mut Noise,
     ) -> Tensor<2> {
-        let device = x.device();
-        let [tokens, width] = x.dims();
-        let head_width = width / self.heads;
         let maps = self.maps.forward(x, Activation::Identity); // [N, 5D]
-        let part = |index: usize| {
-            maps.clone()
-                .slice([0..tokens, index * width..(index + 1) * width])
-        };
-        let layout = Layout::padded(&sequences.offsets, self.segment);
-        let (rows, places) = (layout.rows, layout.places);
-        let taken = layout.taken(&device); // [B, T, 1]
-        let absent = taken.add_scalar(-1.0).mul_scalar(-NONE); // 0, or far below
-
-        let mean = layout.spread(part(0)).sum_dim(1) / layout.counts(&device); // [B, 1, D]
-        let keys = layout.spread(part(1)); // [B, T, D]
-        let scores = (keys.clone() * mean)
-            .reshape([rows, places, self.heads, head_width])
-            .sum_dim(3)
-            .div_scalar((head_width as f32).sqrt())
-            + absent.clone().unsqueeze_dim(3);
-        let weights = activation::softmax(scores, 1); // [B, T, H, 1]
-        let sequence = (weights * keys.reshape([rows, places, self.heads, head_width]))
-            .sum_dim(1)
-            .reshape([rows, 1, 1, width]);
-
-        let segments = places / self.segment;
-        let segment = (layout.spread(part(3)) + absent)
-            .reshape([rows, segments, self.segment, width])
-            .max_dim(2); // [B, T/S, 1, D]
-        let wide = (segment + sequence)
-            .expand([rows, segments, self.segment, width])
-            .reshape([rows, places, width]);
-        let reach = (self.radius, self.radius);
-        let local = neighbours(
-            part(4),
-            &sequences.offsets,
-            reach,
-            NONE,
-            |most, _, rows| match most {
-                Some(most) => most.max_pair(rows),
-                None => rows,
-            },
-        );
-        let mixed = sequences.wanted(layout.pack(wide) * part(2) + local, selected);
-        self.output.forward(mixed, Activation::Identity)
+        let mixed = op::granular_pool(maps, &sequences.offsets, self.grain);
+        self.output
+            .forward(sequences.wanted(mixed, selected), Activation::Identity)
     }
 }

@@ -45,6 +45,7 @@ use token_mlp::TokenMlp;
 
 use crate::layout::by_length;
 use crate::noise::Noise;
+use crate::op;
 use crate::sequences::Sequences;
 use crate::weights::{Source, Values};
 
@@ -199,12 +200,12 @@ impl AnyMixer {
             | Self::Pool(_)
             | Self::SelectiveScan(_)
             | Self::SubspaceAttention(_) => false,
-            Self::DeltaRule(_)
-            | Self::Fourier(_)
-            | Self::GranularPool(_)
+            Self::DeltaRule(_) | Self::GranularPool(_) | Self::Quasiseparable(_) => {
+                !op::on_host(device)
+            }
+            Self::Fourier(_)
             | Self::HashedAttention(_)
             | Self::LowRankRecurrent(_)
-            | Self::Quasiseparable(_)
             | Self::Random(_)
             | Self::RoutedAttention(_)
             | Self::SummaryAttention(_)

@@ -3,7 +3,6 @@ use burn::tensor::Tensor;
 use cloze_spec::mixer;
 
 use super::Mixer;
-use crate::layout::neighbours;
 use crate::noise::Noise;
 use crate::op;
 use crate::sequences::Sequences;
@@ -35,29 +34,7 @@ impl Mixer for Pool {
         selected: bool,
         _: &mut Noise,
     ) -> Tensor<2> {
-        let reach = (self.before, self.after);
-        let sum = neighbours(
-            x.clone(),
-            &sequences.offsets,
-            reach,
-            0.0,
-            |sum, _, rows| match sum {
-                Some(sum) => sum + rows,
-                None => rows,
-            },
-        );
-        let shares: Vec<f32> = sequences
-            .offsets
-            .windows(2)
-            .flat_map(|w| {
-                let len = (w[1] - w[0]) as usize;
-                (0..len).map(move |at| {
-                    let seen = at.min(self.before) + 1 + (len - 1 - at).min(self.after);
-                    1.0 / seen as f32
-                })
-            })
-            .collect();
-        let shares = op::floats(shares, [x.dims()[0], 1], &x.device());
-        sequences.wanted(sum * shares - x, selected)
+        let sides = [self.before, self.after];
+        sequences.wanted(op::pool(x, &sequences.offsets, sides), selected)
     }
 }

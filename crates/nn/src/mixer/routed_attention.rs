@@ -117,7 +117,7 @@ impl Mixer for RoutedAttention {
             .swap_dims(1, 2)
             .reshape([rows, places, width]);
         let local = match &self.grid {
-            None => self.convolution.forward(part(2), sequences, false),
+            None => self.convolution.forward(part(2), sequences, false, false),
             Some(grid) => self
                 .convolution
                 .forward_grid(part(2), sequences, grid.columns),

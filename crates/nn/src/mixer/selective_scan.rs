@@ -65,12 +65,11 @@ impl SelectiveScan {
 impl Pass {
     fn forward(&self, x: Tensor<2>, sequences: &Sequences, reversed: bool) -> Tensor<2> {
         let tokens = x.dims()[0];
-        let convolved = if reversed {
+        let x = if reversed {
             self.convolution.forward_reversed(x, sequences)
         } else {
-            self.convolution.forward(x, sequences, true)
-        };
-        let x = activation::silu(convolved); // [N, E]
+            self.convolution.forward(x, sequences, true, true)
+        }; // [N, E]
         let selected = self.select.forward(x.clone(), Activation::Identity); // [N, R + 2S]
         let log_rate = self.log_rate.val();
         let states = 2 * log_rate.dims()[1];

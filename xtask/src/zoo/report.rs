@@ -12,8 +12,8 @@ pub struct Reports {
     pub count: usize,
     /// What they are drawn from.
     pub seed: u64,
-    /// Findings that a report speaks of at least, and at most 18; the others it passes over.
-    pub least: usize,
+    /// Findings that a report speaks of, from and to, 18 at most; the others it passes over.
+    pub findings: [usize; 2],
 }
 
 /// A report, and which findings there are.
@@ -69,8 +69,8 @@ impl Reports {
         let reports = (0..self.count).map(|_| {
             let mut order: Vec<usize> = (0..all).collect();
             draws.shuffle(&mut order);
-            let least = self.least.min(all);
-            order.truncate(least + draws.below(all + 1 - least));
+            let [least, most] = self.findings.map(|findings| findings.min(all));
+            order.truncate(least + draws.below(most.saturating_sub(least) + 1));
             let (mut text, mut there) = (String::new(), [false; FINDINGS.len()]);
             let mut rest = order.as_slice();
             while !rest.is_empty() {
@@ -110,7 +110,7 @@ mod tests {
             Reports {
                 count,
                 seed: 5,
-                least,
+                findings: [least, 18],
             }
             .reports()
         };

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::grey::Grey;
+use super::puzzle::Puzzles;
 use super::report::Reports;
 use super::sound::Sounds;
 use super::taste::Tastes;
@@ -75,6 +76,9 @@ pub struct Make {
     /// Reports to make up.
     #[serde(default)]
     pub reports: Option<Reports>,
+    /// Sequences to make up.
+    #[serde(default)]
+    pub puzzles: Option<Puzzles>,
     /// Make one text of so many, the last ones left out if they are fewer; its label is `yes` if one of theirs is.
     #[serde(default)]
     pub bundle: Option<usize>,
@@ -109,6 +113,8 @@ pub enum Input {
     Tastes,
     /// Nothing: reports are made up, as [`Reports`] says; a report's label is its findings.
     Reports,
+    /// Nothing: sequences are made up, as [`Puzzles`] says.
+    Puzzles,
     /// A text a line, after its label and a space.
     Labelled,
     /// A row a line, of columns with tabs between.
@@ -329,6 +335,14 @@ impl Make {
             let reports = reports.reports().into_iter();
             records.extend(reports.map(|report| Record::line(&report.text, &report.findings)));
         }
+        if matches!(self.read, Input::Puzzles) {
+            let puzzles = self.puzzles.as_ref().context("sequences need `puzzles`")?;
+            records.extend(puzzles.solved()?.into_iter().map(|one| Record {
+                words: one.words.into_iter().map(Vec::from).collect(),
+                label: one.label.to_owned(),
+                beside: Vec::new(),
+            }));
+        }
         for (class, files) in &self.classes {
             for file in files {
                 let path = PathBuf::from(resolve(file)?);
@@ -355,7 +369,12 @@ impl Make {
             text = text.split_once('\n').unwrap_or_default().1;
         }
         match self.read {
-            Input::Sounds | Input::Images | Input::Tastes | Input::Reports | Input::Archive => {
+            Input::Sounds
+            | Input::Images
+            | Input::Tastes
+            | Input::Puzzles
+            | Input::Reports
+            | Input::Archive => {
                 unreachable!("no text of a file")
             }
             Input::Lines => into.extend(
@@ -784,6 +803,19 @@ mod tests {
             made(&make("hasty"), &files).unwrap(),
             "ljubav dzep cascenje 2.\n"
         );
+    }
+
+    #[test]
+    fn sequences_are_made_up_as_words_with_tags_or_texts_with_labels() {
+        let words = "read = 'puzzles'\npuzzles = { of = { kind = 'reach', wall = 1, spring = 1 }, tokens = 2, count = 1, seed = 1 }\nwrite = 'words'";
+        assert_eq!(made(words, &[]).unwrap(), "|\tO\n|\tO\n\n");
+        let table = "read = 'puzzles'\npuzzles = { of = { kind = 'turn', words = 1, others = 1 }, tokens = 3, count = 1, seed = 1 }\nwrite = 'table'";
+        let made = made(table, &[]).unwrap();
+        let mut text: Vec<&str> = made["text\tlabel\n".len()..made.len() - "\tyes\n".len()]
+            .split(' ')
+            .collect();
+        text.sort_unstable();
+        assert_eq!(text, ["k0", "t0", "w0"]);
     }
 
     #[test]

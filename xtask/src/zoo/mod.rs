@@ -5,6 +5,7 @@ mod claim;
 mod compare;
 mod grey;
 mod make;
+mod puzzle;
 mod report;
 mod run;
 mod sound;

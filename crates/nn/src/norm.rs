@@ -111,7 +111,7 @@ impl Rms {
         op::rms(x, self.gain.val(), None, self.eps)
     }
 
-    /// The same times SiLU of `gate`, `[N, D]`.
+    /// The same times `SiLU` of `gate`, `[N, D]`.
     pub fn gated(&self, x: Tensor<2>, gate: Tensor<2>) -> Tensor<2> {
         op::rms(x, self.gain.val(), Some(gate), self.eps)
     }

@@ -185,7 +185,7 @@ impl Rows {
     pub(crate) fn new(data: *mut f32, stride: usize, first: usize, back: bool) -> Self {
         let step = stride as isize;
         Self {
-            data: data.wrapping_add(first * stride),
+            data: data.wrapping_add(first.wrapping_mul(stride)),
             step: if back { -step } else { step },
         }
     }

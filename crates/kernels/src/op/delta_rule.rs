@@ -1,15 +1,15 @@
 //! A state whose content at a key is replaced by a share, along every sequence of a packed batch, heads apart.
 //!
-//! With queries and keys of length 1, e_t = v_t − S_(t−1)ᵀ k_t, S_t = S_(t−1) + β_t k_t e_tᵀ, o_t = S_tᵀ q_t / √K. Sixteen tokens
-//! are taken at a time. With the state S before them, and D = β ∘ E,
+//! With queries and keys of length 1, `e_t = v_t − S_(t−1)ᵀ k_t`, `S_t = S_(t−1) + β_t k_t e_tᵀ`, `o_t = S_tᵀ q_t / √K`. Sixteen
+//! tokens are taken at a time. With the state S before them, and D = β ∘ E,
 //!
 //! E = V − K·S − tril(K·Kᵀ, −1)·D, row after row; O = Q·S + tril(Q·Kᵀ)·D; S ← S + Kᵀ·D:
 //!
 //! products of small matrices that lie in L1, one triangle to go down, and no inverse. Token by token the state would be
 //! read and written for each; chunk by chunk it is for sixteen.
 //!
-//! Forward keeps E, and the state after each [stretch](DeltaRule::stretch). Backward goes from there chunk by chunk to the start,
-//! S ← S − Kᵀ·D, and with G, the gradient of the state after the chunk:
+//! Forward keeps E, and the state after each whole [stretch](DeltaRule::stretch). Backward makes the last state of those, and goes
+//! chunk by chunk to the start, S ← S − Kᵀ·D. With G, the gradient of the state after the chunk:
 //!
 //! dE = K·G + tril(Q·Kᵀ)ᵀ·dO − triu(K·Kᵀ, 1)·(β ∘ dE), last row first; dV = β ∘ dE, dβ = Σ dE ∘ E, N = −β ∘ dE,
 //! X = tril(dO·Dᵀ), Y = tril(N·Dᵀ, −1): dQ = dO·Sᵀ + X·K, dK = N·Sᵀ + D·Gᵀ + Xᵀ·Q + (Y + Yᵀ)·K, G ← G + Qᵀ·dO + Kᵀ·N.
@@ -49,7 +49,7 @@ pub struct DeltaRule<'a> {
 pub struct Kept {
     /// E of each direction: `[directions, N, D]`.
     pub errors: Vec<f32>,
-    /// States after each stretch: `[K, K]` of each head of each sequence, direction by direction.
+    /// States after each whole stretch: `[K, K]` of each head of each sequence, direction by direction.
     pub states: Vec<f32>,
 }
 
@@ -69,7 +69,7 @@ impl DeltaRule<'_> {
 
     /// Floats of states of a head of a sequence of `len` tokens, in one direction.
     fn held(&self, len: usize) -> usize {
-        len.div_ceil(self.stretch()) * self.head_width().pow(2)
+        len / self.stretch() * self.head_width().pow(2)
     }
 
     fn all_held(&self) -> usize {
@@ -165,14 +165,9 @@ impl Head {
         (1.0 / (self.size() as f64).sqrt()) as f32
     }
 
-    /// Whether a state is kept after so many steps.
-    fn ends_stretch(&self, steps: usize) -> bool {
-        steps == self.tokens || steps.is_multiple_of(self.stretch)
-    }
-
-    /// The state after the stretch that `step` is in.
-    fn state(&self, states: *mut f32, direction: usize, step: usize) -> Rows {
-        let before = step / self.stretch * self.size().pow(2);
+    /// The state after so many steps, a whole number of stretches.
+    fn state(&self, states: *mut f32, direction: usize, steps: usize) -> Rows {
+        let before = (steps / self.stretch - 1) * self.size().pow(2);
         let states = states.wrapping_add(self.states + direction * self.held + before);
         Rows::new(states, self.size(), 0, false)
     }
@@ -333,7 +328,8 @@ unsafe fn run_body<V: Vector>(
             let rows =
                 |data: *const f32, parts| head.rows(data.cast_mut(), parts, direction, first);
             let keys = queries.add(m * n);
-            load::<V>(&head, rows(qkv, 3), [count, m], queries, keys);
+            load::<V>(size, rows(qkv, 3), [count, m], head.scale(), queries);
+            load::<V>(size, rows(qkv, 3).from(head.width), [count, m], 1.0, keys);
             let values = rows(qkv, 3).from(2 * head.width);
             gather::<V>(values, [count, size], errors, [m, n]);
             let from = head.strengths(strength.cast_mut(), direction, first);
@@ -355,8 +351,9 @@ unsafe fn run_body<V: Vector>(
             if let Some((to, states)) = kept {
                 let to = to.wrapping_add(direction * head.all * head.width);
                 scatter::<V>(errors, n, rows(to, 1), [count, size], false);
-                if head.ends_stretch(first + count) {
-                    let at = head.state(states, direction, first);
+                let steps = first + count;
+                if steps.is_multiple_of(head.stretch) {
+                    let at = head.state(states, direction, steps);
                     scatter::<V>(state, n, at, [size, size], false);
                 }
             }
@@ -381,6 +378,10 @@ dispatch! {
 }
 
 #[inline(always)]
+#[expect(
+    clippy::too_many_lines,
+    reason = "the formulas above, one after the other"
+)]
 unsafe fn go_back_body<V: Vector>(
     head: Head,
     qkv: *const f32,
@@ -432,7 +433,33 @@ unsafe fn go_back_body<V: Vector>(
         .map(|wide| wide * CHUNK),
     );
     for direction in 0..head.directions {
+        let errors_of = |first| {
+            let all = kept.0.wrapping_add(direction * head.all * head.width);
+            head.rows(all.cast_mut(), 1, direction, first)
+        };
+        let strengths_of = |first| head.strengths(strength.cast_mut(), direction, first);
         let chunks = head.tokens.div_ceil(CHUNK);
+        // After a part of a stretch no state is kept: it is that before, and what the part writes. One chunk needs none.
+        let whole_stretches = head.tokens / head.stretch * head.stretch;
+        if chunks > 1 {
+            std::slice::from_raw_parts_mut(state, n * n).fill(0.0);
+            if whole_stretches > 0 {
+                let at = head.state(kept.1.cast_mut(), direction, whole_stretches);
+                gather::<V>(at, [size, size], state, [n, n]);
+            }
+            for first in (whole_stretches..head.tokens).step_by(CHUNK) {
+                let count = CHUNK.min(head.tokens - first);
+                let m = count.next_multiple_of(8);
+                let keys = head
+                    .rows(qkv.cast_mut(), 3, direction, first)
+                    .from(head.width);
+                load::<V>(size, keys, [count, m], 1.0, queries);
+                gather::<V>(errors_of(first), [count, size], errors, [m, n]);
+                gather::<Scalar>(strengths_of(first), [count, 1], strengths, [CHUNK, 1]);
+                times::<V>([m, n], errors, strengths, written);
+                multiply::<V, false>([n, m, n], turned(queries, n), written, state, false);
+            }
+        }
         for chunk in (0..chunks).rev() {
             let first = chunk * CHUNK;
             let count = CHUNK.min(head.tokens - first);
@@ -440,12 +467,11 @@ unsafe fn go_back_body<V: Vector>(
             let rows =
                 |data: *const f32, parts| head.rows(data.cast_mut(), parts, direction, first);
             let [keys, d_state, d_keys] = [queries, d_given, d_queries].map(|both| both.add(m * n));
-            load::<V>(&head, rows(qkv, 3), [count, m], queries, keys);
-            let all = kept.0.wrapping_add(direction * head.all * head.width);
-            gather::<V>(rows(all, 1), [count, size], errors, [m, n]);
+            load::<V>(size, rows(qkv, 3), [count, m], head.scale(), queries);
+            load::<V>(size, rows(qkv, 3).from(head.width), [count, m], 1.0, keys);
+            gather::<V>(errors_of(first), [count, size], errors, [m, n]);
             gather::<V>(rows(d_output, 1), [count, size], d_given, [m, n]);
-            let from = head.strengths(strength.cast_mut(), direction, first);
-            gather::<Scalar>(from, [count, 1], strengths, [CHUNK, 1]);
+            gather::<Scalar>(strengths_of(first), [count, 1], strengths, [CHUNK, 1]);
             transpose::<V>(CHUNK, n, keys, across);
             score::<V>([m, n], queries, across, strengths, scores);
             let (near, weights) = (scores, scores.add(m * CHUNK));
@@ -453,8 +479,9 @@ unsafe fn go_back_body<V: Vector>(
             // Nothing is before the first chunk, and no gradient comes from after the last.
             let (empty, last) = (chunk == 0, chunk + 1 == chunks);
             if !empty {
-                if head.ends_stretch(first + count) {
-                    let at = head.state(kept.1.cast_mut(), direction, first);
+                let steps = first + count;
+                if steps.is_multiple_of(head.stretch) {
+                    let at = head.state(kept.1.cast_mut(), direction, steps);
                     gather::<V>(at, [size, size], state, [n, n]);
                 }
                 multiply::<V, true>([n, m, n], turned(keys, n), written, state, false);
@@ -517,26 +544,22 @@ unsafe fn go_back_body<V: Vector>(
     }
 }
 
-/// `m` queries over √K and `m` keys, those of `count` tokens of length 1, the others 0.
+/// Queries or keys of `count` tokens, made as long as `scale`; zeros after them, up to `m`.
 #[inline(always)]
 unsafe fn load<V: Vector>(
-    head: &Head,
+    size: usize,
     from: Rows,
     [count, m]: [usize; 2],
-    queries: *mut f32,
-    keys: *mut f32,
+    scale: f32,
+    to: *mut f32,
 ) {
-    let size = head.size();
     let n = padded(size, V::LANES);
-    for (part, to, scale) in [(0, queries, head.scale()), (1, keys, 1.0)] {
-        let from = from.from(part * head.width);
-        gather::<V>(from, [count, size], to, [m, n]);
-        for row in 0..count {
-            let row = to.add(row * n);
-            let by = V::splat(scale / (dot::<V>(n, row, row) + EPS as f32).sqrt());
-            for column in (0..n).step_by(V::LANES) {
-                V::load(row.add(column)).mul(by).store(row.add(column));
-            }
+    gather::<V>(from, [count, size], to, [m, n]);
+    for row in 0..count {
+        let row = to.add(row * n);
+        let by = V::splat(scale / (dot::<V>(n, row, row) + EPS as f32).sqrt());
+        for column in (0..n).step_by(V::LANES) {
+            V::load(row.add(column)).mul(by).store(row.add(column));
         }
     }
 }

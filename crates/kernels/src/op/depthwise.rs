@@ -1,10 +1,10 @@
-//! A convolution of each channel by itself along every sequence of a packed batch, bent by SiLU if wanted.
+//! A convolution of each channel by itself along every sequence of a packed batch, bent by `SiLU` if wanted.
 //!
-//! y_t = f(b + Σ_j w_j ∘ x_(t + j − before)), over the tokens that the sequence has. Backward computes what f took again rather
+//! `y_t = f(b + Σ_j w_j ∘ x_(t + j − before))`, over the tokens that the sequence has. Backward computes what f took again rather
 //! than keep it. Rows go to threads in pieces; the gradients of weights are summed within pieces, then over pieces in order.
 //!
 //! # Source
-//! SiLU, x·sigmoid(x): Elfwing et al., Neural Networks 107, 2018, arXiv:1702.03118.
+//! `SiLU`, x·sigmoid(x): Elfwing et al., Neural Networks 107, 2018, arXiv:1702.03118.
 
 use super::neighbours::{Seen, each_piece, each_row};
 use super::split::block_rows;
@@ -21,7 +21,7 @@ pub struct Depthwise<'a> {
     pub width: usize,
     /// Tokens seen before and after a token, itself not counted.
     pub sides: [usize; 2],
-    /// Whether the sum goes through SiLU.
+    /// Whether the sum goes through `SiLU`.
     pub silu: bool,
 }
 
@@ -232,7 +232,7 @@ unsafe fn sum_body<V: Vector>(
 }
 
 dispatch! {
-    /// What SiLU took becomes its gradient, given that of what SiLU gave.
+    /// What `SiLU` took becomes its gradient, given that of what `SiLU` gave.
     ///
     /// # Safety
     /// The machine has `isa`; both pointers are valid for `width` floats that do not overlap.

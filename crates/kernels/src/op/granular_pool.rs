@@ -1,7 +1,7 @@
 //! Pooling of every sequence of a packed batch as a whole, by segments and by neighbours.
 //!
 //! Five maps of each token stand side by side: query, key, gate, segment and local. Of each head, the mean query attends to the
-//! keys, which are values too: c = Σ w_t k_t, w = softmax(k_t·q̄ / √K). Of each channel, s is the largest of the segment's, l the
+//! keys, which are values too: `c = Σ w_t k_t`, `w = softmax(k_t·q̄ / √K)`. Of each channel, s is the largest of the segment's, l the
 //! largest of the neighbours': out = (c + s) ∘ gate + l. Backward finds the largest again; of equals, the first has the gradient.
 //!
 //! One task is one head of one sequence; channels go to lanes.
@@ -148,8 +148,7 @@ pub fn forward(isa: Isa, pool: &GranularPool<'_>, maps: &[f32], output: &mut [f3
         weights: vec![0.0; pool.heads * pool.tokens()],
         whole: vec![0.0; pool.whole()],
     };
-    let [weights, whole, output] =
-        [&mut kept.weights, &mut kept.whole, output].map(|x| Shared::new(x));
+    let [weights, whole, output] = [&mut kept.weights, &mut kept.whole, output].map(Shared::new);
     pool.each_head(|head| {
         let (weights, mean, context) = (
             weights.at(head.weights),

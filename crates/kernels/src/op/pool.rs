@@ -1,7 +1,7 @@
 //! The mean of the tokens around each, less the token itself, along every sequence of a packed batch.
 //!
-//! y_t = Σ_s x_s / n_t − x_t over the n_t tokens within reach that the sequence has; dx_s = Σ_t dy_t / n_t − dy_s over the
-//! tokens within whose reach s is.
+//! `y_t = Σ_s x_s / n_t − x_t` over the `n_t` tokens within reach that the sequence has; `dx_s = Σ_t dy_t / n_t − dy_s` over
+//! the tokens within whose reach s is.
 //!
 //! # Source
 //! Yu et al., CVPR 2022, arXiv:2111.11418, §3.2.

@@ -1,19 +1,19 @@
 //! States that decay, are written and read as each token says, from both ends of every sequence of a packed batch, each read a
 //! token late, plus a share of the token itself.
 //!
-//! Of each head, with v′_t = Δ_t v_t: h_t = e^(Δ_t r) h_(t−1) + B_t v′_tᵀ, y_t = h_tᵀ C_t, which the next token gets. Sixteen
-//! tokens are taken at a time. With the state h before them, a_t = Σ_(s≤t) Δ_s r and what is kept to the end, e_t = e^(a_last − a_t),
+//! Of each head, with `v′_t = Δ_t v_t`: `h_t = e^(Δ_t r) h_(t−1) + B_t v′_tᵀ`, `y_t = h_tᵀ C_t`, which the next token gets. Sixteen
+//! tokens are taken at a time. With the state h before them, `a_t = Σ_(s≤t) Δ_s r`, and `f_t = e^(a_last − a_t)` left at the end,
 //!
-//! L_ts = e^(a_t − a_s) for s ≤ t, M = C·Bᵀ ∘ L; Y = M·V′ + (e^a ∘ C)·h; h ← e^(a_last) h + (e ∘ B)ᵀ·V′.
+//! `L_ts = e^(a_t − a_s)` for s ≤ t, M = C·Bᵀ ∘ L; Y = M·V′ + (e^a ∘ C)·h; h ← e^a of the last · h + (f ∘ B)ᵀ·V′.
 //!
 //! B and C are those of all heads, so C·Bᵀ is made once for a group of heads. Forward keeps the state before each
-//! [stretch](Quasiseparable::stretch); backward computes those between again. With G, the gradient of the state after the chunk,
-//! and X = dY·V′ᵀ ∘ L:
+//! [stretch](Quasiseparable::stretch) but the first; backward computes those between again. With G, the gradient of the state after
+//! the chunk, and X = dY·V′ᵀ ∘ L:
 //!
-//! dV′ = Mᵀ·dY + (e ∘ B)·G, dC = X·B + e^a ∘ (dY·hᵀ), dB = Xᵀ·C + e ∘ (V′·Gᵀ), G ← e^(a_last) G + (e^a ∘ C)ᵀ·dY.
+//! dV′ = Mᵀ·dY + (f ∘ B)·G, dC = X·B + e^a ∘ (dY·hᵀ), dB = Xᵀ·C + f ∘ (V′·Gᵀ), G ← e^a of the last · G + (e^a ∘ C)ᵀ·dY.
 //!
-//! What goes through the decay of a token is what is written before and read after it: the gradient of Δ_t r is
-//! Σ_(s≥t) (C_s·dC_s − B_s·dB_s) over the rest of the chunk, plus G·h after the chunk.
+//! What goes through the decay of a token is what is written before and read after it: the gradient of `Δ_t r` is
+//! `Σ_(s≥t) (C_s·dC_s − B_s·dB_s)` over the rest of the chunk, plus G·h after the chunk.
 //!
 //! # Source
 //! Hwang et al., `NeurIPS` 2024, arXiv:2407.09941, §4; chunks as in Dao & Gu, ICML 2024, arXiv:2405.21060, §6.
@@ -69,9 +69,9 @@ impl Quasiseparable<'_> {
         self.state.next_multiple_of(CHUNK).max(4 * CHUNK)
     }
 
-    /// Floats of states of a sequence of `len` tokens.
+    /// Floats of states of a sequence of `len` tokens: before all stretches but the first, before which there is nothing.
     fn held(&self, len: usize) -> usize {
-        2 * len.div_ceil(self.stretch()) * self.width() * self.state
+        2 * (len.saturating_sub(1) / self.stretch()) * self.width() * self.state
     }
 
     /// Floats of kept states, for [`forward`].
@@ -173,10 +173,10 @@ impl Group {
         Rows::new(data.cast_mut(), stride, token, back)
     }
 
-    /// The states of all heads before a stretch.
+    /// The states of all heads before a stretch, not the first.
     fn kept(&self, states: *mut f32, direction: usize, stretch: usize) -> *mut f32 {
-        let stretches = self.tokens.div_ceil(self.stretch);
-        let before = (direction * stretches + stretch) * self.width() * self.state;
+        let stretches = (self.tokens - 1) / self.stretch;
+        let before = (direction * stretches + stretch - 1) * self.width() * self.state;
         states.wrapping_add(self.held + before)
     }
 }
@@ -335,7 +335,7 @@ struct Decay {
     sums: *mut f32,
     /// e^a
     start: *mut f32,
-    /// e^(a_last − a)
+    /// f
     end: *mut f32,
     /// L, rows of [`CHUNK`].
     between: *mut f32,
@@ -357,7 +357,7 @@ impl Decay {
         }
     }
 
-    /// Of `count` steps, `m` with those that no token takes; tells e^(a_last).
+    /// Of `count` steps, `m` with those that no token takes; tells e^a of the last.
     #[inline(always)]
     unsafe fn load<V: Vector>(&self, steps: Rows, [count, m]: [usize; 2], rate: f32) -> f32 {
         gather::<Scalar>(steps, [count, 1], self.steps, [CHUNK, 1]);
@@ -410,6 +410,51 @@ unsafe fn add<V: Vector>(n: usize, x: *const f32, to: *mut f32) {
     }
 }
 
+/// Each token's share of itself.
+#[inline(always)]
+unsafe fn share<V: Vector>(group: &Group, from: &Pointers, output: *mut f32) {
+    let (size, stride) = (group.size, group.width() + 4 * group.state);
+    for token in group.start..group.start + group.tokens {
+        for head in group.first..group.end {
+            let by = V::splat(*from.own.add(token * group.heads + head));
+            let value = from.mixed.add(token * stride + head * size);
+            let to = output.add(token * group.width() + head * size);
+            for column in (0..size).step_by(V::LANES) {
+                let lanes = V::LANES.min(size - column);
+                let own = V::load_up_to(value.add(column), lanes).mul(by);
+                own.store_up_to(to.add(column), lanes);
+            }
+        }
+    }
+}
+
+/// [`share`], backward.
+#[inline(always)]
+unsafe fn share_back<V: Vector>(
+    group: &Group,
+    from: &Pointers,
+    d_output: *const f32,
+    to: &Targets,
+) {
+    let (size, stride) = (group.size, group.width() + 4 * group.state);
+    for token in group.start..group.start + group.tokens {
+        for head in group.first..group.end {
+            let by = V::splat(*from.own.add(token * group.heads + head));
+            let value = from.mixed.add(token * stride + head * size);
+            let d = d_output.add(token * group.width() + head * size);
+            let d_value = to.mixed.add(token * stride + head * size);
+            let mut d_own = V::zero();
+            for column in (0..size).step_by(V::LANES) {
+                let lanes = V::LANES.min(size - column);
+                let d = V::load_up_to(d.add(column), lanes);
+                d.mul(by).store_up_to(d_value.add(column), lanes);
+                d_own = d.fma(V::load_up_to(value.add(column), lanes), d_own);
+            }
+            *to.own.add(token * group.heads + head) = d_own.reduce_sum();
+        }
+    }
+}
+
 dispatch! {
     /// A group, forward; states before each stretch go to `kept`, if there.
     ///
@@ -457,24 +502,14 @@ unsafe fn run_body<V: Vector>(
         ],
     );
     let decay = Decay::new(decay);
-    for head in group.first..group.end {
-        for token in group.start..group.start + group.tokens {
-            let by = V::splat(*from.own.add(token * group.heads + head));
-            let value = from.mixed.add(token * stride + head * size);
-            let to = output.add(token * width + head * size);
-            for column in (0..size).step_by(V::LANES) {
-                let left = V::LANES.min(size - column);
-                let own = V::load_up_to(value.add(column), left).mul(by);
-                own.store_up_to(to.add(column), left);
-            }
-        }
-    }
+    share::<V>(&group, &from, output);
     for direction in 0..2 {
         std::slice::from_raw_parts_mut(states, heads * s * n).fill(0.0);
         for first in (0..group.tokens).step_by(CHUNK) {
             let count = CHUNK.min(group.tokens - first);
             let m = count.next_multiple_of(8);
             if let Some(kept) = kept
+                && first > 0
                 && first.is_multiple_of(group.stretch)
             {
                 let kept = group.kept(kept, direction, first / group.stretch);
@@ -533,6 +568,10 @@ dispatch! {
 }
 
 #[inline(always)]
+#[expect(
+    clippy::too_many_lines,
+    reason = "the formulas above, one after the other"
+)]
 unsafe fn go_back_body<V: Vector>(
     group: Group,
     from: Pointers,
@@ -597,22 +636,7 @@ unsafe fn go_back_body<V: Vector>(
         ],
     );
     let decay = Decay::new(decay);
-    for head in group.first..group.end {
-        for token in group.start..group.start + group.tokens {
-            let by = V::splat(*from.own.add(token * group.heads + head));
-            let value = from.mixed.add(token * stride + head * size);
-            let d = d_output.add(token * width + head * size);
-            let d_value = to.mixed.add(token * stride + head * size);
-            let mut d_own = V::zero();
-            for column in (0..size).step_by(V::LANES) {
-                let left = V::LANES.min(size - column);
-                let d = V::load_up_to(d.add(column), left);
-                d.mul(by).store_up_to(d_value.add(column), left);
-                d_own = d.fma(V::load_up_to(value.add(column), left), d_own);
-            }
-            *to.own.add(token * group.heads + head) = d_own.reduce_sum();
-        }
-    }
+    share_back::<V>(&group, &from, d_output, &to);
     for direction in 0..2 {
         let rows = |step| group.rows(from.mixed, stride, direction, step);
         let sides = |step| rows(step).from(width + 2 * direction * group.state);
@@ -625,11 +649,15 @@ unsafe fn go_back_body<V: Vector>(
         for stretch in (0..group.tokens.div_ceil(group.stretch)).rev() {
             let begin = stretch * group.stretch;
             let end = group.tokens.min(begin + group.stretch);
-            let kept = group.kept(kept.cast_mut(), direction, stretch);
-            for head in group.first..group.end {
-                let kept = Rows::new(kept.add(head * group.state * size), size, 0, false);
-                let state = states.add((head - group.first) * s * n);
-                gather::<V>(kept, [group.state, size], state, [s, n]);
+            if stretch == 0 {
+                std::slice::from_raw_parts_mut(states, whole_states).fill(0.0);
+            } else {
+                let kept = group.kept(kept.cast_mut(), direction, stretch);
+                for head in group.first..group.end {
+                    let kept = Rows::new(kept.add(head * group.state * size), size, 0, false);
+                    let state = states.add((head - group.first) * s * n);
+                    gather::<V>(kept, [group.state, size], state, [s, n]);
+                }
             }
             for (chunk, first) in (begin..end).step_by(CHUNK).enumerate() {
                 let count = CHUNK.min(end - first);

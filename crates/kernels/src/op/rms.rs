@@ -1,4 +1,4 @@
-//! Each row over the root of its mean square, times a gain, and times SiLU of a gate if there is one.
+//! Each row over the root of its mean square, times a gain, and times `SiLU` of a gate if there is one.
 //!
 //! x̂ = x / √(mean x² + ε), y = γ ∘ x̂ ∘ f(z). Backward takes x̂ anew, and with g = γ ∘ f(z) ∘ dy: dx = (g − x̂ mean(g ∘ x̂)) /
 //! √(mean x² + ε). dγ is summed within pieces of rows, then over pieces in order.

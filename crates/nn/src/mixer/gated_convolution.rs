@@ -39,7 +39,7 @@ impl Convolution {
         }
     }
 
-    /// `[N, D]` → `[N, D]`, through SiLU if `silu`; its own token is the last that a causal one sees.
+    /// `[N, D]` → `[N, D]`, through `SiLU` if `silu`; its own token is the last that a causal one sees.
     pub fn forward(
         &self,
         x: Tensor<2>,
@@ -58,7 +58,7 @@ impl Convolution {
         depthwise_grid(x, &sequences.offsets, columns, &weight) + self.bias.val().unsqueeze()
     }
 
-    /// The causal one read from each sequence's end: its own token is the last that it sees; through SiLU.
+    /// The causal one read from each sequence's end: its own token is the last that it sees; through `SiLU`.
     pub fn forward_reversed(&self, x: Tensor<2>, sequences: &Sequences) -> Tensor<2> {
         let (weight, bias) = (self.weight.val().flip([0]), self.bias.val());
         let reach = [0, weight.dims()[0] - 1];

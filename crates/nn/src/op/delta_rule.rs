@@ -35,6 +35,10 @@ pub fn delta_rule(
 }
 
 /// [`delta_rule`] from Burn's operations, `chunk` tokens at once, a power of two.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the signature of its fused twin"
+)]
 pub fn composed(
     qkv: Tensor<2>,
     strength: Tensor<2>,

@@ -8,7 +8,7 @@ use super::bridge::{Forward, HostOp, Operands, Past, View, apply};
 use super::on_host;
 use crate::layout::neighbours;
 
-/// A convolution of each channel by itself along each sequence, through SiLU if `silu`; a token sees `sides` others before and
+/// A convolution of each channel by itself along each sequence, through `SiLU` if `silu`; a token sees `sides` others before and
 /// after it.
 ///
 /// # Shapes
@@ -38,6 +38,10 @@ pub fn depthwise(
 }
 
 /// [`depthwise`] from Burn's operations, shift by shift.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the signature of its fused twin"
+)]
 pub fn composed(
     x: Tensor<2>,
     weight: Tensor<2>,

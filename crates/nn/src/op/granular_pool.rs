@@ -42,6 +42,10 @@ pub fn granular_pool(maps: Tensor<2>, offsets: &Arc<[u32]>, grain: Grain) -> Ten
 }
 
 /// [`granular_pool`] from Burn's operations.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the signature of its fused twin"
+)]
 pub fn composed(maps: Tensor<2>, offsets: &Arc<[u32]>, grain: Grain) -> Tensor<2> {
     let device = maps.device();
     let [tokens, width] = maps.dims();

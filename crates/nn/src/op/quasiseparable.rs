@@ -46,6 +46,10 @@ pub fn quasiseparable(
 }
 
 /// [`quasiseparable`] from Burn's operations, `chunk` tokens at once.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the signature of its fused twin"
+)]
 pub fn composed(
     mixed: Tensor<2>,
     steps: Tensor<2>,

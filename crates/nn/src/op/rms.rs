@@ -5,7 +5,7 @@ use cloze_kernels::op::rms::{backward, forward};
 use super::bridge::{Forward, HostOp, Operands, Past, View, apply};
 use super::on_host;
 
-/// Each row over the root of its mean square, times a gain; times SiLU of `gate` if there is one.
+/// Each row over the root of its mean square, times a gain; times `SiLU` of `gate` if there is one.
 ///
 /// # Shapes
 /// `x, gate: [N, D]`, `gain: [D]` → `[N, D]`

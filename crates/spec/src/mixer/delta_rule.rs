@@ -21,7 +21,8 @@ pub struct DeltaRule {
     /// Tokens that the convolution of queries, keys and values sees; its own token is the last of them if causal, else
     /// the middle one, and the number odd.
     pub kernel: usize,
-    /// Tokens taken at once, a power of two; changes cost and rounding, not what is computed.
+    /// Tokens taken at once on a GPU (a CPU takes as many as suit it), a power of two; changes cost and rounding, not what is
+    /// computed.
     pub chunk: usize,
     /// A token sees itself and earlier tokens only.
     pub causal: bool,

@@ -20,7 +20,7 @@ pub struct Quasiseparable {
     pub expand: usize,
     /// Tokens that the convolution before the scans sees, odd.
     pub kernel: usize,
-    /// Tokens taken at once; changes cost and rounding, not what is computed.
+    /// Tokens taken at once on a GPU (a CPU takes as many as suit it); changes cost and rounding, not what is computed.
     pub chunk: usize,
 }
 

@@ -212,9 +212,9 @@ pub struct TextModel {
     /// Parameters that stay as they are: those whose names begin with one of these, such as `embed.` or `layer.0.`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub freeze: Vec<String>,
-    /// Deviation of new weights.
-    #[serde(default = "init_std")]
-    pub init_std: f32,
+    /// Deviation of new weights; absent: what [`TextModel::deviation`] says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init_std: Option<f32>,
 }
 
 /// Updates of low rank: a map `W` of `I` inputs and `O` outputs becomes `W + alpha/rank · B·A`, where only `A: [rank, I]` and
@@ -296,10 +296,6 @@ impl Lora {
     pub fn scale(&self) -> f32 {
         self.alpha / self.rank as f32
     }
-}
-
-fn init_std() -> f32 {
-    0.02
 }
 
 /// A stage, by kind.
@@ -617,6 +613,14 @@ impl Train {
 }
 
 impl TextModel {
+    /// Deviation of new weights of an encoder of `width` channels: what the recipe says, or BERT's 0.02 at 768 channels and as
+    /// much wider as the root of the channels is smaller. Left at 0.02, narrow layers pass on so little of what they see that
+    /// a small encoder hardly learns from its first token.
+    pub fn deviation(&self, width: usize) -> f32 {
+        let narrow = (768.0 / width as f32).sqrt().max(1.0);
+        self.init_std.unwrap_or(0.02 * narrow)
+    }
+
     fn check(&self, faults: &mut Faults) {
         faults.check(self.base.is_none() || self.config.is_empty(), "model", || {
             "expected base, the pretrained encoder to begin with, or config, settings of a new one, found both"
@@ -643,15 +647,10 @@ impl TextModel {
                 faults.check_dropout(&format!("model.dropout.{name}"), share);
             }
         }
-        faults.check(
-            self.init_std > 0.0 && self.init_std < 1.0,
-            "model.init_std",
-            || {
-                format!(
-                    "expected a deviation above 0 and below 1, found {}",
-                    self.init_std
-                )
-            },
-        );
+        if let Some(std) = self.init_std {
+            faults.check(std > 0.0 && std < 1.0, "model.init_std", || {
+                format!("expected a deviation above 0 and below 1, found {std}")
+            });
+        }
     }
 }

@@ -215,13 +215,14 @@ impl Preparation {
         let parameters = self.parameters();
         let model = &self.recipe.model;
         let all = [parameters.clone(), self.further()].concat();
-        let mut values = weights::fresh(&all, model.init_std, self.recipe.seed);
         let encoder = self.draft.encoder();
+        let deviation = model.deviation(encoder.width);
+        let mut values = weights::fresh(&all, deviation, self.recipe.seed);
         let starts = [encoder_starts(encoder), self.scaffold.starts(encoder)].concat();
         weights::begin(&mut values, &starts, self.recipe.seed);
         // Updates begin as nothing: `b` is 0.
         let updates = self.updates();
-        let fresh = weights::fresh(&updates, model.init_std, self.recipe.seed);
+        let fresh = weights::fresh(&updates, deviation, self.recipe.seed);
         values.extend(fresh.into_iter().map(|(name, mut of)| {
             if name.rsplit('.').next() == Some("b") {
                 of.fill(0.0);
@@ -392,15 +393,13 @@ impl TextRun<'_> {
             }
             values
         };
+        let width = self.preparation.encoder().width;
+        let deviation = recipe.model.deviation(width);
         // The draw that learning would begin with, and wider ones, up to eight times.
         let others = (1..start.population).map(|at| {
             let wider = 8_f32.powf(at as f32 / (start.population - 1) as f32);
             let seed = recipe.seed.wrapping_add(at as u64);
-            joined(&weights::fresh(
-                &parameters,
-                recipe.model.init_std * wider,
-                seed,
-            ))
+            joined(&weights::fresh(&parameters, deviation * wider, seed))
         });
         let population = std::iter::once(joined(values)).chain(others).collect();
         let batch = self.epoch(0).build(0);

@@ -10,6 +10,7 @@ use crate::noise::Noise;
 use crate::norm::AnyNorm;
 use crate::op::{self, Dropout};
 use crate::sequences::Sequences;
+use crate::site::{Hook, Site};
 use crate::weights::{Source, Weight};
 
 /// One layer: mixer and feed-forward, each with its residual connection and norms.
@@ -66,20 +67,35 @@ impl Block {
         selected: bool,
         dropout: f32,
         noise: &mut Noise,
+        hook: &mut Hook<'_>,
     ) -> Tensor<2> {
         let input = self.before(&self.mixer_norm, x.clone());
+        let input = hook.at(Site::Input, input);
         let mixed = self.mixer.forward(input, sequences, selected, noise);
         let mixed = finish(mixed, self.mixer_after.as_ref(), self.mixer_scale.as_ref());
+        let mixed = hook.at(Site::Mixer, mixed);
         let x = sequences.wanted(x, selected);
         let x = self.join(&self.mixer_norm, mixed, Some(x), noise.dropout(dropout));
 
         let (Some(ffn), Some(norm)) = (&self.ffn, &self.ffn_norm) else {
             return x;
         };
+        let x = hook.at(Site::Middle, x);
         let fed = ffn.forward(self.before(norm, x.clone()));
         let fed = finish(fed, self.ffn_after.as_ref(), self.ffn_scale.as_ref());
+        let fed = hook.at(Site::Ffn, fed);
         let residual = (!self.ffn_replaces).then_some(x);
         self.join(norm, fed, residual, noise.dropout(dropout))
+    }
+
+    /// What the mixer makes of what it is given, [`Site::Input`]: `[N, D]` → `[N, D]`.
+    pub fn mixed(&self, x: Tensor<2>, sequences: &Sequences) -> Tensor<2> {
+        self.mixer.forward(x, sequences, false, &mut Noise::none())
+    }
+
+    /// As of [`Mixer::shares`].
+    pub fn shares(&self, x: Tensor<2>) -> Option<Tensor<3>> {
+        self.mixer.shares(x)
     }
 
     fn before(&self, norm: &AnyNorm, x: Tensor<2>) -> Tensor<2> {

@@ -9,6 +9,7 @@ use cloze_spec::inventory::encoder_parameters;
 
 use super::Pretrained;
 use crate::op;
+use crate::site::{Hook, Site};
 use crate::weights::Values;
 
 /// Runs pretrained encoders through Burn, on any device.
@@ -63,7 +64,7 @@ impl Engine for BurnEngine {
         if batch.is_empty() {
             return Ok(());
         }
-        let mut x = self.model.forward(batch, |_| ());
+        let mut x = self.model.forward(batch, &mut Hook::none());
         if let Rows::Some(rows) = rows {
             x = op::select_rows(x, &rows.into());
         }
@@ -76,7 +77,13 @@ impl Engine for BurnEngine {
         if batch.is_empty() {
             return Ok(());
         }
-        let last = self.model.forward(batch, |x| see(&floats(x.clone())));
+        let mut stage = |site, x: Tensor<2>| {
+            if matches!(site, Site::Embedding | Site::Layer(_)) {
+                see(&floats(x.clone()));
+            }
+            x
+        };
+        let last = self.model.forward(batch, &mut Hook::new(&mut stage));
         see(&floats(last));
         Ok(())
     }

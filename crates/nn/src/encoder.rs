@@ -10,6 +10,7 @@ use crate::embed::Embed;
 use crate::head::Tied;
 use crate::noise::Noise;
 use crate::norm::AnyNorm;
+use crate::op::{self, Activation};
 use crate::sequences::Sequences;
 use crate::site::{Hook, Site};
 use crate::weights::{Source, Values};
@@ -88,10 +89,31 @@ impl Encoder {
             x = layer.forward(x, sequences, last, self.dropout, noise, hook);
             x = hook.at(Site::Layer, x);
         }
+        self.headed(x)
+    }
+
+    /// What the head makes of the residual stream after the last layer, or of any other that is to be read as if it were that.
+    ///
+    /// # Shapes
+    /// `[M, D]` → `[M, D]`
+    fn headed(&self, mut x: Tensor<2>) -> Tensor<2> {
         if let Some(norm) = &self.final_norm {
             x = norm.forward(x);
         }
         self.head.forward(x)
+    }
+
+    /// A score for each item, of the residual stream after the last layer, or of any other that is to be read as if it were
+    /// that.
+    ///
+    /// # Shapes
+    /// `[M, D]` → `[M, V]`
+    pub fn scores(&self, x: Tensor<2>) -> Tensor<2> {
+        let hidden = self.headed(x);
+        let table = self.table().narrow(0, 0, self.items);
+        let bias = self.bias();
+        let bias = bias.unwrap_or_else(|| Tensor::zeros([self.items], &hidden.device()));
+        op::linear(hidden, table, bias, Activation::Identity)
     }
 
     /// What a layer's mixer makes of what it is given, [`Site::Input`].

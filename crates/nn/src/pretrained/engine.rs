@@ -5,7 +5,6 @@ use burn::tensor::{Device, Tensor, TensorData};
 use cloze_runtime::model::Checkpoint;
 use cloze_runtime::{Batch, Engine, Error, Rows, check};
 use cloze_spec::Encoder;
-use cloze_spec::inventory::encoder_parameters;
 
 use super::Pretrained;
 use crate::op;
@@ -26,13 +25,11 @@ impl BurnEngine {
     /// # Errors
     /// If its weights cannot be read.
     pub fn open(checkpoint: &Checkpoint, device: &Device) -> Result<Self, Error> {
-        let mut values = Values::new();
-        for parameter in encoder_parameters(&checkpoint.encoder) {
-            let mut of = vec![0.0; parameter.shape.iter().product()];
-            checkpoint.read(&parameter, &mut of)?;
-            values.insert(parameter.name, of);
-        }
-        Ok(Self::new(checkpoint.encoder.clone(), &values, device))
+        Ok(Self {
+            model: Pretrained::open(checkpoint, device)?,
+            encoder: Arc::new(checkpoint.encoder.clone()),
+            device: device.clone(),
+        })
     }
 
     /// Puts an engine together from the parameters of [`cloze_spec::inventory::encoder_parameters`].

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Gradients, Tensor, activation};
 use cloze_runtime::Batch;
+use cloze_runtime::model::Checkpoint;
 use cloze_spec::encoder::{self, Activation, DropoutRates, NormKind, Order};
 use cloze_spec::inventory::{Parameter, encoder_parameters};
 use cloze_spec::text::{self, Lora};
@@ -59,6 +60,21 @@ pub struct Pretrained {
 }
 
 impl Pretrained {
+    /// The encoder of a folder, on `device`.
+    ///
+    /// # Errors
+    /// If its weights cannot be read.
+    pub fn open(checkpoint: &Checkpoint, device: &Device) -> Result<Self, cloze_runtime::Error> {
+        let mut values = Values::new();
+        for parameter in encoder_parameters(&checkpoint.encoder) {
+            let mut of = vec![0.0; parameter.shape.iter().product()];
+            checkpoint.read(&parameter, &mut of)?;
+            values.insert(parameter.name, of);
+        }
+        let settings = Arc::new(checkpoint.encoder.clone());
+        Ok(Self::new(settings, &values, device))
+    }
+
     /// Puts an encoder together from `values`, on `device`.
     ///
     /// # Panics

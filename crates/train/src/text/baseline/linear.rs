@@ -87,7 +87,7 @@ fn rows(terms: &Terms, texts: &[Vec<String>]) -> SparseRows {
 ///
 /// # Shapes
 /// `rows: [N, D]`, `targets: [N, C]`
-pub(in crate::text) fn solve(
+pub(crate) fn solve(
     rows: SparseRows,
     terms: usize,
     kind: Kind,
@@ -109,7 +109,7 @@ pub(in crate::text) fn solve(
 }
 
 /// The sum of a row's weights, into `scores`.
-fn score(row: &[(u32, f32)], weights: &[f64], scores: &mut [f64]) {
+pub(crate) fn score(row: &[(u32, f32)], weights: &[f64], scores: &mut [f64]) {
     let width = scores.len();
     scores.copy_from_slice(&weights[weights.len() - width..]);
     for &(term, value) in row {

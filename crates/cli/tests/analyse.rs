@@ -367,3 +367,103 @@ fn probes_read_what_is_there_and_nothing_of_other_labels() {
     assert_eq!(sizes["probes"]["metric"], "r2");
     assert!(sizes["probes"]["baseline"]["value"].as_f64().unwrap() < 0.05);
 }
+
+#[test]
+fn codes_are_learned_resumed_shown_and_set() {
+    let shop = shop(r#"{ kind = "fourier" }"#);
+    let run = |arguments: &[&str]| ok(cloze(shop.path(), arguments));
+    let codes = r#"model.stack.codebook={ sites = ["ffn", "mixer"], codes = 12, groups = 2, dead_after = 3 }"#;
+    let train = |more: &[&str]| {
+        let mut arguments = vec!["train", "bert4rec", "--data", "orders.csv"];
+        for set in [
+            "model.max_len=10",
+            "batch.max_tokens=80",
+            "model.width=16",
+            "epochs=3",
+            codes,
+        ] {
+            arguments.extend(["--set", set]);
+        }
+        arguments.extend(more);
+        run(&arguments);
+    };
+    train(&["-o", "whole"]);
+    train(&["-o", "parts", "--max-steps", "4"]);
+    run(&["train", "--resume", "parts"]);
+    let weights =
+        |model: &str| fs::read(shop.path().join(model).join("model.safetensors")).unwrap();
+    assert_eq!(weights("whole"), weights("parts"));
+
+    let items = "sku-1,sku-2,sku-3,sku-4";
+    let found = json(
+        &shop,
+        &[
+            "analyse",
+            "codes",
+            "whole",
+            "--items",
+            items,
+            "--report",
+            "page.html",
+        ],
+    );
+    let sites = found["codes"]["sites"].as_array().unwrap();
+    assert_eq!(sites.len(), 4);
+    assert_eq!(
+        (&sites[0]["site"], &sites[0]["codes"]),
+        (&"layer.0.mixer".into(), &24.into())
+    );
+    for site in sites {
+        let counts = site["chosen"].as_array().unwrap().iter();
+        let counts = counts.map(|code| code["count"].as_u64().unwrap());
+        // Five tokens, a code of each group.
+        assert_eq!(counts.sum::<u64>(), 10);
+    }
+    page(&shop, "page.html");
+    let steer = |code: &str| {
+        let set = format!("layer.1.ffn={code}");
+        let found = json(
+            &shop,
+            &["analyse", "codes", "whole", "--items", items, "--set", &set],
+        );
+        found["sequences"][0]["steered"]["places"][0]["divergence"]
+            .as_f64()
+            .unwrap()
+    };
+    let own = |code: &Value| code["count"] == 5 && code["code"].as_u64().unwrap() < 12;
+    let chosen = sites[3]["chosen"].as_array().unwrap();
+    if let Some(code) = chosen.iter().find(|code| own(code)) {
+        assert_eq!(steer(&code["code"].to_string()).to_bits(), 0);
+    }
+    let other = (0..12)
+        .find(|code| chosen.iter().all(|own| own["code"] != *code))
+        .unwrap();
+    assert!(steer(&other.to_string()) > 0.0);
+    let wrong = error(
+        &cloze(
+            shop.path(),
+            &[
+                "analyse",
+                "codes",
+                "whole",
+                "--items",
+                items,
+                "--set",
+                "layer.1.ffn=24",
+            ],
+        ),
+        1,
+    );
+    assert!(wrong.contains("expected a code below 24"), "{wrong}");
+    let wrong = error(
+        &cloze(
+            shop.path(),
+            &["analyse", "codes", "model", "--items", items],
+        ),
+        1,
+    );
+    assert!(
+        wrong.contains("expected a model that speaks in codes"),
+        "{wrong}"
+    );
+}

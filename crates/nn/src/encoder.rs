@@ -6,6 +6,7 @@ use cloze_spec::Model;
 use cloze_spec::inventory::parameters;
 
 use crate::block::Block;
+use crate::codebook::{Codebook, Coded};
 use crate::embed::Embed;
 use crate::head::Tied;
 use crate::noise::Noise;
@@ -142,5 +143,13 @@ impl Encoder {
     /// What is added to each item's score, `[V]`.
     pub fn bias(&self) -> Option<Tensor<1>> {
         self.head.bias()
+    }
+}
+
+impl Coded for Encoder {
+    fn codebooks(&self) -> Vec<(String, &Codebook)> {
+        let layers = self.layer.iter().enumerate();
+        let codebooks = layers.flat_map(|(at, block)| block.codebooks(&format!("layer.{at}")));
+        codebooks.collect()
     }
 }

@@ -6,6 +6,7 @@
 //! data only the packed batch; start at [`Encoder::forward`].
 
 mod block;
+mod codebook;
 mod embed;
 mod encoder;
 mod ffn;
@@ -23,6 +24,7 @@ mod sequences;
 mod site;
 pub mod weights;
 
+pub use codebook::{Codebook, Coded, Renewed};
 pub use encoder::Encoder;
 pub use influence::influence;
 pub use noise::Noise;

@@ -62,11 +62,14 @@ impl FromStr for Site {
 
 /// What a site's vectors become.
 type See<'a> = dyn FnMut(Site, Tensor<2>) -> Tensor<2> + 'a;
+/// What the codes chosen at a site become, so many of each token.
+type Choose<'a> = dyn FnMut(Site, usize, Vec<u32>) -> Vec<u32> + 'a;
 
 /// Looks into a forward pass: it is shown the vectors of every site on the way, and the pass goes on with those that it gives
 /// back.
 pub struct Hook<'a> {
     see: Option<&'a mut See<'a>>,
+    choose: Option<&'a mut Choose<'a>>,
     layer: usize,
 }
 
@@ -75,6 +78,7 @@ impl<'a> Hook<'a> {
     pub const fn none() -> Self {
         Self {
             see: None,
+            choose: None,
             layer: 0,
         }
     }
@@ -83,7 +87,31 @@ impl<'a> Hook<'a> {
     pub fn new(see: &'a mut See<'a>) -> Self {
         Self {
             see: Some(see),
+            choose: None,
             layer: 0,
+        }
+    }
+
+    /// Shows `choose` the codes chosen at each site that has such, as many of each token as it says, token after token: numbers of
+    /// rows of the table of codes. The pass goes on with those that it gives back.
+    #[must_use]
+    pub fn with_codes(self, choose: &'a mut Choose<'a>) -> Self {
+        Self {
+            choose: Some(choose),
+            ..self
+        }
+    }
+
+    /// The codes that go on from a site of the layer, `each` of a token.
+    pub(crate) fn codes(
+        &mut self,
+        site: fn(usize) -> Site,
+        each: usize,
+        chosen: Vec<u32>,
+    ) -> Vec<u32> {
+        match &mut self.choose {
+            Some(choose) => choose(site(self.layer), each, chosen),
+            None => chosen,
         }
     }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+use cloze_train::analyse::Site;
 
 use crate::arguments::{ByName, Compute};
 
@@ -28,6 +29,8 @@ pub enum Kind {
     Mixing(Mixing),
     /// What a model that fills blanks would say after each layer, and what each layer adds to what it says at last
     Lens(Lens),
+    /// What the codes of a model trained with a codebook are chosen for, which label they tell, and what is said if one is set
+    Codes(Codes),
     /// What a linear map reads of labels off every site of the stack: where a model knows what
     Probe(Probe),
 }
@@ -136,6 +139,63 @@ pub enum What {
     Numbers,
     /// A label for each word, in files as of `CoNLL`
     Words,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cloze analyse codes coded --data corpus.txt --limit 200 --report codes.html
+  cloze analyse codes coded --data corpus.txt --limit 200 --site layer.1.ffn --code 17
+  cloze analyse codes coded --data train.conllu --test dev.conllu --label upos
+  cloze analyse codes coded --text \"Paris is the [MASK] of France.\" --set layer.1.ffn=17
+
+A model that was trained with a codebook (`cloze train codebook`, or `model.stack.codebook` of a recipe of items) chooses codes at its
+sites, layer.0.mixer, layer.0.ffn and so on. Three questions:
+  what is a code chosen for   the tokens at which each was chosen, and what stands around them
+  what tells a label          with --label: the code that tells each label best, found by one part of the data and judged by another,
+                              beside the best single channel of any site; of a model without codes, channels alone
+  what if                     with --set: what is said at masks, or of the next item, if a code is chosen at all tokens, or at one")]
+pub struct Codes {
+    /// A model folder
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub sequences: Sequences,
+    /// Codes of this site alone
+    #[arg(long, value_name = "SITE")]
+    pub site: Option<Site>,
+    /// This code alone
+    #[arg(long, value_name = "CODE")]
+    pub code: Option<usize>,
+    /// Codes that are shown of each site, those chosen most often
+    #[arg(long, value_name = "COUNT", default_value_t = 10)]
+    pub top: usize,
+    /// Choose this code; at a token's place, from 0, or at all; repeat for more
+    #[arg(long, value_name = "SITE[@TOKEN]=CODE", conflicts_with = "label")]
+    pub set: Vec<String>,
+    /// Column of labels that codes are to tell; of files of words by its number from 0, or its name in CoNLL-U
+    #[arg(
+        long,
+        value_name = "COLUMN",
+        requires = "data",
+        help_heading = "Labels"
+    )]
+    pub label: Option<String>,
+    /// Texts to judge by; without, a quarter of the data; repeat for more
+    #[arg(long, value_name = "FILE", requires = "label", help_heading = "Labels")]
+    pub test: Vec<PathBuf>,
+    /// What the labels are of; by default words for .conll, .conllu, .bio and .iob, else texts
+    #[arg(long, value_enum, requires = "label", help_heading = "Labels")]
+    pub of: Option<What>,
+    /// Where the parts come from
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value_t = 0,
+        help_heading = "Labels"
+    )]
+    pub seed: u64,
+    #[command(flatten)]
+    pub common: Common,
 }
 
 #[derive(Debug, Args)]

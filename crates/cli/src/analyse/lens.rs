@@ -58,7 +58,7 @@ pub fn run(args: &Lens) -> anyhow::Result<()> {
     let found = Found {
         what: "Lens",
         subtitle: format!(
-            "what would be said after each layer, at {} places",
+            "what would be said after each layer; places looked at: {}",
             depth.places
         ),
         json: json!({ "model": args.model, "depth": depth, "sequences": sequences.collect::<Vec<_>>() }),

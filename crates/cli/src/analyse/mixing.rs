@@ -22,9 +22,8 @@ pub fn run(args: &Mixing) -> anyhow::Result<()> {
     let found = Found {
         what: "Mixing",
         subtitle: format!(
-            "what each token takes of each: {} layers, {} sequences",
-            subject.layers(),
-            sequences.len()
+            "what each token takes of each, in {} layers",
+            subject.layers()
         ),
         json: json!({ "model": args.model, "sequences": json }),
         text,

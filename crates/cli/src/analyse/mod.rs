@@ -1,6 +1,7 @@
 //! `cloze analyse`: what a model does within.
 
 pub mod arguments;
+mod codes;
 mod lens;
 mod mixing;
 mod probe;
@@ -20,6 +21,7 @@ use arguments::{Analyse, Common, Kind, Sequences};
 
 pub fn run(args: &Analyse) -> anyhow::Result<()> {
     match &args.kind {
+        Kind::Codes(args) => codes::run(args),
         Kind::Lens(args) => lens::run(args),
         Kind::Mixing(args) => mixing::run(args),
         Kind::Probe(args) => probe::run(args),

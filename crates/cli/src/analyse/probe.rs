@@ -1,5 +1,5 @@
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use cloze_spec::text::{Objective, Texts};
@@ -21,7 +21,14 @@ pub fn run(args: &Probe) -> anyhow::Result<()> {
     let device = args.common.compute.place()?.device();
     let model = hub::folder(&args.model, &args.common.by_name)?;
     let subject = Subject::open(&model, &device)?;
-    let (texts, objective) = asked(args)?;
+    let (texts, objective) = asked(&Labelled {
+        data: &args.data,
+        test: &args.test,
+        column: &args.column,
+        pair: args.pair.as_deref(),
+        label: &args.label,
+        of: args.of,
+    })?;
     let bar = bar();
     let probed = Probed::of(&subject, &texts, &objective, args.seed, &mut |done, all| {
         bar.set_length(all as u64);
@@ -56,8 +63,18 @@ pub fn run(args: &Probe) -> anyhow::Result<()> {
     found.show(&args.model, &args.common)
 }
 
+/// Files with labels.
+pub struct Labelled<'a> {
+    pub data: &'a [PathBuf],
+    pub test: &'a [PathBuf],
+    pub column: &'a str,
+    pub pair: Option<&'a str>,
+    pub label: &'a str,
+    pub of: Option<What>,
+}
+
 /// The files and what is read off them, as recipes say it.
-fn asked(args: &Probe) -> anyhow::Result<(Texts, Objective)> {
+pub fn asked(args: &Labelled<'_>) -> anyhow::Result<(Texts, Objective)> {
     let is_of_words = |file: &Path| {
         let name = file.to_string_lossy();
         let name = name.trim_end_matches(".gz").trim_end_matches(".zst");

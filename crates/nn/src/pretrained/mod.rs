@@ -29,6 +29,7 @@ use cloze_spec::encoder::{self, Activation, DropoutRates, NormKind, Order};
 use cloze_spec::inventory::{Parameter, encoder_parameters};
 use cloze_spec::text::{self, Lora};
 
+use crate::codebook::{Codebook, Coded};
 use crate::linear::LowRank;
 use crate::noise::Noise;
 use crate::norm::bent;
@@ -339,6 +340,18 @@ impl Pretrained {
     pub fn head(&self, x: Tensor<2>) -> Tensor<2> {
         let head = self.head.as_ref().expect("the encoder has a head");
         head.forward(x, &self.embed.token.weight, Dropout::NONE)
+    }
+}
+
+impl Coded for Pretrained {
+    fn codebooks(&self) -> Vec<(String, &Codebook)> {
+        let layers = self.layer.iter().enumerate();
+        let blocks = layers.filter_map(|(at, layer)| match layer {
+            Layer::Mixer(block) => Some((at, block)),
+            Layer::Attention(_) => None,
+        });
+        let codebooks = blocks.flat_map(|(at, block)| block.codebooks(&format!("layer.{at}")));
+        codebooks.collect()
     }
 }
 

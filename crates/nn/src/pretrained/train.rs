@@ -111,6 +111,17 @@ impl Pretrained {
         rates: DropoutRates,
         noise: &mut Noise,
     ) -> Tensor<1> {
+        let loss = self.own_loss(batch, how, rates, noise);
+        noise.with_owed(loss)
+    }
+
+    fn own_loss(
+        &self,
+        batch: &TextBatch,
+        how: LabelLoss<'_>,
+        rates: DropoutRates,
+        noise: &mut Noise,
+    ) -> Tensor<1> {
         match &batch.wanted {
             Wanted::Tokens(targets) => self.masked_loss(batch, targets, rates, noise),
             Wanted::Replaced(targets) => self.replaced_loss(batch, targets, rates, noise),

@@ -182,23 +182,12 @@ fn said(subject: &Subject, site: Site, own: &[f64], last: &[f64], word: usize) -
         .iter()
         .zip(own)
         .map(|(last, own)| last.exp() * (last - own));
-    let mut order: Vec<usize> = (0..own.len()).collect();
-    let by_share = |a: &usize, b: &usize| own[*b].total_cmp(&own[*a]).then(a.cmp(b));
-    let top = TOP.min(own.len());
-    if top < order.len() {
-        order.select_nth_unstable_by(top, by_share);
-        order.truncate(top);
-    }
-    order.sort_unstable_by(by_share);
     Said {
         site: site.to_string(),
         kl: kl.sum(),
         rank: 1 + own.iter().filter(|&&other| other > own[word]).count(),
         log_prob: own[word],
-        top: order
-            .into_iter()
-            .map(|id| (subject.name(id as u32), own[id].exp()))
-            .collect(),
+        top: subject.likeliest(own, TOP),
     }
 }
 
@@ -340,7 +329,7 @@ impl Depth {
     pub fn notes(&self) -> Vec<String> {
         vec![
             format!(
-                "means over {} places; low and high: 95 % by bootstrap over places, {DRAWS} draws",
+                "places: {}, over which all are means; low and high: 95 % by bootstrap over places, {DRAWS} draws",
                 self.places
             ),
             format!(
@@ -425,8 +414,23 @@ impl Depth {
 
 impl Subject {
     /// Log probabilities of all words, of the residual stream read as if it were the last: `[M, D]` → `[M, V]`, row after row.
-    fn log_probs(&self, x: Tensor<2>) -> Vec<f64> {
+    pub(super) fn log_probs(&self, x: Tensor<2>) -> Vec<f64> {
         let scores = activation::log_softmax(self.scores(x), 1);
         floats(scores).into_iter().map(f64::from).collect()
+    }
+
+    /// The likeliest words of a row of log probabilities, and their probabilities; of equals the first.
+    pub(super) fn likeliest(&self, row: &[f64], most: usize) -> Vec<(String, f64)> {
+        let mut order: Vec<usize> = (0..row.len()).collect();
+        let by_share = |a: &usize, b: &usize| row[*b].total_cmp(&row[*a]).then(a.cmp(b));
+        if most < order.len() {
+            order.select_nth_unstable_by(most, by_share);
+            order.truncate(most);
+        }
+        order.sort_unstable_by(by_share);
+        let named = order
+            .into_iter()
+            .map(|id| (self.name(id as u32), row[id].exp()));
+        named.collect()
     }
 }

@@ -149,12 +149,16 @@ impl Mixing {
             leads: false,
         };
         let mut parts = vec![Part::Heading(heading.to_owned())];
-        parts.extend(
-            self.layers
-                .iter()
-                .enumerate()
-                .map(|(layer, of)| Part::Maps(of.maps(layer, &self.tokens))),
-        );
+        let mut told = Vec::new();
+        for (layer, of) in self.layers.iter().enumerate() {
+            let mut maps = of.maps(layer, &self.tokens);
+            // Once is enough.
+            if told.contains(&of.how) {
+                maps.note.clear();
+            }
+            told.push(of.how);
+            parts.push(Part::Maps(maps));
+        }
         parts.push(Part::Table(table, notes.to_vec()));
         parts
     }

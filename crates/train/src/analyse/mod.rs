@@ -3,6 +3,7 @@
 //! A [`Subject`] is a model folder of texts or of items, opened to be looked into; each file beside this one asks it something
 //! through the sites of its stack ([`Site`]).
 
+pub mod codes;
 pub mod lens;
 pub mod mixing;
 pub mod probe;
@@ -12,6 +13,7 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use cloze_data::batch::PackedBatch;
+use cloze_data::text::batch::TextBatch;
 use cloze_data::text::{Input, Limit, Long, Tokenizer};
 use cloze_data::{ItemVocabulary, cases};
 use cloze_nn::pretrained::Pretrained;
@@ -19,6 +21,7 @@ use cloze_nn::{Encoder, Hook, Noise, Sequences};
 use cloze_runtime::model::Checkpoint;
 use cloze_runtime::predict::own_masks;
 use cloze_runtime::{Batch, check};
+use cloze_spec::codebook::{Branch, Codebook};
 use cloze_spec::encoder::{self, Task};
 use cloze_spec::folder::Config;
 use cloze_spec::hugging_face::Folder;
@@ -341,6 +344,61 @@ impl Subject {
             Model::Texts(model) => model.encoder.settings().embed.segments.is_some(),
             Model::Items(_) => false,
         }
+    }
+
+    /// Channels of a token, `D`.
+    fn width(&self) -> usize {
+        match &self.model {
+            Model::Texts(model) => model.encoder.settings().width,
+            Model::Items(model) => model.config.model.width,
+        }
+    }
+
+    /// Its codebooks: the site of each, and how many codes each of how many groups has.
+    fn codebooks(&self) -> Vec<(Site, [usize; 2])> {
+        let parts: Vec<Option<Codebook>> = match &self.model {
+            Model::Texts(model) => {
+                let layers = model.encoder.settings().layers.iter();
+                layers
+                    .map(|layer| match layer {
+                        encoder::Layer::Attention(_) => None,
+                        encoder::Layer::Mixer(layer) => layer.parts.codebook.clone(),
+                    })
+                    .collect()
+            }
+            Model::Items(model) => {
+                vec![model.config.model.stack.codebook.clone(); self.layers()]
+            }
+        };
+        let of = |(layer, codebook): (usize, Option<Codebook>)| {
+            let codebook = codebook?;
+            let size = [codebook.groups, codebook.codes];
+            let site = |branch: &Branch| match branch {
+                Branch::Mixer => Site::Mixer(layer),
+                Branch::Ffn => Site::Ffn(layer),
+            };
+            let mut sites: Vec<Site> = codebook.sites.iter().map(site).collect();
+            sites.sort_unstable();
+            sites.dedup();
+            Some(sites.into_iter().map(move |site| (site, size)))
+        };
+        let all = parts.into_iter().enumerate().filter_map(of);
+        all.flatten().collect()
+    }
+
+    /// The tokens of a batch of texts, and the rows that are asked about.
+    fn text_batch(&self, batch: TextBatch) -> (Batch, Option<Vec<u32>>) {
+        let segments = if self.has_segments() {
+            batch.segments
+        } else {
+            Vec::new()
+        };
+        let tokens = Batch {
+            tokens: batch.tokens,
+            segments,
+            offsets: batch.offsets,
+        };
+        (tokens, batch.rows)
     }
 
     fn batch(&self, sequence: &Sequence) -> Batch {

@@ -1,15 +1,15 @@
 //! What linear maps read off each site of a stack: where a model knows what labels say.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
-use burn::tensor::Tensor;
-use cloze_data::text::batch::{TextBatch, Wanted};
+use burn::tensor::{Device, Tensor, TensorData};
+use cloze_data::text::batch::Wanted;
 use cloze_data::text::examples::{Examples, TextPlan};
 use cloze_data::text::learn::{Ask, TextData};
 use cloze_data::text::store;
 use cloze_nn::{Hook, op};
-use cloze_runtime::Batch;
 use cloze_runtime::predict::features::Scale;
 use cloze_spec::text::{Objective, Texts};
 use rand::SeedableRng;
@@ -19,13 +19,12 @@ use serde::Serialize;
 
 use super::{Model, Site, Subject, floats};
 use crate::Error;
-use crate::baseline::SparseRows;
 use crate::metric::bootstrap::intervals;
 use crate::metric::classification::{Confusion, largest};
 use crate::metric::counts::{Average, average};
 use crate::report::analysis::{Curve, Part};
 use crate::report::scores::Table;
-use crate::text::baseline::{Kind, score, solve, targets};
+use crate::text::baseline::{Kind, minimize, slopes_of, targets};
 
 /// Draws of texts for an interval.
 pub const DRAWS: u64 = 1000;
@@ -81,13 +80,67 @@ pub struct Read {
     pub macro_f1: Option<f64>,
 }
 
-/// What is true of texts or words, and which text each belongs to.
-struct Truth {
-    kind: Of,
-    texts: Vec<usize>,
+/// Texts with what is true of them: to learn from, and to judge by.
+pub(super) struct Asked {
+    pub plans: [TextPlan; 2],
+    pub truth: [Truth; 2],
+    pub labels: Vec<String>,
 }
 
-enum Of {
+impl Asked {
+    /// Reads files.
+    ///
+    /// # Errors
+    /// If the subject is of items, a file cannot be read or is not of its format, or a part has no labels or only one.
+    pub fn read(
+        subject: &Subject,
+        texts: &Texts,
+        objective: &Objective,
+        seed: u64,
+    ) -> Result<Self, Error> {
+        let Model::Texts(model) = &subject.model else {
+            return Err(Error::Asked(
+                "expected a model of texts, whose labels a file can have, found one of items"
+                    .to_owned(),
+            ));
+        };
+        let ask = Ask {
+            texts,
+            objective,
+            tokenizer: &model.tokenizer,
+            max_len: model.max_len,
+            seed,
+            place: store::Place {
+                folder: Path::new(""),
+                tokenizer: &[],
+            },
+        };
+        let data = TextData::prepare(&ask)?;
+        let plans = [&data.train, &data.validation].map(plan);
+        let truth = plans.each_ref().map(truth);
+        if let Of::Classes(classes) = &truth[0].kind
+            && classes.iter().all(|class| *class == classes[0])
+        {
+            return Err(Error::Asked(format!(
+                "expected at least two labels among the {} to learn from, found one",
+                classes.len()
+            )));
+        }
+        Ok(Self {
+            plans,
+            truth,
+            labels: data.labels,
+        })
+    }
+}
+
+/// What is true of texts or words, and which text each belongs to.
+pub(super) struct Truth {
+    pub kind: Of,
+    pub texts: Vec<usize>,
+}
+
+pub(super) enum Of {
     Classes(Vec<u32>),
     Numbers(Vec<f64>),
 }
@@ -105,55 +158,26 @@ impl Probed {
         seed: u64,
         done: &mut dyn FnMut(usize, usize),
     ) -> Result<Self, Error> {
-        let Model::Texts(model) = &subject.model else {
-            return Err(Error::Asked(
-                "expected a model of texts, whose labels a file can have, found one of items"
-                    .to_owned(),
-            ));
-        };
-        let ask = Ask {
-            texts,
-            objective,
-            tokenizer: &model.tokenizer,
-            max_len: model.max_len,
-            seed,
-            place: store::Place {
-                folder: std::path::Path::new(""),
-                tokenizer: &[],
-            },
-        };
-        let data = TextData::prepare(&ask)?;
-        let [train, test] = [&data.train, &data.validation].map(plan);
-        let truth = [&train, &test].map(truth);
-        let [own, held] = &truth;
-        if let Of::Classes(classes) = &own.kind
-            && classes.iter().all(|class| *class == classes[0])
-        {
-            return Err(Error::Asked(format!(
-                "expected at least two labels among the {} to learn from, found one",
-                classes.len()
-            )));
-        }
+        let asked = Asked::read(subject, texts, objective, seed)?;
+        let ([train, test], [own, held]) = (&asked.plans, &asked.truth);
         let judge = Judge {
             truth: held,
-            labels: data.labels.len(),
+            labels: asked.labels.len(),
             seed,
         };
         let sites = sites(subject.layers());
-        let width = model.encoder.settings().width;
+        let width = subject.width();
         let at_once = (KEPT / (width * (own.texts.len() + held.texts.len())).max(1)).max(1);
         let mut all = Vec::with_capacity(sites.len());
         for some in sites.chunks(at_once) {
-            let [own_vectors, held_vectors] = [&train, &test].map(|plan| {
-                let found = vectors(subject, plan, some);
-                found.map(|of| of.into_iter().collect::<Vec<_>>())
-            });
-            let pairs = own_vectors?.into_iter().zip(held_vectors?);
-            for ((site, from), (_, to)) in pairs {
-                let probe = |own: &Truth| Fitted::new(&from, width, own, data.labels.len());
-                let read = judge.read(&probe(own).predict(&to));
+            let [from, to] = [train, test].map(|plan| vectors(subject, plan, some));
+            let (from, to) = (from?, to?);
+            for site in some.iter().filter(|site| from.contains_key(site)) {
+                let (from, to) = (&from[site], &to[site]);
+                let probe = |own: &Truth| Fitted::new(from, width, own, asked.labels.len());
+                let read = judge.read(&probe(own).predict(to));
                 let control = own.in_another_order(seed);
-                let shuffled = judge.value(&probe(&control).predict(&to));
+                let shuffled = judge.value(&probe(&control).predict(to));
                 all.push(ProbedSite {
                     site: site.to_string(),
                     read,
@@ -172,7 +196,7 @@ impl Probed {
             test_texts: judge.groups().len(),
             baseline: judge.read(&own.usual(held.texts.len())),
             labels: match own.kind {
-                Of::Classes(_) => data.labels,
+                Of::Classes(_) => asked.labels,
                 Of::Numbers(_) => Vec::new(),
             },
             sites: all,
@@ -323,29 +347,14 @@ fn truth(plan: &TextPlan) -> Truth {
 }
 
 /// Of each site the vectors that are read, `[N, D]`.
-fn vectors(
+pub(super) fn vectors(
     subject: &Subject,
     plan: &TextPlan,
     sites: &[Site],
 ) -> Result<BTreeMap<Site, Vec<f32>>, Error> {
     let mut all: BTreeMap<Site, Vec<f32>> = BTreeMap::new();
     for at in 0..plan.len() {
-        let TextBatch {
-            tokens,
-            segments,
-            offsets,
-            rows,
-            ..
-        } = plan.build(at);
-        let batch = Batch {
-            tokens,
-            segments: if subject.has_segments() {
-                segments
-            } else {
-                Vec::new()
-            },
-            offsets,
-        };
+        let (batch, rows) = subject.text_batch(plan.build(at));
         let rows: Option<Arc<[u32]>> = rows.map(Into::into);
         let mut see = |site, x: Tensor<2>| {
             if sites.contains(&site) {
@@ -405,8 +414,8 @@ fn shuffled<T: Clone>(values: &[T], seed: u64) -> Vec<T> {
 /// A probe.
 struct Fitted {
     scale: Scale,
-    weights: Vec<f64>,
-    outputs: usize,
+    /// `[D + 1, C]`, the last row being intercepts.
+    weights: Tensor<2>,
     kind: Kind,
 }
 
@@ -419,10 +428,32 @@ impl Fitted {
             Of::Classes(classes) => targets(classes, labels),
             Of::Numbers(numbers) => (Kind::Squares, numbers.clone()),
         };
-        let rows = SparseRows::new(vectors.chunks(width).map(|row| scaled(&scale, row)));
+        let count = truth.texts.len();
+        let outputs = targets.len() / count.max(1);
+        let rows = scaled(&scale, vectors);
+        let columns = rows.clone().transpose();
+        let side = width + 1;
+        let value = |weights: &[f64]| {
+            let mut scores = wide(rows.clone().matmul(narrow(weights, [side, outputs])));
+            let each = scores.chunks_mut(outputs).zip(targets.chunks(outputs));
+            let mut loss: f64 = each
+                .map(|(scores, targets)| slopes_of(kind, scores, targets))
+                .sum();
+            let mut gradient = wide(columns.clone().matmul(narrow(&scores, [count, outputs])));
+            // Intercepts may be as large as they like.
+            let held = weights[..width * outputs].iter();
+            for (slope, weight) in gradient.iter_mut().zip(held) {
+                *slope += weight / C;
+                loss += 0.5 * weight * weight / C;
+            }
+            for slope in &mut gradient {
+                *slope /= count as f64;
+            }
+            (loss / count as f64, gradient)
+        };
+        let weights = minimize(value, vec![0.0; side * outputs], TOLERANCE);
         Self {
-            outputs: targets.len() / truth.texts.len().max(1),
-            weights: solve(rows, width, kind, &targets, C, TOLERANCE),
+            weights: narrow(&weights, [side, outputs]),
             scale,
             kind,
         }
@@ -430,24 +461,40 @@ impl Fitted {
 
     /// Classes, or numbers, of `[N, D]`: `[N]`.
     fn predict(&self, vectors: &[f32]) -> Vec<f64> {
-        let width = self.scale.mean.len();
-        let each = vectors.chunks(width).map(|row| {
-            let mut scores = vec![0.0; self.outputs];
-            score(&scaled(&self.scale, row), &self.weights, &mut scores);
-            match self.kind {
+        let scores = wide(scaled(&self.scale, vectors).matmul(self.weights.clone()));
+        let each = scores
+            .chunks(self.weights.dims()[1])
+            .map(|scores| match self.kind {
                 Kind::Logistic => f64::from(scores[0] > 0.0),
-                Kind::Softmax => largest(&scores) as f64,
+                Kind::Softmax => largest(scores) as f64,
                 Kind::Squares => scores[0],
-            }
-        });
+            });
         each.collect()
     }
 }
 
-fn scaled(scale: &Scale, row: &[f32]) -> Vec<(u32, f32)> {
-    let channels = row.iter().zip(scale.mean.iter().zip(&scale.deviation));
-    let scaled = channels.map(|(&x, (mean, deviation))| ((f64::from(x) - mean) / deviation) as f32);
-    (0..).zip(scaled).collect()
+/// Vectors of mean 0 and deviation 1, and a channel of ones: `[N, D]` → `[N, D + 1]`.
+fn scaled(scale: &Scale, vectors: &[f32]) -> Tensor<2> {
+    let width = scale.mean.len();
+    let mut rows = Vec::with_capacity(vectors.len() / width * (width + 1));
+    for row in vectors.chunks(width) {
+        let channels = row.iter().zip(scale.mean.iter().zip(&scale.deviation));
+        rows.extend(
+            channels.map(|(&x, (mean, deviation))| ((f64::from(x) - mean) / deviation) as f32),
+        );
+        rows.push(1.0);
+    }
+    let shape = [rows.len() / (width + 1), width + 1];
+    Tensor::from_data(TensorData::new(rows, shape), &Device::flex())
+}
+
+fn narrow(values: &[f64], shape: [usize; 2]) -> Tensor<2> {
+    let values: Vec<f32> = values.iter().map(|&x| x as f32).collect();
+    Tensor::from_data(TensorData::new(values, shape), &Device::flex())
+}
+
+fn wide(x: Tensor<2>) -> Vec<f64> {
+    floats(x).into_iter().map(f64::from).collect()
 }
 
 /// What predictions are judged by.

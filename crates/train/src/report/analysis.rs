@@ -52,7 +52,7 @@ pub struct Curve {
 pub struct Maps {
     /// What they are of.
     pub title: String,
-    /// What must be known to read them.
+    /// What must be known to read them, if anything.
     pub note: String,
     /// What the rows and columns are called, `T`.
     pub tokens: Vec<String>,
@@ -125,8 +125,13 @@ impl Maps {
             escape(&self.title)
         );
         for (index, (title, values)) in self.maps.iter().enumerate() {
-            let names = if index == 0 { &self.tokens[..] } else { &[] };
-            let class = if index == 0 { "map large" } else { "map" };
+            let (names, class) = match index {
+                0 => (&self.tokens[..], "map large"),
+                _ => (&[][..], "map"),
+            };
+            if index == 1 {
+                html.push_str("<div class=\"heads\">\n");
+            }
             let _ = writeln!(
                 html,
                 "<figure class=\"{class}\"><figcaption>{}</figcaption>{}</figure>",
@@ -134,11 +139,14 @@ impl Maps {
                 drawing(title, names, values)
             );
         }
-        let _ = writeln!(
-            html,
-            "</div>\n<p class=\"note\">{}</p>\n</section>",
-            escape(&self.note)
-        );
+        if self.maps.len() > 1 {
+            html.push_str("</div>\n");
+        }
+        html.push_str("</div>\n");
+        if !self.note.is_empty() {
+            let _ = writeln!(html, "<p class=\"note\">{}</p>", escape(&self.note));
+        }
+        html.push_str("</section>\n");
     }
 }
 

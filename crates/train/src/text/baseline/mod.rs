@@ -19,8 +19,9 @@ use crate::metric::classification::largest;
 
 pub(super) use lexicon::entities;
 use lexicon::{Lexicon, WordLabels};
+pub(super) use linear::solve;
 pub use linear::{Kind, Linear};
-pub(crate) use linear::{score, solve};
+pub(crate) use linear::{minimize, slopes_of};
 
 /// All that there are for a task, with what each learned.
 pub struct Baselines(Vec<(&'static str, Learned)>);

@@ -10,6 +10,7 @@ use flate2::read::MultiGzDecoder;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::generate_fsm::Machine;
 use super::grey::Grey;
 use super::sound::Sounds;
 use super::taste::Tastes;
@@ -71,6 +72,9 @@ pub struct Make {
     /// Reviews to make up.
     #[serde(default)]
     pub tastes: Option<Tastes>,
+    /// Walks to make up.
+    #[serde(default)]
+    pub machine: Option<Machine>,
     /// Make one text of so many, the last ones left out if they are fewer; its label is `yes` if one of theirs is.
     #[serde(default)]
     pub bundle: Option<usize>,
@@ -103,6 +107,8 @@ pub enum Input {
     Images,
     /// Nothing: reviews are made up, as [`Tastes`] says.
     Tastes,
+    /// Nothing: walks of a machine, as [`Machine`] says.
+    Machine,
     /// A text a line, after its label and a space.
     Labelled,
     /// A row a line, of columns with tabs between.
@@ -318,6 +324,14 @@ impl Make {
                 ..Record::line(&review.text, review.label)
             }));
         }
+        if matches!(self.read, Input::Machine) {
+            let machine = self.machine.as_ref().context("walks need `machine`")?;
+            records.extend(machine.walks().into_iter().map(|walk| Record {
+                words: walk.into_iter().map(Vec::from).collect(),
+                label: String::new(),
+                beside: Vec::new(),
+            }));
+        }
         for (class, files) in &self.classes {
             for file in files {
                 let path = PathBuf::from(resolve(file)?);
@@ -344,7 +358,7 @@ impl Make {
             text = text.split_once('\n').unwrap_or_default().1;
         }
         match self.read {
-            Input::Sounds | Input::Images | Input::Tastes | Input::Archive => {
+            Input::Sounds | Input::Images | Input::Tastes | Input::Machine | Input::Archive => {
                 unreachable!("no text of a file")
             }
             Input::Lines => into.extend(

@@ -3,6 +3,7 @@
 mod check;
 mod claim;
 mod compare;
+mod generate_fsm;
 mod grey;
 mod make;
 mod run;

@@ -467,3 +467,100 @@ fn codes_are_learned_resumed_shown_and_set() {
         "{wrong}"
     );
 }
+
+#[test]
+fn codes_of_texts_are_trained_by_the_recipe_and_tell_labels() {
+    let folder = TempDir::new().unwrap();
+    let (mut texts, mut tagged) = (String::new(), String::new());
+    for at in 0..60_usize {
+        let digits: Vec<usize> = (0..8)
+            .map(|place| (at * 7 + place * (at % 3 + 1)) % 10)
+            .collect();
+        let words: Vec<String> = digits.iter().map(ToString::to_string).collect();
+        texts.extend([&*words.join(" "), "\n"]);
+        for digit in digits {
+            let tag = if digit < 5 { "low" } else { "high" };
+            writeln!(tagged, "{digit}\t{tag}").unwrap();
+        }
+        tagged.push('\n');
+    }
+    fs::write(folder.path().join("texts.txt"), texts).unwrap();
+    fs::write(folder.path().join("words.conll"), tagged).unwrap();
+    let run = |arguments: &[&str]| ok(cloze(folder.path(), arguments));
+    let tokenizer = ["--model", "wordlevel", "--vocab-size", "20", "-o", "digits"];
+    run(&[
+        &["tokenizer", "train", "--data", "texts.txt"],
+        &tokenizer[..],
+    ]
+    .concat());
+    let mut train = vec![
+        "train",
+        "codebook",
+        "--data",
+        "texts.txt",
+        "--tokenizer",
+        "digits",
+    ];
+    for set in [
+        "model.max_len=16",
+        "model.config.hidden_size=16",
+        "model.config.num_hidden_layers=1",
+        "model.config.intermediate_size=32",
+        "model.config.codebook.codes=9",
+        "batch.max_tokens=160",
+        "epochs=1",
+    ] {
+        train.extend(["--set", set]);
+    }
+    train.extend(["-o", "coded"]);
+    run(&train);
+    let found = json(
+        &folder,
+        &[
+            "analyse",
+            "codes",
+            "coded",
+            "--data",
+            "words.conll",
+            "--label",
+            "1",
+            "--report",
+            "page.html",
+        ],
+    );
+    let detectors = &found["detectors"];
+    assert_eq!(detectors["test"], 15 * 8);
+    for mean in ["code_f1", "channel_f1"] {
+        assert!(
+            (0.0..=1.0).contains(&detectors[mean].as_f64().unwrap()),
+            "{detectors}"
+        );
+    }
+    assert_eq!(detectors["labels"].as_array().unwrap().len(), 2);
+    page(&folder, "page.html");
+    let set = ["--text", "1 2 [MASK] 4", "--set", "layer.0.ffn@3=8"];
+    let found = json(
+        &folder,
+        &[&["analyse", "codes", "coded"], &set[..]].concat(),
+    );
+    let place = &found["sequences"][0]["steered"]["places"][0];
+    assert_eq!(place["token"], "[MASK]");
+    // What is said does not depend on the engine that predicts.
+    let out = folder.path().join("filled.jsonl").display().to_string();
+    run(&[
+        "predict",
+        "coded",
+        "--input-text",
+        "1 2 [MASK] 4",
+        "--top",
+        "1",
+        "-o",
+        &out,
+    ]);
+    let filled = fs::read_to_string(out).unwrap();
+    let said = place["before"][0][0].as_str().unwrap();
+    assert!(
+        filled.contains(&format!("\"{said}\"")),
+        "{filled}, not {said}"
+    );
+}

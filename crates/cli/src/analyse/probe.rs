@@ -90,7 +90,8 @@ pub fn asked(args: &Labelled<'_>) -> anyhow::Result<(Texts, Objective)> {
     let objective = match args.of.unwrap_or(usual) {
         What::Texts => json!({ "kind": "sequence", "problem": "single-label" }),
         What::Numbers => json!({ "kind": "sequence", "problem": "regression" }),
-        What::Words => json!({ "kind": "token" }),
+        // Tags of stretches too are labels of words here.
+        What::Words => json!({ "kind": "token", "tags": "words" }),
     };
     let texts = json!({
         "kind": "text",

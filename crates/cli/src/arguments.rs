@@ -45,6 +45,8 @@ pub enum Command {
     Tokenizer(Tokenizer),
     /// Measure predictions against what is true: classes, labels, numbers, entities, answers, texts
     Score(crate::score::arguments::Score),
+    /// Look into a model: how its layers mix tokens, and what can be read off them
+    Analyse(crate::analyse::arguments::Analyse),
     /// Compare an encoder with stored reference outputs, layer by layer
     Verify(Verify),
     /// Measure how fast an encoder runs on this machine, and how much memory it takes

@@ -1,11 +1,10 @@
 //! How fast an encoder runs here.
 
 use std::io::Write;
-use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Context;
-use cloze_data::records::{Input, length};
+use cloze_data::records::length;
 use cloze_data::text::Encoding;
 use cloze_runtime::cpu::Isa;
 use cloze_runtime::model::{Checkpoint, TextEncoder};
@@ -15,7 +14,7 @@ use rayon::prelude::*;
 use serde_json::json;
 
 use crate::arguments::Bench;
-use crate::table;
+use crate::{source, table};
 
 /// Texts of a file that are measured with.
 const TEXTS: usize = 500;
@@ -70,7 +69,7 @@ pub fn run(args: &Bench) -> anyhow::Result<()> {
     };
     let (cases, texts_per_second) = match (&text, &args.input) {
         (Some(text), Some(file)) => {
-            let texts = read(file, &args.text)?;
+            let texts = source::texts(file, &args.text, TEXTS)?;
             let start = Instant::now();
             let encoded = texts.par_iter().map(|t| text.encode(t, None));
             let encoded: Vec<_> = encoded
@@ -253,27 +252,6 @@ fn random(engine: &dyn Engine) -> Vec<Case> {
 }
 
 /// The first texts of a file.
-fn read(file: &Path, column: &str) -> anyhow::Result<Vec<String>> {
-    let input = Input {
-        columns: vec![column.to_owned()],
-        ..Input::new(file)
-    };
-    let mut texts = Vec::new();
-    for chunk in input.read(0) {
-        texts.extend(chunk?.into_iter().flat_map(|record| record.texts));
-        if texts.len() >= TEXTS {
-            break;
-        }
-    }
-    texts.truncate(TEXTS);
-    anyhow::ensure!(
-        !texts.is_empty(),
-        "{}: expected texts, found none",
-        file.display()
-    );
-    Ok(texts)
-}
-
 /// The cases of a user's own texts.
 fn own(texts: &[Encoding]) -> Vec<Case> {
     let batch = |texts: &[&Encoding]| {

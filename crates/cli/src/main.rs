@@ -1,5 +1,6 @@
 //! The command `cloze`.
 
+mod analyse;
 mod arguments;
 mod bench;
 mod completions;
@@ -67,6 +68,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Serve(args) => serve::run(&args),
         Command::Tokenizer(args) => tokenizer::run(&args),
         Command::Score(args) => score::run(&args),
+        Command::Analyse(args) => analyse::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Recipes(args) => recipes::run(&args),
         Command::Completions(args) => completions::run(&args),

@@ -1,11 +1,12 @@
 //! From data options to a prepared data set.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use cloze_data::Dataset;
 use cloze_data::dataset::prepare;
+use cloze_data::records::Input;
 use cloze_data::source::{BadRows, ReadReport};
 use cloze_spec::Recipe;
 use cloze_spec::data::{self, Csv, Interactions, Titles};
@@ -148,6 +149,28 @@ pub fn dataset(recipe: &Recipe, skip_bad_rows: bool) -> anyhow::Result<Dataset> 
     let dataset = result.context("reading interactions")?;
     warn_of_skipped(&dataset.report);
     Ok(dataset)
+}
+
+/// The first texts of a file, `most` at most.
+pub fn texts(file: &Path, column: &str, most: usize) -> anyhow::Result<Vec<String>> {
+    let input = Input {
+        columns: vec![column.to_owned()],
+        ..Input::new(file)
+    };
+    let mut texts = Vec::new();
+    for chunk in input.read(0) {
+        texts.extend(chunk?.into_iter().flat_map(|record| record.texts));
+        if texts.len() >= most {
+            break;
+        }
+    }
+    texts.truncate(most);
+    ensure!(
+        !texts.is_empty(),
+        "{}: expected texts, found none",
+        file.display()
+    );
+    Ok(texts)
 }
 
 /// Tells of rows that could not be read, if there were any.

@@ -332,6 +332,7 @@ fn help_teaches_and_completions_are_made() {
         "train",
         "eval",
         "predict",
+        "analyse",
         "inspect",
         "recipes",
         "completions",

@@ -1,25 +1,30 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 use cloze_spec::block;
+use cloze_spec::codebook::Branch;
 use cloze_spec::mixer::Room;
 use cloze_spec::model::Layer;
 
+use crate::codebook::Codebook;
 use crate::ffn::AnyFfn;
 use crate::mixer::{AnyMixer, Mixer};
 use crate::noise::Noise;
 use crate::norm::AnyNorm;
 use crate::op::{self, Dropout};
 use crate::sequences::Sequences;
+use crate::site::{Hook, Site};
 use crate::weights::{Source, Weight};
 
 /// One layer: mixer and feed-forward, each with its residual connection and norms.
 #[derive(Module, Debug)]
 pub(crate) struct Block {
     mixer: AnyMixer,
+    mixer_codes: Option<Codebook>,
     mixer_norm: AnyNorm,
     mixer_after: Option<AnyNorm>,
     mixer_scale: Option<Weight<1>>,
     ffn: Option<AnyFfn>,
+    ffn_codes: Option<Codebook>,
     ffn_norm: Option<AnyNorm>,
     ffn_after: Option<AnyNorm>,
     ffn_scale: Option<Weight<1>>,
@@ -40,11 +45,15 @@ impl Block {
         };
         let scale = |part: &str| residual.layer_scale.map(|_| source.parameter(&name(part)));
         let ffn = AnyFfn::new(&layer.ffn, source, &name("ffn"));
+        let codes =
+            |branch, part: &str| Codebook::of(layer.codebook.as_ref(), branch, source, &name(part));
         Self {
             mixer: AnyMixer::new(&layer.mixer, room, source, &name("mixer")),
+            mixer_codes: codes(Branch::Mixer, "mixer_codes"),
             mixer_norm: norm("mixer_norm"),
             mixer_after: norm_after.then(|| norm("mixer_after")),
             mixer_scale: scale("mixer_scale"),
+            ffn_codes: ffn.as_ref().and_then(|_| codes(Branch::Ffn, "ffn_codes")),
             ffn_norm: ffn.as_ref().map(|_| norm("ffn_norm")),
             ffn_after: (ffn.is_some() && norm_after).then(|| norm("ffn_after")),
             ffn_scale: ffn.as_ref().and_then(|_| scale("ffn_scale")),
@@ -66,20 +75,54 @@ impl Block {
         selected: bool,
         dropout: f32,
         noise: &mut Noise,
+        hook: &mut Hook<'_>,
     ) -> Tensor<2> {
         let input = self.before(&self.mixer_norm, x.clone());
-        let mixed = self.mixer.forward(input, sequences, selected, noise);
+        let input = hook.at(Site::Input, input);
+        let mut mixed = self.mixer.forward(input, sequences, selected, noise);
+        if let Some(codes) = &self.mixer_codes {
+            mixed = codes.forward(mixed, Site::Mixer, noise, hook);
+        }
         let mixed = finish(mixed, self.mixer_after.as_ref(), self.mixer_scale.as_ref());
+        let mixed = hook.at(Site::Mixer, mixed);
         let x = sequences.wanted(x, selected);
         let x = self.join(&self.mixer_norm, mixed, Some(x), noise.dropout(dropout));
 
         let (Some(ffn), Some(norm)) = (&self.ffn, &self.ffn_norm) else {
             return x;
         };
-        let fed = ffn.forward(self.before(norm, x.clone()));
+        let x = hook.at(Site::Middle, x);
+        let mut fed = ffn.forward(self.before(norm, x.clone()));
+        if let Some(codes) = &self.ffn_codes {
+            fed = codes.forward(fed, Site::Ffn, noise, hook);
+        }
         let fed = finish(fed, self.ffn_after.as_ref(), self.ffn_scale.as_ref());
+        let fed = hook.at(Site::Ffn, fed);
         let residual = (!self.ffn_replaces).then_some(x);
         self.join(norm, fed, residual, noise.dropout(dropout))
+    }
+
+    /// What the mixer makes of what it is given, [`Site::Input`]: `[N, D]` → `[N, D]`.
+    pub fn mixed(&self, x: Tensor<2>, sequences: &Sequences) -> Tensor<2> {
+        self.mixer.forward(x, sequences, false, &mut Noise::none())
+    }
+
+    /// As of [`Mixer::shares`].
+    pub fn shares(&self, x: Tensor<2>) -> Option<Tensor<3>> {
+        self.mixer.shares(x)
+    }
+
+    /// Its codebooks, by the names of their parameters in layer `name`.
+    pub fn codebooks(&self, name: &str) -> Vec<(String, &Codebook)> {
+        let both = [
+            ("mixer_codes", &self.mixer_codes),
+            ("ffn_codes", &self.ffn_codes),
+        ];
+        let found = both.into_iter().filter_map(|(part, codes)| {
+            let codes = codes.as_ref()?;
+            Some((format!("{name}.{part}.weight"), codes))
+        });
+        found.collect()
     }
 
     fn before(&self, norm: &AnyNorm, x: Tensor<2>) -> Tensor<2> {

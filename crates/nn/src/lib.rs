@@ -6,10 +6,12 @@
 //! data only the packed batch; start at [`Encoder::forward`].
 
 mod block;
+mod codebook;
 mod embed;
 mod encoder;
 mod ffn;
 mod head;
+mod influence;
 mod layout;
 mod linear;
 pub mod mixer;
@@ -19,8 +21,12 @@ pub mod objective;
 pub mod op;
 pub mod pretrained;
 mod sequences;
+mod site;
 pub mod weights;
 
+pub use codebook::{Codebook, Coded, Renewed};
 pub use encoder::Encoder;
+pub use influence::influence;
 pub use noise::Noise;
 pub use sequences::Sequences;
+pub use site::{Hook, Site};

@@ -1,9 +1,11 @@
+use burn::tensor::Tensor;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::op::Dropout;
 
-/// Where dropout comes from: a seed a forward pass, from which each place that drops takes its own.
+/// Where dropout comes from: a seed a forward pass, from which each place that drops takes its own. What parts of the model learn
+/// from on the way, beside the model's loss, is left here.
 ///
 /// The n-th place of a pass gets the same values whenever seed and n are the same, so a resumed run drops what the
 /// uninterrupted one would have.
@@ -11,6 +13,7 @@ use crate::op::Dropout;
 pub struct Noise {
     seed: Option<u64>,
     place: u64,
+    owed: Vec<Tensor<1>>,
 }
 
 impl Noise {
@@ -19,6 +22,7 @@ impl Noise {
         Self {
             seed: None,
             place: 0,
+            owed: Vec::new(),
         }
     }
 
@@ -27,6 +31,7 @@ impl Noise {
         Self {
             seed: Some(seed),
             place: 0,
+            owed: Vec::new(),
         }
     }
 
@@ -42,6 +47,17 @@ impl Noise {
             }
             _ => Dropout::NONE,
         }
+    }
+
+    /// Leaves what a part learns from, beside the model's loss: `[1]`.
+    pub(crate) fn owe(&mut self, loss: Tensor<1>) {
+        self.owed.push(loss);
+    }
+
+    /// The model's loss and all that parts left, `[1]`.
+    pub(crate) fn with_owed(&mut self, loss: Tensor<1>) -> Tensor<1> {
+        let owed = std::mem::take(&mut self.owed).into_iter();
+        owed.fold(loss, |loss, owed| loss + owed)
     }
 
     /// Random numbers for the next place of the pass; without a seed, the same in every pass.

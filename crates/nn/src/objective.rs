@@ -12,6 +12,11 @@ use crate::{Encoder, Noise, Sequences};
 /// The mean loss over the rows that `batch` asks predictions for, `[1]`.
 pub fn loss(encoder: &Encoder, batch: &PackedBatch, loss: &Loss, noise: &mut Noise) -> Tensor<1> {
     let hidden = encoder.forward(&Sequences::new(batch), noise);
+    let loss = of_hidden(encoder, batch, loss, hidden);
+    noise.with_owed(loss)
+}
+
+fn of_hidden(encoder: &Encoder, batch: &PackedBatch, loss: &Loss, hidden: Tensor<2>) -> Tensor<1> {
     let (table, bias, items) = (encoder.table(), encoder.bias(), encoder.items());
     let kind = match loss {
         Loss::Softmax => {

@@ -10,7 +10,7 @@ use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use cloze_data::batch::PackedBatch;
 use cloze_nn::mixer::Single;
 use cloze_nn::weights::{self, Values};
-use cloze_nn::{Encoder, Noise, Sequences, objective};
+use cloze_nn::{Encoder, Noise, Sequences, influence, objective};
 use cloze_spec::Model;
 use cloze_spec::inventory::parameters;
 use cloze_spec::mixer::{
@@ -602,6 +602,100 @@ fn gradient(kind: &str, mixer: &Mixer, values: &Values) -> f64 {
         }
     }
     worst.max(apart(&found["x"], &want))
+}
+
+#[test]
+fn shares_make_what_the_mixer_makes() {
+    const VALUE: f64 = 1e-5;
+    let device = Device::flex();
+    for (kind, mixer) in cases() {
+        let values = weights_of(&mixer, 3);
+        let sums_values = match &mixer {
+            Mixer::Attention(_) | Mixer::HashedAttention(_) | Mixer::SubspaceAttention(_) => true,
+            Mixer::SummaryAttention(settings) => !matches!(settings.spans, Spans::Axial(_)),
+            _ => false,
+        };
+        for (len, seed) in LENS.into_iter().zip(SEEDS) {
+            let x = numbers(seed, len * ROOM.width);
+            let single = Single::new(&mixer, ROOM, &values, &device);
+            let shares = single.shares(tensor(&x, ROOM.width, &device));
+            assert_eq!(shares.is_some(), sums_values, "{kind}");
+            let Some(shares) = shares else { break };
+            let found: Vec<f64> = read(&shares).into_iter().map(f64::from).collect();
+            let heads = found.chunks(len * len);
+            let heads: Vec<_> = heads
+                .map(|head| head.chunks(len).map(<[f64]>::to_vec).collect())
+                .collect();
+            let point = Point::new(&values, &x, ROOM.width);
+            let made = reference::assembled(&mixer, &point, &heads).concat();
+            let made: Vec<f32> = made.into_iter().map(|x| x as f32).collect();
+            let off = apart(
+                &made,
+                &reference::mix(&mixer, ROOM, &point, &point).concat(),
+            );
+            assert!(off <= VALUE, "{kind} of {len}: off by {off}");
+        }
+    }
+}
+
+/// Every block of the Jacobian against central differences of the definition.
+#[test]
+fn influence_is_how_much_a_change_comes_through() {
+    const STEP: f64 = 1e-6;
+    let device = Device::flex().autodiff();
+    let len = 11;
+    for (kind, mixer) in cases() {
+        let values = weights_of(&mixer, 3);
+        let x = numbers(31, len * ROOM.width);
+        let single = Single::new(&mixer, ROOM, &values, &device);
+        let found = influence(&tensor(&x, ROOM.width, &device), |x, offsets| {
+            let lens: Vec<usize> = offsets.windows(2).map(|w| (w[1] - w[0]) as usize).collect();
+            single.forward(x, &sequences(&lens), false, &mut Noise::none())
+        });
+        let base = Point::new(&values, &x, ROOM.width);
+        let mut squares = vec![0.0; len * len];
+        for index in 0..x.len() {
+            let (from, channel) = (index / ROOM.width, index % ROOM.width);
+            let moved = |step: f64| {
+                let mut point = Point::new(&values, &x, ROOM.width);
+                point.x[from][channel] += step;
+                reference::mix(&mixer, ROOM, &point, &base)
+            };
+            let (up, down) = (moved(STEP), moved(-STEP));
+            for (to, (up, down)) in up.iter().zip(&down).enumerate() {
+                let slopes = up.iter().zip(down).map(|(u, d)| (u - d) / (2.0 * STEP));
+                squares[to * len + from] += slopes.map(|slope| slope * slope).sum::<f64>();
+            }
+        }
+        let width = ROOM.width as f64;
+        let want: Vec<f64> = squares.iter().map(|sum| (sum / width).sqrt()).collect();
+        let off = apart(&found, &want);
+        assert!(off <= GRADIENT, "{kind}: off by {off}");
+    }
+}
+
+/// Wider than there are directions: from signs by chance, within a few percent, and the same each time.
+#[test]
+fn influence_of_many_channels_is_told_from_few_directions() {
+    let (tokens, width) = (5, 96);
+    let device = Device::flex().autodiff();
+    let x = tensor(&numbers(5, tokens * width), width, &device);
+    let weight = tensor(&numbers(6, width * width), width, &device);
+    let next = |x: Tensor<2>, _: &[u32]| x.matmul(weight.clone());
+    let found = influence(&x, next);
+    assert_eq!(bits(&found), bits(&influence(&x, next)));
+    let square: f64 = read(&weight).iter().map(|w| f64::from(w * w)).sum();
+    let want = (square / width as f64).sqrt();
+    for (at, found) in found.into_iter().enumerate() {
+        if at % tokens == at / tokens {
+            assert!(
+                (f64::from(found) / want - 1.0).abs() < 0.05,
+                "{found}, not {want}"
+            );
+        } else {
+            assert_eq!(found.to_bits(), 0);
+        }
+    }
 }
 
 /// Two steps downhill, the second by the same module or by one made again of its weights: the same bits.

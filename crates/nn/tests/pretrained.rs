@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use burn::tensor::Tensor;
 use cloze_data::text::batch::{Documents, TextBatch, Wanted};
-use cloze_nn::Noise;
 use cloze_nn::pretrained::{BurnEngine, LabelLoss, Pretrained, TRANSITIONS};
 use cloze_nn::weights::{Values, fresh};
+use cloze_nn::{Hook, Noise};
 use cloze_runtime::golden::Golden;
 use cloze_runtime::model::Checkpoint;
 use cloze_runtime::{Batch, Engine, Rows};
@@ -310,7 +310,7 @@ fn outputs_of_some_rows_are_those_of_all() {
             segments: batch.segments.clone(),
             offsets: batch.offsets.clone(),
         };
-        let all = model.head(model.forward(&tokens, |_| ()));
+        let all = model.head(model.forward(&tokens, &mut Hook::none()));
         let rows = match &batch.rows {
             Some(rows) => rows.clone(),
             None => vec![0, 5, 7],

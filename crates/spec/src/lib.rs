@@ -6,6 +6,7 @@
 
 pub mod batch;
 pub mod block;
+pub mod codebook;
 pub mod data;
 pub mod embed;
 pub mod encoder;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::block::Block;
+use crate::codebook::{Branch, Codebook};
 use crate::embed::Embed;
 use crate::ffn::Ffn;
 use crate::head::Head;
@@ -44,6 +45,9 @@ pub struct Stack {
     pub mixer: Mixer,
     /// Within a token.
     pub ffn: Ffn,
+    /// Codes that branches speak in; absent: they say anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub codebook: Option<Codebook>,
 }
 
 /// One layer of a stack.
@@ -57,6 +61,8 @@ pub struct Layer {
     pub mixer: Mixer,
     /// Within a token.
     pub ffn: Ffn,
+    /// Codes that branches speak in.
+    pub codebook: Option<Codebook>,
 }
 
 impl Stack {
@@ -67,6 +73,7 @@ impl Stack {
             norm: self.norm.clone(),
             mixer: self.mixer.of_layer(place).clone(),
             ffn: self.ffn.clone(),
+            codebook: self.codebook.clone(),
         }
     }
 }
@@ -76,10 +83,18 @@ impl Layer {
     pub(crate) fn list(&self, name: &str, room: Room, list: &mut List) {
         let width = room.width;
         self.mixer.list(&format!("{name}.mixer"), room, list);
+        self.list_codes(Branch::Mixer, &format!("{name}.mixer_codes"), width, list);
         self.list_around(&format!("{name}.mixer"), width, list);
         self.ffn.list(&format!("{name}.ffn"), width, list);
         if !matches!(self.ffn, Ffn::Absent(_)) {
+            self.list_codes(Branch::Ffn, &format!("{name}.ffn_codes"), width, list);
             self.list_around(&format!("{name}.ffn"), width, list);
+        }
+    }
+
+    fn list_codes(&self, branch: Branch, name: &str, width: usize, list: &mut List) {
+        if let Some(codebook) = &self.codebook {
+            codebook.list(branch, name, width, list);
         }
     }
 
@@ -137,5 +152,8 @@ impl Model {
         stack.norm.check("model.stack.norm", faults);
         stack.mixer.check("model.stack.mixer", self.room(), faults);
         stack.ffn.check("model.stack.ffn", self.width, faults);
+        if let Some(codebook) = &stack.codebook {
+            codebook.check("model.stack.codebook", self.width, faults);
+        }
     }
 }

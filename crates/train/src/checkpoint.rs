@@ -9,6 +9,7 @@
 //!
 //! A checkpoint is written under a temporary name and renamed when it is complete; only then are older ones removed.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -43,6 +44,9 @@ pub struct State {
     pub seconds: f64,
     /// The run has come to its end.
     pub finished: bool,
+    /// How often each code of each codebook was chosen since codes began anew, by the parameter's name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fired: BTreeMap<String, Vec<u64>>,
 }
 
 impl State {
@@ -58,6 +62,7 @@ impl State {
             tokens: 0,
             seconds: 0.0,
             finished: false,
+            fired: BTreeMap::new(),
         }
     }
 }

@@ -39,6 +39,9 @@ pub enum Error {
         /// Its loss.
         loss: f32,
     },
+    /// A model cannot be asked this.
+    #[error("{0}")]
+    Asked(String),
     /// There is nothing to train or evaluate on.
     #[error("{0}")]
     Empty(String),

@@ -1,5 +1,6 @@
 //! Learning, whatever from: epochs of steps, validation, checkpoints.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -7,8 +8,8 @@ use std::time::Instant;
 use burn::module::Module;
 use burn::tensor::{Device, Gradients, Tensor};
 use cloze_data::prefetch::Prefetch;
-use cloze_nn::Noise;
 use cloze_nn::weights::{self, Values};
+use cloze_nn::{Coded, Noise, Renewed};
 use cloze_spec::inventory::Parameter;
 use cloze_spec::optim::Optim;
 use cloze_spec::schedule::Schedule;
@@ -83,7 +84,7 @@ pub enum Outcome {
 /// What is learned, and from what.
 pub(crate) trait Job {
     /// What learns.
-    type Model: Module;
+    type Model: Module + Coded;
     /// What it learns from in one pass.
     type Batch: Send + 'static;
 
@@ -188,6 +189,9 @@ impl<J: Job> Fit<'_, J> {
         if let Some(checkpoint) = &resumed {
             optimizer.restore(&model, state.step, &checkpoint.moments);
         }
+        for (name, codebook) in model.codebooks() {
+            codebook.set_fired(state.fired.get(&name).cloned().unwrap_or_default());
+        }
         drop((resumed, values));
 
         let lens = job.first_lens();
@@ -232,6 +236,7 @@ impl<J: Job> Fit<'_, J> {
                 let (moved, step) = optimizer.step(model, factor);
                 model = moved;
                 state.step += 1;
+                model = renewed(model, &mut optimizer, plan.seed, state.step);
                 state.seconds += since.elapsed().as_secs_f64();
                 since = Instant::now();
                 observe(&Event::Step(StepReport {
@@ -246,7 +251,7 @@ impl<J: Job> Fit<'_, J> {
                 }));
                 pending = Pending::default();
                 if state.batch < count && self.must_stop(state.step) {
-                    self.save(&parameters, &state, &model, &optimizer, observe)?;
+                    self.save(&parameters, &mut state, &model, &optimizer, observe)?;
                     return Ok(Outcome::Interrupted);
                 }
             }
@@ -264,7 +269,7 @@ impl<J: Job> Fit<'_, J> {
             }
             let stops = !state.finished && self.must_stop(state.step);
             if validates || stops {
-                self.save(&parameters, &state, &model, &optimizer, observe)?;
+                self.save(&parameters, &mut state, &model, &optimizer, observe)?;
             }
             if stops {
                 return Ok(Outcome::Interrupted);
@@ -319,16 +324,35 @@ impl<J: Job> Fit<'_, J> {
     fn save(
         &self,
         parameters: &[Parameter],
-        state: &State,
+        state: &mut State,
         model: &J::Model,
         optimizer: &Optimizer,
         observe: &mut dyn FnMut(&Event<'_>),
     ) -> Result<(), Error> {
+        let codebooks = model.codebooks().into_iter();
+        let fired = codebooks.map(|(name, codebook)| (name, codebook.fired()));
+        state.fired = fired.collect();
         let (values, moments) = (weights::values(model), optimizer.moments(model));
         checkpoint::write(self.out, parameters, state, &values, &moments)?;
         observe(&Event::Saved { state });
         Ok(())
     }
+}
+
+/// The model with codes begun anew where it is time, and the optimiser without memory of them.
+fn renewed<M: Module + Coded>(model: M, optimizer: &mut Optimizer, seed: u64, step: u64) -> M {
+    let codebooks = model.codebooks().into_iter().zip(0..);
+    let due = codebooks.filter(|((_, codebook), _)| {
+        let every = codebook.dead_after();
+        every.is_some_and(|every| step.is_multiple_of(every))
+    });
+    let renewed: BTreeMap<String, Renewed> = due
+        .map(|((name, codebook), place)| (name, codebook.renewed(pass_seed(seed, step, place))))
+        .collect();
+    if renewed.values().all(|(codes, _)| codes.is_empty()) {
+        return model;
+    }
+    optimizer.renew(model, &renewed)
 }
 
 /// Sums over the batches of a step.

@@ -4,6 +4,7 @@
 //! [`baseline`]s by the protocols of [`eval`]; [`recommend::Recommender`] uses it. This room never prints: what happens
 //! is told through [`run::Event`].
 
+pub mod analyse;
 pub mod baseline;
 pub mod checkpoint;
 mod device;

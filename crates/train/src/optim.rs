@@ -1,9 +1,11 @@
 //! Adam with decoupled weight decay over the parameters of a model.
 
+use std::collections::BTreeMap;
+
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor};
 use cloze_nn::op::{AdamW, adamw, adamw_of_read_rows, sum_of_squares};
-use cloze_nn::weights;
+use cloze_nn::{Renewed, weights};
 use cloze_spec::optim;
 
 /// What a step did.
@@ -145,6 +147,55 @@ impl Optimizer {
             slots: self.slots.iter_mut(),
         });
         (model, Step { gradient_norm })
+    }
+}
+
+impl Optimizer {
+    /// Puts rows into parameters, by name, and forgets what was learned of those that stood there.
+    pub fn renew<M: Module>(&mut self, model: M, rows: &BTreeMap<String, Renewed>) -> M {
+        let names = weights::names(&model);
+        model.map(&mut Renew {
+            rows: names
+                .iter()
+                .map(|name| rows.get(name))
+                .collect::<Vec<_>>()
+                .into_iter(),
+            slots: self.slots.iter_mut(),
+        })
+    }
+}
+
+struct Renew<'a> {
+    rows: std::vec::IntoIter<Option<&'a Renewed>>,
+    slots: std::slice::IterMut<'a, Slot>,
+}
+
+impl ModuleMapper for Renew<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let slot = self.slots.next().expect("a slot a parameter");
+        let Some((places, values)) = self.rows.next().expect("an entry a parameter") else {
+            return param;
+        };
+        let width = values.len() / places.len().max(1);
+        let device = slot.mean.device();
+        let with = |x: Tensor<1>, values: Option<&[f32]>| {
+            let mut all: Vec<f32> = x.into_data().try_into_vec().expect("moments are f32");
+            for (at, &place) in places.iter().enumerate() {
+                let row = &mut all[place * width..(place + 1) * width];
+                match values {
+                    Some(values) => row.copy_from_slice(&values[at * width..][..width]),
+                    None => row.fill(0.0),
+                }
+            }
+            Tensor::<1>::from_floats(all.as_slice(), &device)
+        };
+        slot.mean = with(slot.mean.clone(), None);
+        slot.square = with(slot.square.clone(), None);
+        param.map(|tensor| {
+            let shape = tensor.shape();
+            let flat = tensor.inner().reshape([shape.num_elements()]);
+            Tensor::from_inner(with(flat, Some(values)).reshape(shape)).require_grad()
+        })
     }
 }
 

@@ -102,6 +102,33 @@ pub struct Recommender {
     scorer: Scorer,
 }
 
+/// What a model folder holds: its architecture, its items, and its encoder on a device.
+///
+/// # Errors
+/// If any of its files is missing, broken, or does not fit the others.
+pub(crate) fn open(
+    folder: &Path,
+    device: &Device,
+) -> Result<(Config, ItemVocabulary, Encoder), Error> {
+    let config = Config::read(folder)?;
+    let vocabulary = ItemVocabulary::read(&folder.join(folder::ITEMS))?;
+    let path = folder.join(folder::WEIGHTS);
+    if vocabulary.len() != config.items {
+        return Err(Error::Weights {
+            path: folder.join(folder::ITEMS),
+            message: format!(
+                "has {} items, {} says {}",
+                vocabulary.len(),
+                folder::CONFIG,
+                config.items
+            ),
+        });
+    }
+    let values = checkpoint::read_values(&path, &parameters(&config.model, config.items))?;
+    let encoder = Encoder::new(&config.model, config.items, &values, device);
+    Ok((config, vocabulary, encoder))
+}
+
 /// Histories scored together.
 const BATCH: usize = 256;
 /// Scores in memory at once, so that a large vocabulary takes smaller batches.
@@ -113,22 +140,7 @@ impl Recommender {
     /// # Errors
     /// If any of its files is missing, broken, or does not fit the others.
     pub fn open(folder: &Path, device: &Device) -> Result<Self, Error> {
-        let config = Config::read(folder)?;
-        let vocabulary = ItemVocabulary::read(&folder.join(folder::ITEMS))?;
-        let path = folder.join(folder::WEIGHTS);
-        if vocabulary.len() != config.items {
-            return Err(Error::Weights {
-                path: folder.join(folder::ITEMS),
-                message: format!(
-                    "has {} items, {} says {}",
-                    vocabulary.len(),
-                    folder::CONFIG,
-                    config.items
-                ),
-            });
-        }
-        let values = checkpoint::read_values(&path, &parameters(&config.model, config.items))?;
-        let encoder = Encoder::new(&config.model, config.items, &values, device);
+        let (config, vocabulary, encoder) = open(folder, device)?;
         let scorer = Scorer::new(encoder, &config.model);
         Ok(Self {
             config,

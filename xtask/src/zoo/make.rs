@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::grey::Grey;
+use super::machine::Machine;
 use super::puzzle::Puzzles;
 use super::report::Reports;
 use super::sound::Sounds;
@@ -73,6 +74,9 @@ pub struct Make {
     /// Reviews to make up.
     #[serde(default)]
     pub tastes: Option<Tastes>,
+    /// Walks to make up.
+    #[serde(default)]
+    pub machine: Option<Machine>,
     /// Reports to make up.
     #[serde(default)]
     pub reports: Option<Reports>,
@@ -111,6 +115,8 @@ pub enum Input {
     Images,
     /// Nothing: reviews are made up, as [`Tastes`] says.
     Tastes,
+    /// Nothing: walks of a machine, as [`Machine`] says.
+    Machine,
     /// Nothing: reports are made up, as [`Reports`] says; a report's label is its findings.
     Reports,
     /// Nothing: sequences are made up, as [`Puzzles`] says.
@@ -343,6 +349,14 @@ impl Make {
                 beside: Vec::new(),
             }));
         }
+        if matches!(self.read, Input::Machine) {
+            let machine = self.machine.as_ref().context("walks need `machine`")?;
+            records.extend(machine.walks().into_iter().map(|walk| Record {
+                words: walk.into_iter().map(Vec::from).collect(),
+                label: String::new(),
+                beside: Vec::new(),
+            }));
+        }
         for (class, files) in &self.classes {
             for file in files {
                 let path = PathBuf::from(resolve(file)?);
@@ -372,6 +386,7 @@ impl Make {
             Input::Sounds
             | Input::Images
             | Input::Tastes
+            | Input::Machine
             | Input::Puzzles
             | Input::Reports
             | Input::Archive => {

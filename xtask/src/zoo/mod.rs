@@ -4,6 +4,7 @@ mod check;
 mod claim;
 mod compare;
 mod grey;
+mod machine;
 mod make;
 mod puzzle;
 mod report;

@@ -1,13 +1,15 @@
+use std::sync::Arc;
+
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, activation};
 use cloze_spec::encoder;
 use cloze_spec::mixer::{self, Position, Rotary, Score};
 
-use super::Mixer;
 use super::scored::{self, Learned};
+use super::{Mixer, read_shares};
 use crate::linear::Linear;
 use crate::noise::Noise;
-use crate::op::{self, Activation};
+use crate::op::{self, Activation, Dropout};
 use crate::sequences::Sequences;
 use crate::weights::{Source, Weight};
 
@@ -97,29 +99,27 @@ impl Attention {
         let same = maps.clone().slice([0..rows, 0..width]);
         Tensor::cat(vec![same, maps], 1)
     }
-}
 
-impl Mixer for Attention {
-    fn forward(
+    /// The same, turned.
+    fn turned(&self, x: Tensor<2>, offsets: &Arc<[u32]>) -> Tensor<2> {
+        let heads = self.settings.heads;
+        let width = x.dims()[1] / heads;
+        let qkv = self.maps(x);
+        match &self.settings.position {
+            Some(Position::Rotary(rotary)) => op::turn(qkv, offsets, heads, &angles(rotary, width)),
+            _ => qkv,
+        }
+    }
+
+    /// What each token takes from the others, before the output map: `qkv: [N, 3D]` of `x: [N, D]` → `[N, D]`.
+    fn take(
         &self,
+        qkv: Tensor<2>,
         x: Tensor<2>,
-        sequences: &Sequences,
-        selected: bool,
-        noise: &mut Noise,
+        offsets: &Arc<[u32]>,
+        dropout: Dropout,
     ) -> Tensor<2> {
         let settings = &self.settings;
-        let mut qkv = self.maps(x.clone());
-        if let Some(Position::Rotary(rotary)) = &settings.position {
-            let width = x.dims()[1] / settings.heads;
-            qkv = op::turn(
-                qkv,
-                &sequences.offsets,
-                settings.heads,
-                &angles(rotary, width),
-            );
-        }
-        let dropout = noise.dropout(settings.dropout);
-        let offsets = &sequences.offsets;
         let mut mixed = if self.is_fused(&x.device()) {
             op::attention(
                 qkv,
@@ -149,8 +149,35 @@ impl Mixer for Attention {
                 + gate.bias.val().reshape([1, settings.heads, 1]);
             mixed = (mixed.reshape(by_head) * activation::sigmoid(open)).reshape([tokens, width]);
         }
+        mixed
+    }
+}
+
+impl Mixer for Attention {
+    fn forward(
+        &self,
+        x: Tensor<2>,
+        sequences: &Sequences,
+        selected: bool,
+        noise: &mut Noise,
+    ) -> Tensor<2> {
+        let qkv = self.turned(x.clone(), &sequences.offsets);
+        let dropout = noise.dropout(self.settings.dropout);
+        let mixed = self.take(qkv, x, &sequences.offsets, dropout);
         self.output
             .forward(sequences.wanted(mixed, selected), Activation::Identity)
+    }
+
+    fn shares(&self, x: Tensor<2>) -> Option<Tensor<3>> {
+        let [tokens, width] = x.dims();
+        let offsets = Arc::from([0, tokens as u32]);
+        let heads = self.settings.heads;
+        let query_key = self.turned(x.clone(), &offsets).narrow(1, 0, 2 * width);
+        let sides = [tokens, heads, width / heads];
+        Some(read_shares(sides, &x.device(), |values| {
+            let qkv = Tensor::cat(vec![query_key.clone(), values], 1);
+            self.take(qkv, x.clone(), &offsets, Dropout::NONE)
+        }))
     }
 }
 

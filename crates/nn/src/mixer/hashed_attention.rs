@@ -2,7 +2,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use cloze_spec::mixer;
 
-use super::Mixer;
+use super::{Mixer, read_shares};
 use crate::layout::Layout;
 use crate::linear::Linear;
 use crate::noise::Noise;
@@ -43,20 +43,15 @@ impl HashedAttention {
     }
 }
 
-impl Mixer for HashedAttention {
-    fn forward(
-        &self,
-        x: Tensor<2>,
-        sequences: &Sequences,
-        selected: bool,
-        _: &mut Noise,
-    ) -> Tensor<2> {
-        let device = x.device();
-        let [tokens, width] = x.dims();
+impl HashedAttention {
+    /// What each token takes from the others, before the output map: keys and values `[N, 2D]` → `[N, D]`.
+    fn take(&self, maps: &Tensor<2>, offsets: &[u32]) -> Tensor<2> {
+        let device = maps.device();
+        let tokens = maps.dims()[0];
         let anchor = self.anchor.val();
         let [heads, anchors, head_width] = anchor.dims();
-        let maps = self.key_value.forward(x, Activation::Identity); // [N, 2D]
-        let layout = Layout::padded(&sequences.offsets, 1);
+        let width = heads * head_width;
+        let layout = Layout::padded(offsets, 1);
         let (rows, places) = (layout.rows, layout.places);
         // [N, D] → [B, H, T, K]
         let spread = |part: usize| {
@@ -92,8 +87,37 @@ impl Mixer for HashedAttention {
         let sum = code.clone().matmul(stored) + values.sum_dim(2).mul_scalar(offset);
         let total = code.matmul(weight) + counts.mul_scalar(offset);
         let mixed = (sum / total).swap_dims(1, 2).reshape([rows, places, width]);
-        let mixed = sequences.wanted(layout.pack(mixed), selected);
-        self.output.forward(mixed, Activation::Identity)
+        layout.pack(mixed)
+    }
+}
+
+impl Mixer for HashedAttention {
+    fn forward(
+        &self,
+        x: Tensor<2>,
+        sequences: &Sequences,
+        selected: bool,
+        _: &mut Noise,
+    ) -> Tensor<2> {
+        let maps = self.key_value.forward(x, Activation::Identity); // [N, 2D]
+        let mixed = self.take(&maps, &sequences.offsets);
+        self.output
+            .forward(sequences.wanted(mixed, selected), Activation::Identity)
+    }
+
+    fn shares(&self, x: Tensor<2>) -> Option<Tensor<3>> {
+        let ([tokens, width], device) = (x.dims(), x.device());
+        let keys = self.key_value.forward(x, Activation::Identity);
+        let keys = keys.narrow(1, 0, width);
+        let [heads, _, head_width] = self.anchor.val().dims();
+        Some(read_shares(
+            [tokens, heads, head_width],
+            &device,
+            |values| {
+                let maps = Tensor::cat(vec![keys.clone(), values], 1);
+                self.take(&maps, &[0, tokens as u32])
+            },
+        ))
     }
 }
 

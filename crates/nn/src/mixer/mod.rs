@@ -60,6 +60,40 @@ pub(crate) trait Mixer {
         selected: bool,
         noise: &mut Noise,
     ) -> Tensor<2>;
+
+    /// How much each token of one sequence takes of each, by head, where the mixer sums values by such numbers alone.
+    ///
+    /// # Shapes
+    /// `x: [T, D]` → `[H, T, T]`, a row a token that takes.
+    fn shares(&self, _: Tensor<2>) -> Option<Tensor<3>> {
+        None
+    }
+}
+
+/// The shares by which `mix` sums values: it is given such as say where they stand.
+///
+/// # Shapes
+/// `mix: [T, H·K]` → `[T, H·K]`; `[H, T, T]`
+pub(crate) fn read_shares(
+    [tokens, heads, head_width]: [usize; 3],
+    device: &Device,
+    mix: impl Fn(Tensor<2>) -> Tensor<2>,
+) -> Tensor<3> {
+    let width = heads * head_width;
+    let parts = (0..tokens).step_by(head_width).map(|first| {
+        let count = head_width.min(tokens - first);
+        let mut places = vec![0.0; tokens * width];
+        for channel in 0..count {
+            for head in 0..heads {
+                places[(first + channel) * width + head * head_width + channel] = 1.0;
+            }
+        }
+        mix(op::floats(places, [tokens, width], device))
+            .reshape([tokens, heads, head_width])
+            .narrow(2, 0, count)
+            .swap_dims(0, 1)
+    });
+    Tensor::cat(parts.collect(), 2)
 }
 
 /// One mixer by itself, without an encoder around it, for measuring and comparing.
@@ -102,6 +136,14 @@ impl Single {
         noise: &mut Noise,
     ) -> Tensor<2> {
         self.mixer.forward(x, sequences, selected, noise)
+    }
+
+    /// How much each token of one sequence takes of each, by head, where the mixer sums values by such numbers alone.
+    ///
+    /// # Shapes
+    /// `x: [T, D]` → `[H, T, T]`
+    pub fn shares(&self, x: Tensor<2>) -> Option<Tensor<3>> {
+        self.mixer.shares(x)
     }
 }
 
@@ -249,5 +291,9 @@ impl Mixer for AnyMixer {
         by_length(x, sequences, selected, |x, sequences| {
             self.any().forward(x, sequences, selected, noise)
         })
+    }
+
+    fn shares(&self, x: Tensor<2>) -> Option<Tensor<3>> {
+        self.any().shares(x)
     }
 }

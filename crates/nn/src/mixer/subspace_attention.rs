@@ -1,11 +1,13 @@
+use std::sync::Arc;
+
 use burn::module::Module;
 use burn::tensor::Tensor;
 use cloze_spec::mixer;
 
-use super::Mixer;
+use super::{Mixer, read_shares};
 use crate::linear::Linear;
 use crate::noise::Noise;
-use crate::op::{self, Activation};
+use crate::op::{self, Activation, Dropout};
 use crate::sequences::Sequences;
 use crate::weights::Source;
 
@@ -32,6 +34,22 @@ impl SubspaceAttention {
             dropout: settings.dropout,
         }
     }
+
+    /// What each token takes of `values` from the others, by the likeness of `part`: `[N, D]` both → `[N, D]`.
+    fn take(
+        &self,
+        part: &Tensor<2>,
+        values: Tensor<2>,
+        offsets: &Arc<[u32]>,
+        dropout: Dropout,
+    ) -> Tensor<2> {
+        let qkv = Tensor::cat(vec![part.clone(), part.clone(), values], 1);
+        let sight = op::Sight {
+            causal: self.causal,
+            window: None,
+        };
+        op::attention(qkv, offsets, self.heads, sight, dropout)
+    }
 }
 
 impl Mixer for SubspaceAttention {
@@ -43,19 +61,19 @@ impl Mixer for SubspaceAttention {
         noise: &mut Noise,
     ) -> Tensor<2> {
         let part = self.subspace.forward(x, Activation::Identity); // [N, D]
-        let qkv = Tensor::cat(vec![part.clone(), part.clone(), part], 1);
         let dropout = noise.dropout(self.dropout);
-        let mixed = op::attention(
-            qkv,
-            &sequences.offsets,
-            self.heads,
-            op::Sight {
-                causal: self.causal,
-                window: None,
-            },
-            dropout,
-        );
+        let mixed = self.take(&part, part.clone(), &sequences.offsets, dropout);
         self.output
             .forward(sequences.wanted(mixed, selected), Activation::Identity)
+    }
+
+    fn shares(&self, x: Tensor<2>) -> Option<Tensor<3>> {
+        let ([tokens, width], device) = (x.dims(), x.device());
+        let offsets = Arc::from([0, tokens as u32]);
+        let part = self.subspace.forward(x, Activation::Identity);
+        let sides = [tokens, self.heads, width / self.heads];
+        Some(read_shares(sides, &device, |values| {
+            self.take(&part, values, &offsets, Dropout::NONE)
+        }))
     }
 }

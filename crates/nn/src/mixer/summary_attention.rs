@@ -3,7 +3,7 @@ use burn::tensor::{Device, Tensor, activation};
 use cloze_spec::mixer::{self, Spans};
 use cloze_spec::norm::{Layer, Norm};
 
-use super::Mixer;
+use super::{Mixer, read_shares};
 use crate::layout::Layout;
 use crate::linear::Linear;
 use crate::noise::Noise;
@@ -58,25 +58,19 @@ impl SummaryAttention {
     }
 }
 
-impl Mixer for SummaryAttention {
-    fn forward(
-        &self,
-        x: Tensor<2>,
-        sequences: &Sequences,
-        selected: bool,
-        _: &mut Noise,
-    ) -> Tensor<2> {
+impl SummaryAttention {
+    /// What each token takes from the others, before the output map: `qkv: [N, 3D]` of `x: [N, D]` → `[N, D]`.
+    fn take(&self, qkv: Tensor<2>, x: Tensor<2>, offsets: &[u32]) -> Tensor<2> {
         let heads = self.heads;
         let [_, width] = x.dims();
         let head_width = width / heads;
-        let qkv = self.qkv.forward(x.clone(), Activation::Identity); // [N, 3D]
         let layout = match &self.spans {
-            Spans::Fixed(fixed) => Layout::padded(&sequences.offsets, fixed.block),
+            Spans::Fixed(fixed) => Layout::padded(offsets, fixed.block),
             Spans::Doubling(_) => {
-                let longest = Layout::padded(&sequences.offsets, 1).places;
-                Layout::padded(&sequences.offsets, longest.next_power_of_two())
+                let longest = Layout::padded(offsets, 1).places;
+                Layout::padded(offsets, longest.next_power_of_two())
             }
-            Spans::Axial(axial) => Layout::padded(&sequences.offsets, axial.columns),
+            Spans::Axial(axial) => Layout::padded(offsets, axial.columns),
         };
         let (rows, places) = (layout.rows, layout.places);
         let grid = layout
@@ -116,9 +110,38 @@ impl Mixer for SummaryAttention {
                 parts.direct(columns, self.causal, Some((key, value)))
             }
         };
-        let mixed = layout.pack(mixed.swap_dims(1, 2).reshape([rows, places, width]));
+        layout.pack(mixed.swap_dims(1, 2).reshape([rows, places, width]))
+    }
+}
+
+impl Mixer for SummaryAttention {
+    fn forward(
+        &self,
+        x: Tensor<2>,
+        sequences: &Sequences,
+        selected: bool,
+        _: &mut Noise,
+    ) -> Tensor<2> {
+        let qkv = self.qkv.forward(x.clone(), Activation::Identity); // [N, 3D]
+        let mixed = self.take(qkv, x, &sequences.offsets);
         self.output
             .forward(sequences.wanted(mixed, selected), Activation::Identity)
+    }
+
+    fn shares(&self, x: Tensor<2>) -> Option<Tensor<3>> {
+        match self.spans {
+            Spans::Fixed(_) | Spans::Doubling(_) => {}
+            // Keys of rows are made of values.
+            Spans::Axial(_) => return None,
+        }
+        let [tokens, width] = x.dims();
+        let qkv = self.qkv.forward(x.clone(), Activation::Identity);
+        let query_key = qkv.narrow(1, 0, 2 * width);
+        let sides = [tokens, self.heads, width / self.heads];
+        Some(read_shares(sides, &x.device(), |values| {
+            let qkv = Tensor::cat(vec![query_key.clone(), values], 1);
+            self.take(qkv, x.clone(), &[0, tokens as u32])
+        }))
     }
 }
 

@@ -1,8 +1,11 @@
+use std::sync::Arc;
+
 use burn::module::{Module, Param};
 use burn::tensor::{Int, Tensor, TensorData, activation};
 use cloze_spec::encoder::{self, Activation, Disentangled, Position, alibi_slopes};
 
 use super::{Linear, Norm, Pass, Table, linear};
+use crate::mixer::read_shares;
 use crate::noise::Noise;
 use crate::op::{self, Dropout, Group, Padded};
 use crate::weights::Source;
@@ -87,6 +90,29 @@ impl Attention {
         pass: Pass<'_>,
         noise: &mut Noise,
     ) -> Tensor<2> {
+        let qkv = self.turned(settings, x, pass.offsets);
+        self.take(settings, qkv, pass, noise)
+    }
+
+    /// How much each token of one sequence takes of each, by head: `[T, D]` → `[H, T, T]`.
+    pub fn shares(&self, settings: &encoder::Attention, x: Tensor<2>, pass: Pass<'_>) -> Tensor<3> {
+        let (tokens, device) = (x.dims()[0], x.device());
+        let sides = [tokens, settings.heads, settings.head_width];
+        let qkv = self.turned(settings, x, pass.offsets);
+        let query_key = qkv.narrow(1, 0, 2 * settings.heads * settings.head_width);
+        read_shares(sides, &device, |values| {
+            let qkv = Tensor::cat(vec![query_key.clone(), values], 1);
+            self.take(settings, qkv, pass, &mut Noise::none())
+        })
+    }
+
+    /// Queries, keys and values side by side, as positions turn them: `[N, D]` → `[N, 3·H·K]`.
+    fn turned(
+        &self,
+        settings: &encoder::Attention,
+        x: Tensor<2>,
+        offsets: &Arc<[u32]>,
+    ) -> Tensor<2> {
         let mut qkv = self.qkv.forward(x, Activation::Identity); // [N, 3·H·K]
         let (heads, width) = (settings.heads, settings.head_width);
         if let Some((query, key)) = self.query_norm.as_ref().zip(self.key_norm.as_ref()) {
@@ -97,8 +123,20 @@ impl Attention {
             qkv = Tensor::cat(parts, 1);
         }
         if let Position::Rotary(rotary) = &settings.position {
-            qkv = op::turn(qkv, pass.offsets, heads, rotary);
+            qkv = op::turn(qkv, offsets, heads, rotary);
         }
+        qkv
+    }
+
+    /// `[N, 3·H·K]` → `[N, H·K]`
+    fn take(
+        &self,
+        settings: &encoder::Attention,
+        qkv: Tensor<2>,
+        pass: Pass<'_>,
+        noise: &mut Noise,
+    ) -> Tensor<2> {
+        let (heads, width) = (settings.heads, settings.head_width);
         let usual = (settings.scale * (width as f32).sqrt() - 1.0).abs() < 1e-6;
         let plain = matches!(settings.position, Position::None | Position::Rotary(_))
             && settings.log_scale.is_none();

@@ -5,10 +5,10 @@ use burn::tensor::{Device, Tensor, TensorData};
 use cloze_runtime::model::Checkpoint;
 use cloze_runtime::{Batch, Engine, Error, Rows, check};
 use cloze_spec::Encoder;
-use cloze_spec::inventory::encoder_parameters;
 
 use super::Pretrained;
 use crate::op;
+use crate::site::{Hook, Site};
 use crate::weights::Values;
 
 /// Runs pretrained encoders through Burn, on any device.
@@ -25,13 +25,11 @@ impl BurnEngine {
     /// # Errors
     /// If its weights cannot be read.
     pub fn open(checkpoint: &Checkpoint, device: &Device) -> Result<Self, Error> {
-        let mut values = Values::new();
-        for parameter in encoder_parameters(&checkpoint.encoder) {
-            let mut of = vec![0.0; parameter.shape.iter().product()];
-            checkpoint.read(&parameter, &mut of)?;
-            values.insert(parameter.name, of);
-        }
-        Ok(Self::new(checkpoint.encoder.clone(), &values, device))
+        Ok(Self {
+            model: Pretrained::open(checkpoint, device)?,
+            encoder: Arc::new(checkpoint.encoder.clone()),
+            device: device.clone(),
+        })
     }
 
     /// Puts an engine together from the parameters of [`cloze_spec::inventory::encoder_parameters`].
@@ -63,7 +61,7 @@ impl Engine for BurnEngine {
         if batch.is_empty() {
             return Ok(());
         }
-        let mut x = self.model.forward(batch, |_| ());
+        let mut x = self.model.forward(batch, &mut Hook::none());
         if let Rows::Some(rows) = rows {
             x = op::select_rows(x, &rows.into());
         }
@@ -76,7 +74,13 @@ impl Engine for BurnEngine {
         if batch.is_empty() {
             return Ok(());
         }
-        let last = self.model.forward(batch, |x| see(&floats(x.clone())));
+        let mut stage = |site, x: Tensor<2>| {
+            if matches!(site, Site::Embedding | Site::Layer(_)) {
+                see(&floats(x.clone()));
+            }
+            x
+        };
+        let last = self.model.forward(batch, &mut Hook::new(&mut stage));
         see(&floats(last));
         Ok(())
     }

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use burn::tensor::module::conv1d;
@@ -10,6 +12,7 @@ use crate::block::Block;
 use crate::noise::Noise;
 use crate::op::{self, Dropout};
 use crate::sequences::Sequences;
+use crate::site::{Hook, Site};
 use crate::weights::Source;
 
 /// One layer.
@@ -43,21 +46,61 @@ impl Layer {
         x: Tensor<2>,
         pass: Pass<'_>,
         noise: &mut Noise,
+        hook: &mut Hook<'_>,
     ) -> Tensor<2> {
         match (self, settings) {
             (Self::Attention(layer), encoder::Layer::Attention(settings)) => {
-                layer.forward(settings, x, pass, noise)
+                layer.forward(settings, x, pass, noise, hook)
             }
-            (Self::Mixer(block), _) => mixed(block, x, pass, noise),
+            (Self::Mixer(block), _) => mixed(block, x, pass, noise, hook),
             (Self::Attention(_), encoder::Layer::Mixer(_)) => {
                 unreachable!("a layer is made of its settings")
             }
         }
     }
+
+    /// What the mixer makes of what it is given: `[N, D]` → `[N, D]`.
+    pub fn mixed(&self, settings: &encoder::Layer, x: Tensor<2>, pass: Pass<'_>) -> Tensor<2> {
+        match (self, settings.attention()) {
+            (Self::Attention(layer), Some(settings)) => {
+                let noise = &mut Noise::none();
+                let mixed = layer.mixer.forward(&settings.attention, x, pass, noise);
+                layer.mixer.output.forward(mixed, Activation::Identity)
+            }
+            (Self::Mixer(block), _) => {
+                let sequences = Sequences::of_vectors(pass.offsets.clone(), Arc::default());
+                block.mixed(x, &sequences)
+            }
+            (Self::Attention(_), None) => unreachable!("a layer is made of its settings"),
+        }
+    }
+
+    /// How much each token of one sequence takes of each, by head: `[T, D]` → `[H, T, T]`; none where the mixer does not sum
+    /// values by such numbers alone.
+    pub fn shares(
+        &self,
+        settings: &encoder::Layer,
+        x: Tensor<2>,
+        pass: Pass<'_>,
+    ) -> Option<Tensor<3>> {
+        match (self, settings.attention()) {
+            (Self::Attention(layer), Some(settings)) => {
+                Some(layer.mixer.shares(&settings.attention, x, pass))
+            }
+            (Self::Mixer(block), _) => block.shares(x),
+            (Self::Attention(_), None) => unreachable!("a layer is made of its settings"),
+        }
+    }
 }
 
 /// As of [`Layer::forward`].
-fn mixed(block: &Block, x: Tensor<2>, pass: Pass<'_>, noise: &mut Noise) -> Tensor<2> {
+fn mixed(
+    block: &Block,
+    x: Tensor<2>,
+    pass: Pass<'_>,
+    noise: &mut Noise,
+    hook: &mut Hook<'_>,
+) -> Tensor<2> {
     assert!(
         pass.keys.is_none(),
         "no token is out of a mixer's sight, as validated"
@@ -67,7 +110,8 @@ fn mixed(block: &Block, x: Tensor<2>, pass: Pass<'_>, noise: &mut Noise) -> Tens
     let rising = rows.is_sorted_by(|a, b| a < b);
     let sequences = Sequences::of_vectors(pass.offsets.clone(), rows);
     let selected = pass.rows.is_some();
-    let x = block.forward(x, &sequences, selected && rising, pass.rates.hidden, noise);
+    let few = selected && rising;
+    let x = block.forward(x, &sequences, few, pass.rates.hidden, noise, hook);
     sequences.wanted(x, selected && !rising)
 }
 
@@ -108,6 +152,7 @@ impl AttentionLayer {
         x: Tensor<2>,
         pass: Pass<'_>,
         noise: &mut Noise,
+        hook: &mut Hook<'_>,
     ) -> Tensor<2> {
         let hidden = pass.rates.hidden;
         let input = x.clone();
@@ -117,6 +162,7 @@ impl AttentionLayer {
             }
             _ => x.clone(),
         };
+        let normed = hook.at(Site::Input, normed);
         // A convolution sees every token's neighbours once more.
         let rows = pass.rows.filter(|_| self.convolution.is_none());
         let few = |x| match rows {
@@ -125,18 +171,20 @@ impl AttentionLayer {
         };
         let mixed = self.mixer.forward(&settings.attention, normed, pass, noise);
         let mixed = self.mixer.output.forward(few(mixed), Activation::Identity);
+        let mixed = hook.at(Site::Mixer, mixed);
         let (x, drop) = (few(x), noise.dropout(hidden));
         let x = if norms_first(settings.order) {
-            let x = op::dropout_add(mixed, Some(x), drop);
+            let x = hook.at(Site::Middle, op::dropout_add(mixed, Some(x), drop));
             let normed = self.ffn_norm.forward(x.clone(), None, Dropout::NONE);
-            let fed = self.ffn.forward(&settings.ffn, normed);
+            let fed = hook.at(Site::Ffn, self.ffn.forward(&settings.ffn, normed));
             op::dropout_add(fed, Some(x), noise.dropout(hidden))
         } else {
             let x = match &self.mixer_norm {
                 Some(norm) => norm.forward(mixed, Some(x), drop),
                 None => op::dropout_add(mixed, Some(x), drop),
             };
-            let fed = self.ffn.forward(&settings.ffn, x.clone());
+            let x = hook.at(Site::Middle, x);
+            let fed = hook.at(Site::Ffn, self.ffn.forward(&settings.ffn, x.clone()));
             self.ffn_norm.forward(fed, Some(x), noise.dropout(hidden))
         };
         match (

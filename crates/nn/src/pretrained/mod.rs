@@ -24,10 +24,12 @@ use std::sync::Arc;
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Gradients, Tensor, activation};
 use cloze_runtime::Batch;
+use cloze_runtime::model::Checkpoint;
 use cloze_spec::encoder::{self, Activation, DropoutRates, NormKind, Order};
 use cloze_spec::inventory::{Parameter, encoder_parameters};
 use cloze_spec::text::{self, Lora};
 
+use crate::codebook::{Codebook, Coded};
 use crate::linear::LowRank;
 use crate::noise::Noise;
 use crate::norm::bent;
@@ -36,6 +38,7 @@ use crate::pretrained::attention::Relative;
 use crate::pretrained::checkpoints::{Tape, constant};
 use crate::pretrained::layer::Layer;
 use crate::pretrained::scaffold::Scaffold;
+use crate::site::{Hook, Site};
 use crate::weights::{Source, Values};
 
 pub use scaffold::Replaced;
@@ -58,6 +61,21 @@ pub struct Pretrained {
 }
 
 impl Pretrained {
+    /// The encoder of a folder, on `device`.
+    ///
+    /// # Errors
+    /// If its weights cannot be read.
+    pub fn open(checkpoint: &Checkpoint, device: &Device) -> Result<Self, cloze_runtime::Error> {
+        let mut values = Values::new();
+        for parameter in encoder_parameters(&checkpoint.encoder) {
+            let mut of = vec![0.0; parameter.shape.iter().product()];
+            checkpoint.read(&parameter, &mut of)?;
+            values.insert(parameter.name, of);
+        }
+        let settings = Arc::new(checkpoint.encoder.clone());
+        Ok(Self::new(settings, &values, device))
+    }
+
     /// Puts an encoder together from `values`, on `device`.
     ///
     /// # Panics
@@ -145,12 +163,12 @@ impl Pretrained {
         &self.settings
     }
 
-    /// The token vectors after the final norm; `see` is shown the embedding and each layer's output.
+    /// The token vectors after the final norm, looked into on the way. With checkpoints, nothing is seen within layers.
     ///
     /// # Shapes
     /// `N` tokens → `[N, D]`
-    pub fn forward(&self, batch: &Batch, see: impl FnMut(&Tensor<2>)) -> Tensor<2> {
-        self.pass(batch, None, DropoutRates::NONE, &mut Noise::none(), see)
+    pub fn forward(&self, batch: &Batch, hook: &mut Hook<'_>) -> Tensor<2> {
+        self.pass(batch, None, DropoutRates::NONE, &mut Noise::none(), hook)
     }
 
     /// As [`Self::forward`], of some tokens if `rows` are given: once tokens have been mixed for the last time, each is by
@@ -164,13 +182,13 @@ impl Pretrained {
         rows: Option<&Arc<[u32]>>,
         rates: DropoutRates,
         noise: &mut Noise,
-        mut see: impl FnMut(&Tensor<2>),
+        hook: &mut Hook<'_>,
     ) -> Tensor<2> {
         let mut x = self.embed.forward(batch);
         x = op::dropout_add(x, None, noise.dropout(rates.hidden));
-        see(&x);
+        x = hook.at(|_| Site::Embedding, x);
         let sight = Sight { rows, keys: None };
-        x = self.through(&self.stack(), x, &batch.offsets, sight, rates, noise, see);
+        x = self.through(&self.stack(), x, &batch.offsets, sight, rates, noise, hook);
         self.normed(x)
     }
 
@@ -182,7 +200,7 @@ impl Pretrained {
             .collect()
     }
 
-    /// Through some layers, `see` shown each one's output.
+    /// Through some layers.
     ///
     /// # Shapes
     /// `[N, D]` → `[N, D]`, or `[M, D]` of `M` rows in sight.
@@ -194,7 +212,7 @@ impl Pretrained {
         sight: Sight<'_>,
         rates: DropoutRates,
         noise: &mut Noise,
-        mut see: impl FnMut(&Tensor<2>),
+        hook: &mut Hook<'_>,
     ) -> Tensor<2> {
         let relative = self.relative.as_ref().map(Relative::table);
         let offsets: Arc<[u32]> = offsets.into();
@@ -206,13 +224,14 @@ impl Pretrained {
                 keys: sight.keys,
                 rates,
             };
+            hook.enter(index);
             x = match &self.tape {
                 Some(tape) if x.device().is_autodiff() => {
                     self.cut(tape, layer, settings, x, pass, noise)
                 }
-                _ => layer.forward(settings, x, pass, noise),
+                _ => layer.forward(settings, x, pass, noise, hook),
             };
-            see(&x);
+            x = hook.at(Site::Layer, x);
         }
         x
     }
@@ -241,7 +260,13 @@ impl Pretrained {
             ..pass
         };
         let untracked = layer.clone().no_grad();
-        let output = untracked.forward(&settings, constant(x.clone()), pass, noise);
+        let output = untracked.forward(
+            &settings,
+            constant(x.clone()),
+            pass,
+            noise,
+            &mut Hook::none(),
+        );
         tape.cut(x, output, move |x| {
             let relative = model.relative.as_ref().map(Relative::table);
             let pass = Pass {
@@ -251,11 +276,54 @@ impl Pretrained {
                 keys: keys.as_deref(),
                 rates,
             };
-            layer.forward(&settings, x, pass, &mut same_noise)
+            layer.forward(&settings, x, pass, &mut same_noise, &mut Hook::none())
         })
     }
 
-    fn normed(&self, x: Tensor<2>) -> Tensor<2> {
+    /// What a layer's mixer makes of what it is given, [`Site::Input`].
+    ///
+    /// # Shapes
+    /// `[N, D]` → `[N, D]`
+    pub fn mixed(&self, layer: usize, x: Tensor<2>, offsets: &[u32]) -> Tensor<2> {
+        let relative = self.relative.as_ref().map(Relative::table);
+        let offsets = offsets.into();
+        let (layer, settings) = self.stack()[layer];
+        layer.mixed(settings, x, self.plain_pass(&offsets, relative.as_ref()))
+    }
+
+    /// How much each token of one sequence takes of each in a layer, by head, of what the mixer is given; none where the mixer
+    /// does not sum values by such numbers alone.
+    ///
+    /// # Shapes
+    /// `[T, D]` → `[H, T, T]`
+    pub fn shares(&self, layer: usize, x: Tensor<2>) -> Option<Tensor<3>> {
+        let relative = self.relative.as_ref().map(Relative::table);
+        let offsets = Arc::from([0, x.dims()[0] as u32]);
+        let (layer, settings) = self.stack()[layer];
+        layer.shares(settings, x, self.plain_pass(&offsets, relative.as_ref()))
+    }
+
+    /// All tokens, all seen, nothing dropped.
+    fn plain_pass<'a>(
+        &'a self,
+        offsets: &'a Arc<[u32]>,
+        relative: Option<&'a Tensor<2>>,
+    ) -> Pass<'a> {
+        Pass {
+            offsets,
+            relative: self.settings.relative.as_ref().zip(relative),
+            rows: None,
+            keys: None,
+            rates: DropoutRates::NONE,
+        }
+    }
+
+    /// The vectors that the head is given, of the residual stream after the last layer, or of any other that is to be read as
+    /// if it were that.
+    ///
+    /// # Shapes
+    /// `[N, D]` → `[N, D]`
+    pub fn normed(&self, x: Tensor<2>) -> Tensor<2> {
         match &self.final_norm {
             Some(norm) => norm.forward(x, None, Dropout::NONE),
             None => x,
@@ -272,6 +340,18 @@ impl Pretrained {
     pub fn head(&self, x: Tensor<2>) -> Tensor<2> {
         let head = self.head.as_ref().expect("the encoder has a head");
         head.forward(x, &self.embed.token.weight, Dropout::NONE)
+    }
+}
+
+impl Coded for Pretrained {
+    fn codebooks(&self) -> Vec<(String, &Codebook)> {
+        let layers = self.layer.iter().enumerate();
+        let blocks = layers.filter_map(|(at, layer)| match layer {
+            Layer::Mixer(block) => Some((at, block)),
+            Layer::Attention(_) => None,
+        });
+        let codebooks = blocks.flat_map(|(at, block)| block.codebooks(&format!("layer.{at}")));
+        codebooks.collect()
     }
 }
 

@@ -14,6 +14,7 @@ use super::transcript::Writer;
 use super::{Head, Linear, Norm, Pretrained, Sight};
 use crate::noise::Noise;
 use crate::op::{self, Dropout};
+use crate::site::Hook;
 use crate::weights::Source;
 
 /// What an encoder learns with and then does without.
@@ -188,7 +189,15 @@ impl Pretrained {
             rows: Some(&rows),
             keys: None,
         };
-        let x = self.through(&layers, x, &tokens.offsets, sight, rates, noise, |_| ());
+        let x = self.through(
+            &layers,
+            x,
+            &tokens.offsets,
+            sight,
+            rates,
+            noise,
+            &mut Hook::none(),
+        );
         let hidden = generator.head.transformed(x);
         // What is drawn has no gradient.
         let (table, bias) = self.named_by(generator);
@@ -215,7 +224,7 @@ impl Pretrained {
             tokens.tokens[row as usize] = token;
             is_replaced[row as usize] = token != target;
         }
-        let x = self.pass(&tokens, None, rates, noise, |_| ());
+        let x = self.pass(&tokens, None, rates, noise, &mut Hook::none());
         let layer = self.settings.layers[0].attention();
         let between = layer.expect("ELECTRA has attention").ffn.activation;
         Replaced {
@@ -282,7 +291,7 @@ impl Pretrained {
             sight,
             rates,
             noise,
-            |_| (),
+            &mut Hook::none(),
         );
         places.norm.forward(self.normed(x), None, Dropout::NONE)
     }
@@ -333,7 +342,15 @@ impl Pretrained {
         let x = self.embed.forward(tokens);
         let x = op::dropout_add(x, None, noise.dropout(rates.hidden));
         let all = Sight::default();
-        let encoded = self.through(&self.stack(), x, offsets, all, rates, noise, |_| ());
+        let encoded = self.through(
+            &self.stack(),
+            x,
+            offsets,
+            all,
+            rates,
+            noise,
+            &mut Hook::none(),
+        );
         let order = order(offsets, hidden, &mut noise.numbers());
         let mut decoded = encoded.clone();
         for (index, (layer, &share)) in decoder.iter().zip(&settings.visible).enumerate() {
@@ -349,7 +366,7 @@ impl Pretrained {
                 sight,
                 rates,
                 noise,
-                |_| (),
+                &mut Hook::none(),
             );
         }
         let shares = shares(
@@ -552,7 +569,15 @@ mod tests {
             let x = Tensor::<2>::from_data(values.clone(), &device).require_grad();
             let noise = &mut Noise::none();
             let rates = DropoutRates::NONE;
-            let y = model.through(&layers, x.clone(), &OFFSETS, sight, rates, noise, |_| ());
+            let y = model.through(
+                &layers,
+                x.clone(),
+                &OFFSETS,
+                sight,
+                rates,
+                noise,
+                &mut Hook::none(),
+            );
             let y = y.slice([to..to + 1, 0..width]).powi_scalar(3).sum();
             let gradient = floats(x.grad(&y.backward()).unwrap());
             let rows = gradient.chunks(width);

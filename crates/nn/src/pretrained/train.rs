@@ -10,6 +10,7 @@ use cloze_spec::text::{self, ChunkPool};
 use super::{Pretrained, chain, ctc, readout};
 use crate::noise::Noise;
 use crate::op;
+use crate::site::Hook;
 use crate::weights::names;
 
 /// How labels are judged.
@@ -55,7 +56,7 @@ impl Pretrained {
         let (mut x, pairs) = match &self.scaffold.readout {
             Some(reader) => {
                 let tokens = self.tokens(batch);
-                let states = self.pass(&tokens, None, rates, noise, |_| ());
+                let states = self.pass(&tokens, None, rates, noise, &mut Hook::none());
                 let texts = readout::Texts {
                     offsets: &batch.offsets,
                     segments: &batch.segments,
@@ -110,6 +111,17 @@ impl Pretrained {
         rates: DropoutRates,
         noise: &mut Noise,
     ) -> Tensor<1> {
+        let loss = self.own_loss(batch, how, rates, noise);
+        noise.with_owed(loss)
+    }
+
+    fn own_loss(
+        &self,
+        batch: &TextBatch,
+        how: LabelLoss<'_>,
+        rates: DropoutRates,
+        noise: &mut Noise,
+    ) -> Tensor<1> {
         match &batch.wanted {
             Wanted::Tokens(targets) => self.masked_loss(batch, targets, rates, noise),
             Wanted::Replaced(targets) => self.replaced_loss(batch, targets, rates, noise),
@@ -145,7 +157,7 @@ impl Pretrained {
             Wanted::Transcripts(labels) => match &self.scaffold.transcript {
                 Some(writer) => {
                     let tokens = self.tokens(batch);
-                    let states = self.pass(&tokens, None, rates, noise, |_| ());
+                    let states = self.pass(&tokens, None, rates, noise, &mut Hook::none());
                     writer.loss(&states, &batch.offsets, labels, how, (rates, noise))
                 }
                 None => ctc::loss(self.outputs(batch, rates, noise), &batch.offsets, labels),
@@ -194,7 +206,7 @@ impl Pretrained {
             (Some(rows), Some(hidden)) if decode && self.scaffold.decodes() => {
                 self.decoded(&tokens, hidden, rows, rates, noise)
             }
-            _ => self.pass(&tokens, rows.as_ref(), rates, noise, |_| ()),
+            _ => self.pass(&tokens, rows.as_ref(), rates, noise, &mut Hook::none()),
         };
         if batch.pairs.is_some() {
             let [all, width] = x.dims();

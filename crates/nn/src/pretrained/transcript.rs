@@ -12,6 +12,7 @@ use super::train::label_loss;
 use super::{LabelLoss, Linear, Norm, Pretrained, Table};
 use crate::noise::Noise;
 use crate::op;
+use crate::site::Hook;
 use crate::weights::Source;
 
 /// Writes sequences of labels, each label seeing those before it and the states of a text.
@@ -245,7 +246,7 @@ impl Pretrained {
     /// If the encoder has neither a head of labels nor what writes them.
     pub fn transcripts(&self, batch: &TextBatch) -> Vec<(Vec<u32>, f64)> {
         if let Some(writer) = &self.scaffold.transcript {
-            let states = self.forward(&self.tokens(batch), |_| ());
+            let states = self.forward(&self.tokens(batch), &mut Hook::none());
             return writer.write(&states, &batch.offsets);
         }
         let logits = self.outputs(batch, DropoutRates::NONE, &mut Noise::none());

@@ -118,6 +118,25 @@ pub fn mix(mixer: &Mixer, room: Room, point: &Point, base: &Point) -> Rows {
     }
 }
 
+/// What a mixer that sums values makes of a sequence, by matrices of weights, one a head, that somebody else found.
+pub fn assembled(mixer: &Mixer, point: &Point, shares: &[Rows]) -> Rows {
+    let map = match mixer {
+        Mixer::Attention(_) | Mixer::SummaryAttention(_) => "qkv",
+        Mixer::HashedAttention(_) => "key_value",
+        Mixer::SubspaceAttention(_) => "subspace",
+        other => panic!("{other:?} sums no values"),
+    };
+    let width = point.x[0].len();
+    let last = |row: Vec<f64>| row[row.len() - width..].to_vec();
+    let values: Rows = point.linears(map, &point.x).into_iter().map(last).collect();
+    let channels = width / shares.len();
+    let each = shares.iter().enumerate();
+    let mixed: Vec<Rows> = each
+        .map(|(index, shares)| apply(shares, &head(&values, index, channels)))
+        .collect();
+    point.linears("output", &join(&mixed))
+}
+
 fn dot(a: &[f64], b: &[f64]) -> f64 {
     assert_eq!(a.len(), b.len());
     a.iter().zip(b).map(|(a, b)| a * b).sum()

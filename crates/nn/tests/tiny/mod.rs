@@ -106,6 +106,7 @@ pub fn model() -> Model {
                 width: 19,
                 activation: Activation::Gelu,
             }),
+            codebook: None,
         },
         head: Head::Tied(Tied {
             transform: true,

@@ -52,6 +52,18 @@ pub struct Filled {
     mask: String,
 }
 
+/// A text with the tokenizer's own masks, `spelled` so, in the place of `[MASK]` and `<mask>`.
+pub fn own_masks<'a>(tokenizer: &Tokenizer, spelled: &str, text: &'a str) -> Cow<'a, str> {
+    let mut text = Cow::Borrowed(text);
+    for usual in ["[MASK]", "<mask>"] {
+        let is_other = usual != spelled && tokenizer.id(usual).is_none();
+        if is_other && text.contains(usual) {
+            text = Cow::Owned(text.replace(usual, spelled));
+        }
+    }
+    text
+}
+
 impl FillMask {
     pub(super) fn new(model: TextModel, path: &Path) -> Result<Self, Error> {
         let mask = model.tokenizer().mask();
@@ -124,18 +136,6 @@ impl FillMask {
         )))
     }
 
-    /// The text with the tokenizer's own masks.
-    fn own_masks<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        let mut text = Cow::Borrowed(text);
-        for usual in ["[MASK]", "<mask>"] {
-            let is_other = usual != self.spelled && self.model.tokenizer().id(usual).is_none();
-            if is_other && text.contains(usual) {
-                text = Cow::Owned(text.replace(usual, &self.spelled));
-            }
-        }
-        text
-    }
-
     /// As [`Self::run`] with another `top` and other `candidates`, which are all tokens if none.
     ///
     /// # Errors
@@ -199,7 +199,11 @@ impl Predict for FillMask {
     }
 
     fn encode(&self, input: Input<'_>, long: Long) -> Result<Vec<Encoding>, Error> {
-        let text = self.own_masks(one_text(input, "filling masks")?);
+        let text = own_masks(
+            self.model.tokenizer(),
+            &self.spelled,
+            one_text(input, "filling masks")?,
+        );
         self.model.windows((&*text).into(), long)
     }
 
@@ -213,7 +217,9 @@ impl Predict for FillMask {
         windows: &[Encoding],
         outputs: &[Self::Output],
     ) -> Result<Filled, Error> {
-        let text: Vec<char> = self.own_masks(input.first).chars().collect();
+        let text: Vec<char> = own_masks(self.model.tokenizer(), &self.spelled, input.first)
+            .chars()
+            .collect();
         let string = |from: usize, to: usize| text[from..to.max(from)].iter().collect::<String>();
         let mut filled = Filled {
             mask: self.spelled.clone(),

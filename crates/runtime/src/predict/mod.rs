@@ -39,7 +39,7 @@ pub use answer::Answerer;
 use classify::ranked;
 pub use classify::{Classifier, Label, read_out};
 pub use features::FeatureClassifier;
-pub use fill::{Fill, FillMask, Filled};
+pub use fill::{Fill, FillMask, Filled, own_masks};
 pub use label::TokenClassifier;
 pub use transcribe::{Transcript, Transcripts, transcribed};
 

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::Tensors;
 use super::head;
 use super::keys::{FFN_WIDTH, HEADS, Keys, LAYERS, LENGTH, ROWS, WIDTH, shown};
+use crate::codebook::Codebook;
 use crate::encoder::{
     Activation, Attention, AttentionLayer, Convolution, Disentangled, Embed, Encoder, Ffn, Layer,
     MixerLayer, Norm, NormKind, Order, Position, Positions, Projection, Relative, RelativeKey,
@@ -569,8 +570,9 @@ fn albert(keys: &Keys) -> Encoder {
 }
 
 /// Components of [`Family::Mixer`], as recipes have them, and the keys of BERT's that each takes the place of.
-pub(super) const COMPONENTS: [(&str, &[&str]); 4] = [
+pub(super) const COMPONENTS: [(&str, &[&str]); 5] = [
     ("block", &["hidden_dropout_prob"]),
+    ("codebook", &[]),
     ("ffn", &["intermediate_size"]),
     (
         "mixer",
@@ -640,6 +642,9 @@ fn mixer(keys: &Keys) -> Encoder {
                 activation: activation.unwrap_or(ffn::Activation::Gelu),
             })
         },
+        codebook: keys.component("codebook", |codebook: &Codebook, path, faults| {
+            codebook.check(path, room.width, faults);
+        }),
     };
     let tables = [("absolute", true), ("none", false)];
     let has_table = keys.one_of("position_embedding_type", &tables);

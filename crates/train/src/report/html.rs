@@ -55,6 +55,20 @@ pub(super) fn page(report: &Report) -> String {
     html
 }
 
+/// A page of its own around what it shows.
+pub(super) fn frame(title: &str, subtitle: &str, main: &str) -> String {
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n\
+         <title>{title}</title>\n<style>\n{}</style>\n</head>\n<body>\n<main>\n\
+         <header>\n<h1>{title}</h1>\n<p class=\"status\">{}</p>\n</header>\n{main}</main>\n</body>\n</html>\n",
+        include_str!("page.css"),
+        escape(subtitle),
+        title = escape(title),
+    )
+}
+
 fn head(html: &mut String, report: &Report) {
     let status = &report.status;
     let (class, word) = match &status.state {

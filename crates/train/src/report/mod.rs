@@ -1,5 +1,6 @@
 //! What a run leaves for people to look at: `metrics.jsonl` and a page in HTML.
 
+pub mod analysis;
 mod chart;
 mod html;
 pub mod journal;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::html::{escape, grouped_digits};
+use super::html::{escape, frame, grouped_digits};
 use crate::metric::calibration::Bin;
 use crate::metric::classification::Confusion;
 
@@ -54,22 +54,10 @@ impl Page {
     /// The page: one file, nothing to load, light and dark, wide and narrow.
     pub fn html(&self) -> String {
         let mut html = String::with_capacity(32 * 1024);
-        html.push_str("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
-        html.push_str("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n");
-        html.push_str("<meta name=\"color-scheme\" content=\"light dark\">\n");
-        let _ = write!(
-            html,
-            "<title>{title}</title>\n<style>\n{}</style>\n</head>\n<body>\n<main>\n\
-             <header>\n<h1>{title}</h1>\n<p class=\"status\">{}</p>\n</header>\n",
-            include_str!("page.css"),
-            escape(&self.subtitle),
-            title = escape(&self.title),
-        );
         self.scores.write_charts(&mut html);
         self.scores.write_tables(&mut html);
         super::html::facts(&mut html, "Files", &self.facts);
-        html.push_str("</main>\n</body>\n</html>\n");
-        html
+        frame(&self.title, &self.subtitle, &html)
     }
 }
 
@@ -89,16 +77,8 @@ impl Scores {
 
     pub(super) fn write_tables(&self, html: &mut String) {
         for (index, table) in self.tables.iter().enumerate() {
-            let _ = write!(
-                html,
-                "<section class=\"panel\">\n<h2>{}</h2>\n",
-                escape(&table.title)
-            );
-            table.write(html);
-            for note in self.notes.iter().filter(|_| index == 0) {
-                let _ = writeln!(html, "<p class=\"note\">{}</p>", escape(note));
-            }
-            html.push_str("</section>\n");
+            let notes = if index == 0 { &self.notes[..] } else { &[] };
+            table.write_panel(html, notes);
         }
     }
 
@@ -193,6 +173,20 @@ impl Scores {
 }
 
 impl Table {
+    /// The table, and what must be known to read it.
+    pub(super) fn write_panel(&self, html: &mut String, notes: &[String]) {
+        let _ = write!(
+            html,
+            "<section class=\"panel\">\n<h2>{}</h2>\n",
+            escape(&self.title)
+        );
+        self.write(html);
+        for note in notes {
+            let _ = writeln!(html, "<p class=\"note\">{}</p>", escape(note));
+        }
+        html.push_str("</section>\n");
+    }
+
     fn write(&self, html: &mut String) {
         let class = if self.leads { "" } else { " class=\"scores\"" };
         let _ = write!(html, "<div class=\"scroll\"><table{class}>\n<thead><tr>");

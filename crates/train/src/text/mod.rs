@@ -32,7 +32,7 @@ use cloze_spec::inventory::{Parameter, encoder_parameters, encoder_starts};
 use cloze_spec::recipe::Document;
 use cloze_spec::text::{
     Chunked, Decode, Evolution, Generator, Objective, ReadOut, Readout, RecurrentReadout, Scaffold,
-    Transcribed, Transcriber, lower_is_better,
+    Train, Transcribed, Transcriber, lower_is_better,
 };
 
 use crate::fit::{Event, Fit, Job, Outcome, Plan};
@@ -148,6 +148,7 @@ impl Preparation {
         if let Some(fault) = scaffold.fault(draft.encoder()) {
             return Err(refused(format!("objective.{fault}")));
         }
+        check_codes(recipe.train(), draft.encoder())?;
         let (found, fits) = (recipe.model.max_len, draft.encoder().max_len);
         if base.is_none() && found > fits {
             return Err(refused(format!(
@@ -316,6 +317,21 @@ fn check_without_positions(encoder: &encoder::Encoder) -> Result<(), Error> {
     Err(refused(
         "model: expected an encoder whose positions are a table, such as bert or roberta, so that tokens can be without, \
          found one with others"
+            .to_owned(),
+    ))
+}
+
+/// Refuses codes where layers are computed twice: they are chosen once.
+fn check_codes(train: &Train, encoder: &encoder::Encoder) -> Result<(), Error> {
+    let speaks_in_codes = |layer: &encoder::Layer| match layer {
+        encoder::Layer::Mixer(layer) => layer.parts.codebook.is_some(),
+        encoder::Layer::Attention(_) => false,
+    };
+    if !train.gradient_checkpointing || !encoder.layers.iter().any(speaks_in_codes) {
+        return Ok(());
+    }
+    Err(refused(
+        "stage.gradient_checkpointing: expected false beside a codebook, whose codes are chosen once, found true"
             .to_owned(),
     ))
 }

@@ -155,7 +155,7 @@ impl Problem<'_> {
             .enumerate()
             .map(|(row, (scores, targets))| {
                 score(self.rows.get(row as u32), weights, scores);
-                self.slopes(scores, targets)
+                slopes_of(self.kind, scores, targets)
             })
             .collect();
         let share = 1.0 / count as f64;
@@ -189,34 +189,34 @@ impl Problem<'_> {
         let loss: f64 = losses.iter().sum();
         ((loss + 0.5 * self.penalty * squares) * share, gradient)
     }
+}
 
-    /// The loss of an example's scores, which become its slopes.
-    fn slopes(&self, scores: &mut [f64], targets: &[f64]) -> f64 {
-        let pairs = scores.iter().zip(targets);
-        match self.kind {
-            Kind::Softmax => {
-                let own: f64 = pairs.map(|(score, target)| score * target).sum();
-                let loss = softmax(scores) - own;
-                scores
-                    .iter_mut()
-                    .zip(targets)
-                    .for_each(|(p, target)| *p -= target);
-                loss
+/// The loss of an example's scores, which become its slopes.
+pub(crate) fn slopes_of(kind: Kind, scores: &mut [f64], targets: &[f64]) -> f64 {
+    let pairs = scores.iter().zip(targets);
+    match kind {
+        Kind::Softmax => {
+            let own: f64 = pairs.map(|(score, target)| score * target).sum();
+            let loss = softmax(scores) - own;
+            scores
+                .iter_mut()
+                .zip(targets)
+                .for_each(|(p, target)| *p -= target);
+            loss
+        }
+        Kind::Logistic => {
+            // ln(1 + eˣ), without leaving the range of numbers.
+            let loss = pairs
+                .map(|(x, y)| x.max(0.0) + (-x.abs()).exp().ln_1p() - x * y)
+                .sum();
+            for (x, y) in scores.iter_mut().zip(targets) {
+                *x = 1.0 / (1.0 + (-*x).exp()) - y;
             }
-            Kind::Logistic => {
-                // ln(1 + eˣ), without leaving the range of numbers.
-                let loss = pairs
-                    .map(|(x, y)| x.max(0.0) + (-x.abs()).exp().ln_1p() - x * y)
-                    .sum();
-                for (x, y) in scores.iter_mut().zip(targets) {
-                    *x = 1.0 / (1.0 + (-*x).exp()) - y;
-                }
-                loss
-            }
-            Kind::Squares => {
-                scores.iter_mut().zip(targets).for_each(|(x, y)| *x -= y);
-                0.5 * dot(scores, scores)
-            }
+            loss
+        }
+        Kind::Squares => {
+            scores.iter_mut().zip(targets).for_each(|(x, y)| *x -= y);
+            0.5 * dot(scores, scores)
         }
     }
 }
@@ -236,7 +236,7 @@ const MAX_HALVINGS: usize = 40;
 ///
 /// # Source
 /// Nocedal and Wright, Numerical Optimization, 2nd edition, algorithms 7.4 and 7.5, steps halved as in algorithm 3.1.
-fn minimize(
+pub(crate) fn minimize(
     value: impl Fn(&[f64]) -> (f64, Vec<f64>),
     mut x: Vec<f64>,
     tolerance: f64,

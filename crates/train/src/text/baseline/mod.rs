@@ -21,6 +21,7 @@ pub(super) use lexicon::entities;
 use lexicon::{Lexicon, WordLabels};
 pub(super) use linear::solve;
 pub use linear::{Kind, Linear};
+pub(crate) use linear::{minimize, slopes_of};
 
 /// All that there are for a task, with what each learned.
 pub struct Baselines(Vec<(&'static str, Learned)>);
@@ -273,7 +274,7 @@ fn of_classes(linear: &Linear, texts: &[Vec<String>]) -> Vec<Vec<f64>> {
 }
 
 /// What scores of each text are to tell, `[N, C]`; two classes need one score, as in the reference.
-pub(super) fn targets(classes: &[u32], labels: usize) -> (Kind, Vec<f64>) {
+pub(crate) fn targets(classes: &[u32], labels: usize) -> (Kind, Vec<f64>) {
     if labels == 2 {
         let second = classes.iter().map(|&class| f64::from(class));
         return (Kind::Logistic, second.collect());

@@ -329,34 +329,7 @@ impl Make {
             self.read(&path, "", &mut records)
                 .with_context(|| path.display().to_string())?;
         }
-        if matches!(self.read, Input::Tastes) {
-            let tastes = self.tastes.as_ref().context("reviews need `tastes`")?;
-            records.extend(tastes.reviews().into_iter().map(|review| Record {
-                beside: vec![("cares", review.cares.to_owned()), ("age", review.age)],
-                ..Record::line(&review.text, review.label)
-            }));
-        }
-        if matches!(self.read, Input::Reports) {
-            let reports = self.reports.as_ref().context("reports need `reports`")?;
-            let reports = reports.reports().into_iter();
-            records.extend(reports.map(|report| Record::line(&report.text, &report.findings)));
-        }
-        if matches!(self.read, Input::Puzzles) {
-            let puzzles = self.puzzles.as_ref().context("sequences need `puzzles`")?;
-            records.extend(puzzles.solved()?.into_iter().map(|one| Record {
-                words: one.words.into_iter().map(Vec::from).collect(),
-                label: one.label.to_owned(),
-                beside: Vec::new(),
-            }));
-        }
-        if matches!(self.read, Input::Machine) {
-            let machine = self.machine.as_ref().context("walks need `machine`")?;
-            records.extend(machine.walks().into_iter().map(|walk| Record {
-                words: walk.into_iter().map(Vec::from).collect(),
-                label: String::new(),
-                beside: Vec::new(),
-            }));
-        }
+        records.extend(self.made_up()?);
         for (class, files) in &self.classes {
             for file in files {
                 let path = PathBuf::from(resolve(file)?);
@@ -365,6 +338,42 @@ impl Make {
             }
         }
         Ok(records)
+    }
+
+    /// What comes from no file.
+    fn made_up(&self) -> Result<Vec<Record>> {
+        let tagged = |words: Vec<[String; 2]>, label: &str| Record {
+            words: words.into_iter().map(Vec::from).collect(),
+            label: label.to_owned(),
+            beside: Vec::new(),
+        };
+        Ok(match self.read {
+            Input::Tastes => {
+                let tastes = self.tastes.as_ref().context("reviews need `tastes`")?;
+                let reviews = tastes.reviews().into_iter().map(|review| Record {
+                    beside: vec![("cares", review.cares.to_owned()), ("age", review.age)],
+                    ..Record::line(&review.text, review.label)
+                });
+                reviews.collect()
+            }
+            Input::Reports => {
+                let reports = self.reports.as_ref().context("reports need `reports`")?;
+                let reports = reports.reports().into_iter();
+                let lines = reports.map(|report| Record::line(&report.text, &report.findings));
+                lines.collect()
+            }
+            Input::Puzzles => {
+                let puzzles = self.puzzles.as_ref().context("sequences need `puzzles`")?;
+                let solved = puzzles.solved()?.into_iter();
+                solved.map(|one| tagged(one.words, one.label)).collect()
+            }
+            Input::Machine => {
+                let machine = self.machine.as_ref().context("walks need `machine`")?;
+                let walks = machine.walks().into_iter();
+                walks.map(|walk| tagged(walk, "")).collect()
+            }
+            _ => Vec::new(),
+        })
     }
 
     fn read(&self, path: &Path, label: &str, into: &mut Vec<Record>) -> Result<()> {

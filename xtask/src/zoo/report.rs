@@ -71,7 +71,7 @@ impl Reports {
             draws.shuffle(&mut order);
             let [least, most] = self.findings.map(|findings| findings.min(all));
             order.truncate(least + draws.below(most.saturating_sub(least) + 1));
-            let (mut text, mut there) = (String::new(), [false; FINDINGS.len()]);
+            let (mut sentences, mut there) = (Vec::new(), [false; FINDINGS.len()]);
             let mut rest = order.as_slice();
             while !rest.is_empty() {
                 let (now, later) = rest.split_at((1 + draws.below(3)).min(rest.len()));
@@ -82,19 +82,28 @@ impl Reports {
                 there[now[0]] = is_there;
                 if let (&[a, b], 0) = (now, draws.below(2)) {
                     there[b] = !is_there;
-                    text += &format!("{}{first}が、{}{second}。", FINDINGS[a], FINDINGS[b]);
+                    sentences.push(format!(
+                        "{}{first}が、{}{second}。",
+                        FINDINGS[a], FINDINGS[b]
+                    ));
                 } else {
-                    now.iter().for_each(|&at| there[at] = is_there);
-                    let names: Vec<&str> = now.iter().map(|&at| FINDINGS[at]).collect();
-                    text += &format!("{}{first}。", names.join("、"));
+                    let names = now.iter().map(|&at| {
+                        there[at] = is_there;
+                        FINDINGS[at]
+                    });
+                    let names = names.collect::<Vec<_>>().join("、");
+                    sentences.push(format!("{names}{first}。"));
                 }
                 if draws.below(4) == 0 {
-                    text += &format!("{}。", ASIDE[draws.below(4)]);
+                    sentences.push(format!("{}。", ASIDE[draws.below(4)]));
                 }
             }
             let findings = (0..all).filter(|&at| there[at]).map(|at| FINDINGS[at]);
             let findings = findings.collect::<Vec<_>>().join(",");
-            Report { text, findings }
+            Report {
+                text: sentences.concat(),
+                findings,
+            }
         });
         reports.collect()
     }

@@ -149,7 +149,7 @@ Examples:
   cloze analyse codes coded --data train.conllu --test dev.conllu --label upos
   cloze analyse codes coded --text \"Paris is the [MASK] of France.\" --set layer.1.ffn=17
 
-A model that was trained with a codebook (`cloze train codebook`, or `model.stack.codebook` of a recipe of items) chooses codes at its
+A model that was trained with a codebook (`cloze train codebook-features`, or `model.stack.codebook` of a recipe of items) chooses codes at its
 sites, layer.0.mixer, layer.0.ffn and so on. Three questions:
   what is a code chosen for   the tokens at which each was chosen, and what stands around them
   what tells a label          with --label: the code that tells each label best, found by one part of the data and judged by another,

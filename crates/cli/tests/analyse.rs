@@ -495,7 +495,7 @@ fn codes_of_texts_are_trained_by_the_recipe_and_tell_labels() {
     .concat());
     let mut train = vec![
         "train",
-        "codebook",
+        "codebook-features",
         "--data",
         "texts.txt",
         "--tokenizer",

@@ -1210,6 +1210,7 @@ fn pairs_are_read_word_by_word_from_where_a_search_began() {
         "model.max_len=32",
         "objective.readout.width=16",
         "objective.readout.start.generations=2",
+        "model.init_std=0.02",
     ];
     ok(train("plagiarism", "pairs.tsv", "read-pairs", &settings));
     let found = metrics(&folder.join("read-pairs"));

@@ -67,7 +67,7 @@ fn an_unknown_key_is_told_with_line_column_and_the_nearest_name() {
     let text = "base = \"bert4rec\"\n\n[model.stack]\nlayerz = 3\n";
     assert_eq!(
         parse(text, &[]).unwrap_err(),
-        "mine.toml:4:1: unknown field `layerz`, expected one of `layers`, `block`, `norm`, `mixer`, `ffn`; did you mean `layers`?"
+        "mine.toml:4:1: unknown field `layerz`, expected one of `layers`, `block`, `norm`, `mixer`, `ffn`, `codebook`; did you mean `layers`?"
     );
 }
 

@@ -2,7 +2,9 @@
 
 mod agree;
 
-use agree::{Odd, assert_close, assert_threads_do_not_matter, bits, numbers, wide};
+use agree::{
+    Odd, assert_close, assert_threads_do_not_matter, bits, numbers, offsets, slopes, wide,
+};
 use cloze_kernels::op::delta_rule::{DeltaRule, Kept, backward, forward};
 use cloze_kernels::{Isa, reference};
 use proptest::prelude::*;
@@ -22,14 +24,10 @@ struct Case {
 
 impl Case {
     fn new(lens: &[usize], head_width: usize, heads: usize, directions: usize) -> Self {
-        let mut offsets = vec![0];
-        for &len in lens {
-            offsets.push(offsets[offsets.len() - 1] + len as u32);
-        }
         let (tokens, width) = (lens.iter().sum::<usize>(), head_width * heads);
         let strength = numbers(2, tokens * heads * directions);
         Self {
-            offsets,
+            offsets: offsets(lens),
             width,
             heads,
             directions,
@@ -88,7 +86,6 @@ proptest! {
 
 #[test]
 fn gradient_is_the_slope() {
-    const STEP: f64 = 1e-5;
     // The second sequence has more than one stretch between kept states; heads of less and more than a vector.
     for (head_width, heads, directions) in [(3, 2, 1), (3, 2, 2), (16, 1, 1), (17, 1, 2)] {
         let case = Case::new(&[3, 70], head_width, heads, directions);
@@ -99,19 +96,14 @@ fn gradient_is_the_slope() {
             let places: Vec<usize> = (0..whole[index].len())
                 .step_by(whole[index].len().div_ceil(250))
                 .collect();
-            let slopes: Vec<f64> = places
-                .iter()
-                .map(|&i| {
-                    let at = |by: f64| -> f64 {
-                        let mut moved = whole.clone();
-                        moved[index][i] += by;
-                        let output = case.loops(&moved);
-                        let terms = output.iter().zip(&d_output);
-                        terms.map(|(y, d)| y * f64::from(*d)).sum()
-                    };
-                    (at(STEP) - at(-STEP)) / (2.0 * STEP)
-                })
-                .collect();
+            let slopes = slopes(
+                1e-5,
+                &whole,
+                index,
+                places.iter().copied(),
+                &d_output,
+                |x| case.loops(x),
+            );
             for isa in Isa::available() {
                 let found = &case.gradients(isa, &d_output)[index];
                 let found: Vec<f32> = places.iter().map(|&i| found[i]).collect();

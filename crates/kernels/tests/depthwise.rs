@@ -2,7 +2,7 @@
 
 mod agree;
 
-use agree::{Odd, assert_close, assert_threads_do_not_matter, numbers, wide};
+use agree::{Odd, assert_close, assert_threads_do_not_matter, numbers, offsets, slopes, wide};
 use cloze_kernels::op::depthwise::{Depthwise, backward, forward};
 use cloze_kernels::{Isa, reference};
 use proptest::prelude::*;
@@ -23,14 +23,10 @@ struct Case {
 
 impl Case {
     fn new(lens: &[usize], width: usize, sides: [usize; 2], silu: bool) -> Self {
-        let mut offsets = vec![0];
-        for &len in lens {
-            offsets.push(offsets[offsets.len() - 1] + len as u32);
-        }
         let tokens: usize = lens.iter().sum();
         let taps = sides[0] + 1 + sides[1];
         Self {
-            offsets,
+            offsets: offsets(lens),
             width,
             sides,
             silu,
@@ -88,24 +84,14 @@ proptest! {
 
 #[test]
 fn gradient_is_the_slope() {
-    const STEP: f64 = 1e-5;
     for (width, sides, silu) in [(3, [1, 1], false), (17, [3, 0], true), (5, [0, 6], true)] {
         let case = Case::new(&[1, 11, 0, 4], width, sides, silu);
         let d_output = numbers(9, case.inputs[0].len());
         let whole = case.inputs.each_ref().map(|x| wide(x));
         for index in 0..3 {
-            let slopes: Vec<f64> = (0..whole[index].len())
-                .map(|i| {
-                    let at = |by: f64| -> f64 {
-                        let mut moved = whole.clone();
-                        moved[index][i] += by;
-                        let output = case.loops(&moved);
-                        let terms = output.iter().zip(&d_output);
-                        terms.map(|(y, d)| y * f64::from(*d)).sum()
-                    };
-                    (at(STEP) - at(-STEP)) / (2.0 * STEP)
-                })
-                .collect();
+            let slopes = slopes(1e-5, &whole, index, 0..whole[index].len(), &d_output, |x| {
+                case.loops(x)
+            });
             for isa in Isa::available() {
                 let found = case.gradients(isa, &d_output);
                 let what = format!("gradient of input {index}");

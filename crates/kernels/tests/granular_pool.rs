@@ -2,7 +2,9 @@
 
 mod agree;
 
-use agree::{Odd, assert_close, assert_threads_do_not_matter, bits, numbers, wide};
+use agree::{
+    Odd, assert_close, assert_threads_do_not_matter, bits, numbers, offsets, slopes, wide,
+};
 use cloze_kernels::op::granular_pool::{GranularPool, backward, forward};
 use cloze_kernels::{Isa, reference};
 use proptest::prelude::*;
@@ -23,14 +25,10 @@ struct Case {
 
 impl Case {
     fn new(lens: &[usize], [heads, head_width]: [usize; 2], segment: usize, radius: usize) -> Self {
-        let mut offsets = vec![0];
-        for &len in lens {
-            offsets.push(offsets[offsets.len() - 1] + len as u32);
-        }
         let tokens: usize = lens.iter().sum();
         let width = heads * head_width;
         Self {
-            offsets,
+            offsets: offsets(lens),
             width,
             heads,
             segment,
@@ -82,23 +80,13 @@ proptest! {
 
 #[test]
 fn gradient_is_the_slope() {
-    const STEP: f64 = 1e-6;
     for (heads, head_width, segment, radius) in [(2, 3, 4, 1), (1, 17, 5, 2), (3, 1, 7, 0)] {
         let case = Case::new(&[1, 0, 23], [heads, head_width], segment, radius);
         let d_output = numbers(9, case.maps.len() / 5);
-        let whole = wide(&case.maps);
-        let slopes: Vec<f64> = (0..whole.len())
-            .map(|i| {
-                let at = |by: f64| -> f64 {
-                    let mut moved = whole.clone();
-                    moved[i] += by;
-                    let output = reference::granular_pool::forward(&case.pool(), &moved);
-                    let terms = output.iter().zip(&d_output);
-                    terms.map(|(y, d)| y * f64::from(*d)).sum()
-                };
-                (at(STEP) - at(-STEP)) / (2.0 * STEP)
-            })
-            .collect();
+        let whole = [wide(&case.maps)];
+        let slopes = slopes(1e-6, &whole, 0, 0..whole[0].len(), &d_output, |[maps]| {
+            reference::granular_pool::forward(&case.pool(), maps)
+        });
         for isa in Isa::available() {
             let found = case.gradient(isa, &d_output);
             assert_close("gradient", &found, &slopes, GRADIENT);

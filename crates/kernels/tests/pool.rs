@@ -2,21 +2,13 @@
 
 mod agree;
 
-use agree::{Odd, assert_close, assert_threads_do_not_matter, numbers, wide};
+use agree::{Odd, assert_close, assert_threads_do_not_matter, numbers, offsets, wide};
 use cloze_kernels::op::pool::{Pool, backward, forward};
 use cloze_kernels::{Isa, reference};
 use proptest::prelude::*;
 
 /// A mean of a few numbers.
 const TOLERANCE: f64 = 1e-6;
-
-fn offsets(lens: &[usize]) -> Vec<u32> {
-    let mut offsets = vec![0];
-    for &len in lens {
-        offsets.push(offsets[offsets.len() - 1] + len as u32);
-    }
-    offsets
-}
 
 fn run(isa: Isa, pool: &Pool<'_>, x: &[f32], back: bool) -> Vec<f32> {
     let mut output = Odd::blank(x.len());

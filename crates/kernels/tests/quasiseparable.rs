@@ -2,7 +2,9 @@
 
 mod agree;
 
-use agree::{Odd, assert_close, assert_threads_do_not_matter, bits, numbers, wide};
+use agree::{
+    Odd, assert_close, assert_threads_do_not_matter, bits, numbers, offsets, slopes, wide,
+};
 use cloze_kernels::op::quasiseparable::{Inputs, Quasiseparable, backward, forward};
 use cloze_kernels::{Isa, reference};
 use proptest::prelude::*;
@@ -23,16 +25,12 @@ struct Case {
 
 impl Case {
     fn new(lens: &[usize], heads: usize, head_width: usize, state: usize) -> Self {
-        let mut offsets = vec![0];
-        for &len in lens {
-            offsets.push(offsets[offsets.len() - 1] + len as u32);
-        }
         let tokens: usize = lens.iter().sum();
         let stride = heads * head_width + 4 * state;
         let steps = numbers(2, tokens * 2 * heads);
         let rate = numbers(4, heads);
         Self {
-            offsets,
+            offsets: offsets(lens),
             heads,
             head_width,
             state,
@@ -105,7 +103,6 @@ proptest! {
 
 #[test]
 fn gradient_is_the_slope() {
-    const STEP: f64 = 1e-5;
     // The second sequence has more than one stretch between kept states; sides of less and more than a vector.
     for (heads, head_width, state) in [(2, 3, 2), (5, 4, 3), (1, 17, 5), (2, 6, 18)] {
         let case = Case::new(&[3, 0, 70], heads, head_width, state);
@@ -116,19 +113,14 @@ fn gradient_is_the_slope() {
             let places: Vec<usize> = (0..whole[index].len())
                 .step_by(whole[index].len().div_ceil(250))
                 .collect();
-            let slopes: Vec<f64> = places
-                .iter()
-                .map(|&i| {
-                    let at = |by: f64| -> f64 {
-                        let mut moved = whole.clone();
-                        moved[index][i] += by;
-                        let output = case.loops(&moved);
-                        let terms = output.iter().zip(&d_output);
-                        terms.map(|(y, d)| y * f64::from(*d)).sum()
-                    };
-                    (at(STEP) - at(-STEP)) / (2.0 * STEP)
-                })
-                .collect();
+            let slopes = slopes(
+                1e-5,
+                &whole,
+                index,
+                places.iter().copied(),
+                &d_output,
+                |x| case.loops(x),
+            );
             for isa in Isa::available() {
                 let found = &case.gradients(isa, &d_output)[index];
                 let found: Vec<f32> = places.iter().map(|&i| found[i]).collect();

@@ -2,7 +2,7 @@
 
 mod agree;
 
-use agree::{Odd, assert_close, assert_threads_do_not_matter, numbers, wide};
+use agree::{Odd, assert_close, assert_threads_do_not_matter, numbers, offsets, slopes, wide};
 use cloze_kernels::op::recurrent::{Recurrent, backward, forward};
 use cloze_kernels::{Isa, reference};
 use proptest::prelude::*;
@@ -22,15 +22,11 @@ struct Case {
 
 impl Case {
     fn new(lens: &[usize], width: usize, backward: bool) -> Self {
-        let mut offsets = vec![0];
-        for &len in lens {
-            offsets.push(offsets[offsets.len() - 1] + len as u32);
-        }
         let tokens: usize = lens.iter().sum();
         let size = 1.0 / (width as f32).sqrt();
         let weight = numbers(2, 3 * width * width);
         Self {
-            offsets,
+            offsets: offsets(lens),
             width,
             backward,
             inputs: [
@@ -93,24 +89,14 @@ proptest! {
 
 #[test]
 fn gradient_is_the_slope() {
-    const STEP: f64 = 1e-5;
     for (width, backward) in [(5, false), (5, true), (17, false)] {
         let case = Case::new(&[3, 0, 9], width, backward);
         let d_output = numbers(9, case.inputs[0].len() / 3);
         let whole = case.inputs.each_ref().map(|x| wide(x));
         for index in 0..3 {
-            let slopes: Vec<f64> = (0..whole[index].len())
-                .map(|i| {
-                    let at = |by: f64| -> f64 {
-                        let mut moved = whole.clone();
-                        moved[index][i] += by;
-                        let output = case.loops(&moved);
-                        let terms = output.iter().zip(&d_output);
-                        terms.map(|(y, d)| y * f64::from(*d)).sum()
-                    };
-                    (at(STEP) - at(-STEP)) / (2.0 * STEP)
-                })
-                .collect();
+            let slopes = slopes(1e-5, &whole, index, 0..whole[index].len(), &d_output, |x| {
+                case.loops(x)
+            });
             for isa in Isa::available() {
                 let found = case.gradients(isa, &d_output);
                 let what = format!("gradient of input {index}");

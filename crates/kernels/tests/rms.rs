@@ -2,7 +2,7 @@
 
 mod agree;
 
-use agree::{Odd, assert_close, assert_threads_do_not_matter, numbers, wide};
+use agree::{Odd, assert_close, assert_threads_do_not_matter, numbers, slopes, wide};
 use cloze_kernels::op::rms::{backward, forward};
 use cloze_kernels::{Isa, reference};
 use proptest::prelude::*;
@@ -47,24 +47,14 @@ proptest! {
 
 #[test]
 fn gradient_is_the_slope() {
-    const STEP: f64 = 1e-5;
     for (width, gated) in [(3, false), (17, true), (32, false), (5, true)] {
         let inputs = inputs(7, width);
         let d_output = numbers(9, 7 * width);
         let whole = inputs.each_ref().map(|x| wide(x));
         for index in 0..2 + usize::from(gated) {
-            let slopes: Vec<f64> = (0..whole[index].len())
-                .map(|i| {
-                    let at = |by: f64| -> f64 {
-                        let mut moved = whole.clone();
-                        moved[index][i] += by;
-                        let output = loops(&moved, gated);
-                        let terms = output.iter().zip(&d_output);
-                        terms.map(|(y, d)| y * f64::from(*d)).sum()
-                    };
-                    (at(STEP) - at(-STEP)) / (2.0 * STEP)
-                })
-                .collect();
+            let slopes = slopes(1e-5, &whole, index, 0..whole[index].len(), &d_output, |x| {
+                loops(x, gated)
+            });
             for isa in Isa::available() {
                 let found = gradients(isa, &inputs, gated, &d_output);
                 let what = format!("gradient of input {index}");

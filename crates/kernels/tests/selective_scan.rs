@@ -2,7 +2,7 @@
 
 mod agree;
 
-use agree::{Odd, assert_close, assert_threads_do_not_matter, numbers, wide};
+use agree::{Odd, assert_close, assert_threads_do_not_matter, numbers, offsets, slopes, wide};
 use cloze_kernels::op::selective_scan::{Inputs, SelectiveScan, backward, forward};
 use cloze_kernels::{Isa, reference};
 use proptest::prelude::*;
@@ -22,10 +22,6 @@ struct Case {
 
 impl Case {
     fn new(lens: &[usize], width: usize, state: usize, backward: bool) -> Self {
-        let mut offsets = vec![0];
-        for &len in lens {
-            offsets.push(offsets[offsets.len() - 1] + len as u32);
-        }
         let tokens: usize = lens.iter().sum();
         let sizes = [width, width, 2 * state];
         let mut inputs = [0, 1, 2, 3].map(|index| {
@@ -37,7 +33,7 @@ impl Case {
             .iter_mut()
             .for_each(|rate| *rate = -2.0 * rate.abs());
         Self {
-            offsets,
+            offsets: offsets(lens),
             width,
             state,
             backward,
@@ -107,7 +103,6 @@ proptest! {
 
 #[test]
 fn gradient_is_the_slope() {
-    const STEP: f64 = 1e-5;
     // The second has more than one stretch between kept states.
     for (width, backward) in [(3, false), (3, true), (17, false)] {
         let case = Case::new(&[3, 70], width, 2, backward);
@@ -116,18 +111,7 @@ fn gradient_is_the_slope() {
         for index in 0..4 {
             // The first numbers of a long input stand for the rest.
             let count = whole[index].len().min(250);
-            let slopes: Vec<f64> = (0..count)
-                .map(|i| {
-                    let at = |by: f64| -> f64 {
-                        let mut moved = whole.clone();
-                        moved[index][i] += by;
-                        let output = case.loops(&moved);
-                        let terms = output.iter().zip(&d_output);
-                        terms.map(|(y, d)| y * f64::from(*d)).sum()
-                    };
-                    (at(STEP) - at(-STEP)) / (2.0 * STEP)
-                })
-                .collect();
+            let slopes = slopes(1e-5, &whole, index, 0..count, &d_output, |x| case.loops(x));
             for isa in Isa::available() {
                 let found = case.gradients(isa, &d_output);
                 let what = format!("gradient of input {index}");

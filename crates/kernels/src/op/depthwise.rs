@@ -6,8 +6,8 @@
 //! # Source
 //! `SiLU`, x·sigmoid(x): Elfwing et al., Neural Networks 107, 2018, arXiv:1702.03118.
 
-use super::neighbours::{Seen, each_piece, each_row};
-use super::split::block_rows;
+use super::neighbours::{Seen, each_row};
+use super::split::{block_rows, each_piece};
 use crate::Isa;
 use crate::arch::{Vector, dispatch, math, require};
 use crate::scratch::Shared;

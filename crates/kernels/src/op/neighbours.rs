@@ -2,16 +2,6 @@
 
 use std::ops::Range;
 
-use super::split::{block_rows, each};
-
-/// Calls `f` for every piece of `rows` rows of `width`, with its number.
-pub(super) fn each_piece(rows: usize, width: usize, f: impl Fn(usize, Range<usize>) + Sync + Send) {
-    let block = block_rows(width);
-    each(rows.div_ceil(block), |piece| {
-        f(piece, piece * block..rows.min((piece + 1) * block));
-    });
-}
-
 /// Calls `f` for every row of a range with the rows of its sequence.
 pub(super) fn each_row(
     offsets: &[u32],

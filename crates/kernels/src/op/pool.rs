@@ -6,7 +6,8 @@
 //! # Source
 //! Yu et al., CVPR 2022, arXiv:2111.11418, §3.2.
 
-use super::neighbours::{Seen, each_piece, each_row};
+use super::neighbours::{Seen, each_row};
+use super::split::each_piece;
 use crate::Isa;
 use crate::arch::{Vector, dispatch, require};
 use crate::scratch::Shared;

@@ -6,7 +6,7 @@
 //! # Source
 //! Zhang & Sennrich, `NeurIPS` 2019, arXiv:1910.07467.
 
-use super::split::{block_rows, each};
+use super::split::{block_rows, each_piece};
 use crate::Isa;
 use crate::arch::{Vector, dispatch, math, require};
 use crate::scratch::Shared;
@@ -27,13 +27,13 @@ pub fn forward(
     let width = gain.len();
     check(x, width, gate, output);
     let output = Shared::new(output);
-    each_piece(x.len(), width, |_, first, count| {
-        let at = first * width;
+    each_piece(x.len() / width.max(1), width, |_, rows| {
+        let at = rows.start * width;
         // SAFETY: lengths and instruction set checked above; pieces own disjoint rows.
         unsafe {
             go_on(
                 isa,
-                count,
+                rows.len(),
                 width,
                 x[at..].as_ptr(),
                 gain.as_ptr(),
@@ -80,13 +80,13 @@ pub fn backward(
     let mut shares = vec![0.0; rows.div_ceil(block_rows(width)) * width];
     let [d_x, d_gate, to_shares] =
         [&mut found.x, &mut found.gate, &mut shares].map(|d| Shared::new(d));
-    each_piece(x.len(), width, |piece, first, count| {
-        let at = first * width;
+    each_piece(rows, width, |piece, rows| {
+        let at = rows.start * width;
         // SAFETY: lengths and instruction set checked above; pieces own disjoint rows and shares.
         unsafe {
             go_back(
                 isa,
-                count,
+                rows.len(),
                 width,
                 x[at..].as_ptr(),
                 gain.as_ptr(),
@@ -114,15 +114,6 @@ fn check(x: &[f32], width: usize, gate: Option<&[f32]>, output: &[f32]) {
     if let Some(gate) = gate {
         assert_eq!(gate.len(), x.len(), "rms: length of gate");
     }
-}
-
-/// Calls `f` with the number, first row and rows of every piece.
-fn each_piece(len: usize, width: usize, f: impl Fn(usize, usize, usize) + Sync + Send) {
-    let (rows, most) = (len / width.max(1), block_rows(width));
-    each(rows.div_ceil(most), |piece| {
-        let first = piece * most;
-        f(piece, first, most.min(rows - first));
-    });
 }
 
 dispatch! {

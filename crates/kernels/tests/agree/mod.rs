@@ -107,6 +107,39 @@ pub fn assert_gradient(what: &str, x: &[f64], gradient: &[f64], f: impl Fn(&[f64
     }
 }
 
+/// Where sequences of these lengths begin and end in a packed batch.
+pub fn offsets(lens: &[usize]) -> Vec<u32> {
+    let mut offsets = vec![0];
+    for &len in lens {
+        offsets.push(offsets[offsets.len() - 1] + len as u32);
+    }
+    offsets
+}
+
+/// How much `d_output · f(inputs)` changes with the numbers at `places` of input `index`, by central differences.
+pub fn slopes<const N: usize>(
+    step: f64,
+    inputs: &[Vec<f64>; N],
+    index: usize,
+    places: impl IntoIterator<Item = usize>,
+    d_output: &[f32],
+    f: impl Fn(&[Vec<f64>; N]) -> Vec<f64>,
+) -> Vec<f64> {
+    let mut moved = inputs.clone();
+    let slope = |i: usize| {
+        let mut at = |by: f64| -> f64 {
+            moved[index][i] = inputs[index][i] + by;
+            let output = f(&moved);
+            let terms = output.iter().zip(d_output);
+            terms.map(|(y, d)| y * f64::from(*d)).sum()
+        };
+        let slope = (at(step) - at(-step)) / (2.0 * step);
+        moved[index][i] = inputs[index][i];
+        slope
+    };
+    places.into_iter().map(slope).collect()
+}
+
 pub fn bits(x: &[f32]) -> Vec<u32> {
     x.iter().map(|x| x.to_bits()).collect()
 }

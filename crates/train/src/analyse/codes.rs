@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::probe::{Asked, Of, vectors};
-use super::{Sequence, Site, Subject};
+use super::{Sequence, Site, Subject, breadth};
 use crate::Error;
 use crate::metric::counts::Counts;
 use crate::report::analysis::Part;
@@ -117,16 +117,12 @@ impl Codes {
             let mut chosen: Vec<Code> = of_site.iter().map(code).collect();
             chosen.sort_by(|a, b| b.count.cmp(&a.count).then(a.code.cmp(&b.code)));
             let total = chosen.iter().map(|code| code.count).sum::<usize>() as f64;
-            let entropy: f64 = chosen
-                .iter()
-                .map(|code| code.count as f64 / total)
-                .map(|share| -share * share.ln())
-                .sum();
+            let shares = chosen.iter().map(|code| code.count as f64 / total);
             SiteCodes {
                 site: site.to_string(),
                 codes: groups * codes,
                 used: chosen.len(),
-                breadth: entropy.exp(),
+                breadth: breadth(shares),
                 chosen,
             }
         });

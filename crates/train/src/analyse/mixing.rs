@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use cloze_nn::{Hook, influence};
 use serde::Serialize;
 
-use super::{Sequence, Site, Subject, floats};
+use super::{Sequence, Site, Subject, breadth, floats};
 use crate::Error;
 use crate::report::analysis::{Maps, Part};
 use crate::report::scores::Table;
@@ -239,12 +239,11 @@ impl Summary {
         let mean = |of: &dyn Fn(usize, &[f64]) -> f64| {
             all.iter().map(|(at, row)| of(*at, row)).sum::<f64>() / count
         };
-        let term = |p: f64| if p > 0.0 { -p * p.ln() } else { 0.0 };
         let taken = |column: usize| mean(&|_, row| row[column]);
         let columns: Vec<f64> = (0..rows.len()).map(taken).collect();
         let most_at = crate::metric::classification::largest(&columns);
         Self {
-            breadth: mean(&|_, row| row.iter().map(|&p| term(p)).sum::<f64>().exp()),
+            breadth: mean(&|_, row| breadth(row.iter().copied())),
             distance: mean(&|at, row| {
                 let apart = row.iter().enumerate();
                 apart.map(|(key, p)| at.abs_diff(key) as f64 * p).sum()

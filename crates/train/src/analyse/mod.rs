@@ -419,6 +419,18 @@ fn too_long(found: usize, most: usize, instead: &str) -> Error {
     ))
 }
 
+/// Of how many equal shares the entropy would be the same as of these, which sum to 1.
+fn breadth(shares: impl Iterator<Item = f64>) -> f64 {
+    let terms = shares.map(|share| {
+        if share > 0.0 {
+            -share * share.ln()
+        } else {
+            0.0
+        }
+    });
+    terms.sum::<f64>().exp()
+}
+
 /// The numbers of a tensor, row after row.
 fn floats<const D: usize>(x: Tensor<D>) -> Vec<f32> {
     x.into_data()

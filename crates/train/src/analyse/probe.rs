@@ -231,14 +231,8 @@ impl Probed {
 
     /// The site off which most is read.
     pub fn best(&self) -> Option<&ProbedSite> {
-        let sites = self.sites.iter();
-        sites.reduce(|best, site| {
-            if site.read.value > best.read.value {
-                site
-            } else {
-                best
-            }
-        })
+        let values: Vec<f64> = self.sites.iter().map(|site| site.read.value).collect();
+        self.sites.get(largest(&values))
     }
 
     /// What must be known to read the numbers.

@@ -208,6 +208,9 @@ pub(super) fn perform(
     let (start, before) = (Instant::now(), computed());
     if let Some(make) = &step.make {
         make.run(output, |text| fill(text, resolve))?;
+        if let Some(known) = make.known()? {
+            fs::write(beside(output, "out"), known.to_string())?;
+        }
     } else {
         eprintln!("$ cloze {}", words.join(" "));
         cloze(program, &words, output, None)?;

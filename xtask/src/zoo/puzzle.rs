@@ -36,6 +36,8 @@ pub enum Puzzle {
     Chain(Chain),
     /// Pairs that are told twice.
     Twice(Twice),
+    /// The word that stood some places before.
+    Copy(Copy),
 }
 
 /// `c5` stores 5 under c, and c was that until it is stored again; `c?` asks for what stands there at the end of the sequence; `.` is
@@ -102,6 +104,9 @@ pub struct Chain {
     pub law: u64,
     /// Share of the words that is hidden from who is to name them, for how well that can be done.
     pub hidden: f64,
+    /// Words of the shortest sequence, if they are not all of one length: from there on any length is as likely.
+    #[serde(default)]
+    pub shortest: Option<usize>,
 }
 
 /// Pairs of a key `k0`, `k1`, … and a value `v0`, `v1`, … that stand side by side; each pair is told twice, all in an order by chance:
@@ -113,6 +118,16 @@ pub struct Twice {
     pub keys: usize,
     /// Values to choose from.
     pub values: usize,
+}
+
+/// Words `w0`, `w1`, … by chance; a word's tag is `B-w3` if `w3` stands so many places before it, `O` where nothing does.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Copy {
+    /// Words to choose from.
+    pub words: usize,
+    /// Places.
+    pub apart: usize,
 }
 
 /// A sequence.
@@ -139,6 +154,7 @@ impl Puzzles {
                 Puzzle::Reach(reach) => reach.solved(self.tokens, &mut draws),
                 Puzzle::Chain(chain) => chain.solved(self.tokens, &mut draws),
                 Puzzle::Twice(twice) => twice.solved(self.tokens, &mut draws),
+                Puzzle::Copy(copy) => copy.solved(self.tokens, &mut draws),
             })
             .collect()
     }
@@ -314,6 +330,12 @@ impl Chain {
             "chain: expected 2 words or more, and a token, found {} and {tokens}",
             self.words
         );
+        let shortest = self.shortest.unwrap_or(tokens);
+        ensure!(
+            (1..=tokens).contains(&shortest),
+            "chain: expected the shortest sequence to have 1 to {tokens} words, found {shortest}"
+        );
+        let tokens = shortest + draws.below(tokens - shortest + 1);
         let weights = self.weights();
         let mut at = draws.below(self.words);
         let mut words = vec![untagged(&format!("w{at}"))];
@@ -408,6 +430,27 @@ impl Twice {
             .flat_map(|(key, value)| [format!("k{key}"), format!("v{value}")]);
         Ok(Solved {
             words: words.map(|word| untagged(&word)).collect(),
+            label: "",
+        })
+    }
+}
+
+impl Copy {
+    fn solved(&self, tokens: usize, draws: &mut Draws) -> Result<Solved> {
+        ensure!(
+            self.words > 0 && self.apart < tokens,
+            "copy: expected a word, and fewer places than {tokens} tokens, found {self:?}"
+        );
+        let words: Vec<String> = (0..tokens)
+            .map(|_| format!("w{}", draws.below(self.words)))
+            .collect();
+        let tag = |at: usize| match at.checked_sub(self.apart) {
+            Some(before) => format!("B-{}", words[before]),
+            None => "O".to_owned(),
+        };
+        let tagged = words.iter().enumerate();
+        Ok(Solved {
+            words: tagged.map(|(at, word)| [word.clone(), tag(at)]).collect(),
             label: "",
         })
     }
@@ -577,6 +620,31 @@ mod tests {
             known > counted && known < 1.3 * counted,
             "{known}, {counted}"
         );
+    }
+
+    #[test]
+    fn sequences_of_a_chain_may_be_of_any_length_from_the_shortest_on() {
+        let puzzles = "of = { kind = 'chain', words = 5, law = 7, hidden = 0.15, shortest = 4 }\ntokens = 8\ncount = 500\nseed = 1";
+        let mut counts = [0; 9];
+        for one in solved(puzzles).unwrap() {
+            counts[one.words.len()] += 1;
+        }
+        assert!(counts[..4].iter().all(|&count| count == 0));
+        assert!(counts[4..].iter().all(|&count| count > 60), "{counts:?}");
+    }
+
+    #[test]
+    fn a_copy_is_of_the_word_before() {
+        let puzzles =
+            "of = { kind = 'copy', words = 6, apart = 3 }\ntokens = 10\ncount = 5\nseed = 1";
+        for one in solved(puzzles).unwrap() {
+            for (at, [_, tag]) in one.words.iter().enumerate() {
+                match at.checked_sub(3) {
+                    Some(before) => assert_eq!(*tag, format!("B-{}", one.words[before][0])),
+                    None => assert_eq!(tag, "O"),
+                }
+            }
+        }
     }
 
     #[test]

@@ -82,8 +82,7 @@ impl Attention {
     /// Whether one kernel does it on `device`. Where there are none of ours, a window costs less by blocks.
     pub fn is_fused(&self, device: &Device) -> bool {
         let settings = &self.settings;
-        let whole = settings.window.is_none();
-        (whole || settings.global.unwrap_or(0) == 0 && op::on_host(device))
+        (settings.window.is_none() || op::on_host(device))
             && settings.blocks.is_none()
             && settings.score.is_none()
             && matches!(settings.position, None | Some(Position::Rotary(_)))
@@ -128,6 +127,7 @@ impl Attention {
                 op::Sight {
                     causal: settings.causal,
                     window: settings.window,
+                    global: settings.global.unwrap_or(0),
                 },
                 dropout,
             )

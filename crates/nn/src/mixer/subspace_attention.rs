@@ -46,7 +46,7 @@ impl SubspaceAttention {
         let qkv = Tensor::cat(vec![part.clone(), part.clone(), values], 1);
         let sight = op::Sight {
             causal: self.causal,
-            window: None,
+            ..op::Sight::default()
         };
         op::attention(qkv, offsets, self.heads, sight, dropout)
     }

@@ -259,7 +259,7 @@ impl Attention {
             scores = scores * op::floats(growths.collect(), [count, 1, 1, 1], &device);
         }
         if let Some(window) = settings.window {
-            scores = scores + op::beyond(window, len, &device);
+            scores = scores + op::beyond(window, 0, len, &device);
         }
         let mut shares = activation::softmax(scores + group.unseen(pass.keys, &device), 3);
         if dropout.prob > 0.0 {

@@ -1,7 +1,7 @@
 //! What it is worth that a mixer sums values by shares of its own: what hidden words cost where it sums by others.
 //!
 //! # Source
-//! Sahu et al., Analyzing Transformer Dynamics as Movement through Embedding Space, 2023, arXiv:2308.10874, for the question:
+//! Singh, Analyzing Transformer Dynamics as Movement through Embedding Space, 2023, arXiv:2308.10874, for the question:
 //! is the pattern of attention a bias that can be left out?
 
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! How a token's vector moves from the embedding to the last layer: how far at each part, which way, and moved by whom.
 //!
 //! # Source
-//! Sahu et al., Analyzing Transformer Dynamics as Movement through Embedding Space, 2023, arXiv:2308.10874, for what is asked.
+//! Singh, Analyzing Transformer Dynamics as Movement through Embedding Space, 2023, arXiv:2308.10874, for what is asked.
 
 use std::collections::BTreeMap;
 

@@ -270,6 +270,93 @@ fn a_lens_ends_where_the_model_does() {
 }
 
 #[test]
+fn a_walk_leads_through_every_part_and_says_who_moved_it() {
+    let folder = TempDir::new().unwrap();
+    let model = pipeline("masks");
+    let walk = [
+        "analyse",
+        "walk",
+        &model,
+        "--text",
+        "the [MASK] of",
+        "--report",
+        "page.html",
+    ];
+    let found = json(&folder, &walk);
+    let place = &found["sequences"][0]["walk"]["places"][0];
+    let states = place["states"].as_array().unwrap();
+    assert!(states[0]["step"].is_null() && states[1]["turn"].is_null());
+    for state in &states[2..] {
+        assert!(state["step"].as_f64().unwrap() > 0.0);
+        assert!(state["turn"].as_f64().unwrap().abs() <= 1.0 + 1e-9);
+    }
+    assert!((states[0]["start"].as_f64().unwrap() - 1.0).abs() < 1e-9);
+    assert!((states.last().unwrap()["end"].as_f64().unwrap() - 1.0).abs() < 1e-9);
+    let straightness = place["straightness"].as_f64().unwrap();
+    assert!(straightness > 0.0 && straightness < 1.0);
+    let moved = place["moved"].as_array().unwrap();
+    assert_eq!(2 * moved.len() + 1, states.len());
+    for layer in moved {
+        let shares = layer["by"].as_array().unwrap();
+        let shares: Vec<f64> = shares.iter().map(|by| by[1].as_f64().unwrap()).collect();
+        assert!(shares.is_sorted_by(|a, b| a >= b) && shares[0] > 0.0);
+        assert!(shares.iter().sum::<f64>() <= 1.0 + 1e-9);
+    }
+    let html = page(&folder, "page.html");
+    assert!(html.contains("class=\"plane\"") && html.contains("Who moved whom"));
+}
+
+#[test]
+fn other_shares_cost_something_and_none_where_there_are_none() {
+    let folder = TempDir::new().unwrap();
+    let model = pipeline("masks");
+    let text = "the of and in to a the of and in to a";
+    let pattern = |of: &[&str]| {
+        let report = ["--report", "page.html"];
+        json(&folder, &[&["analyse", "pattern"], of, &report].concat())["pattern"].clone()
+    };
+    let hidden = ["--hidden", "0.5"];
+    let found = pattern(&[&[&*model, "--text", text], &hidden[..]].concat());
+    assert!(found["words"].as_u64().unwrap() > 2);
+    assert!(found["loss"]["mean"].as_f64().unwrap() > 0.0);
+    let layers = found["layers"].as_array().unwrap();
+    assert!(layers[0]["layer"].is_null() && layers[1]["layer"] == 0);
+    for layer in layers {
+        for cost in ["by_place", "alike"] {
+            assert!(layer[cost]["mean"].as_f64().unwrap().abs() > 0.0, "{layer}");
+        }
+    }
+    page(&folder, "page.html");
+    let wrong = cloze(
+        folder.path(),
+        &[
+            "analyse", "pattern", &model, "--text", text, "--hidden", "1.5",
+        ],
+    );
+    assert!(error(&wrong, 1).contains("--hidden"));
+
+    let attention = r#"{ kind = "attention", heads = 2, causal = false, dropout = 0.0 }"#;
+    let items = ["--items", "sku-1,sku-2,sku-3,sku-4"];
+    for (mixer, hidden) in [
+        (attention.to_owned(), 1),
+        (attention.replace("false", "true"), 3),
+    ] {
+        let shop = shop(&mixer);
+        let found = json(
+            &shop,
+            &[&["analyse", "pattern", "model"], &items[..]].concat(),
+        );
+        assert_eq!(found["pattern"]["words"], hidden);
+    }
+    let shop = shop(r#"{ kind = "pool", radius = 1, causal = false }"#);
+    let wrong = cloze(
+        shop.path(),
+        &[&["analyse", "pattern", "model"], &items[..]].concat(),
+    );
+    assert!(error(&wrong, 1).contains("sums values by shares"));
+}
+
+#[test]
 fn probes_read_what_is_there_and_nothing_of_other_labels() {
     let folder = TempDir::new().unwrap();
     let words = ["the", "of", "and", "in", "to", "a"];
@@ -439,6 +526,24 @@ fn codes_are_learned_resumed_shown_and_set() {
         .find(|code| chosen.iter().all(|own| own["code"] != *code))
         .unwrap();
     assert!(steer(&other.to_string()) > 0.0);
+
+    let others = [
+        "--items",
+        items,
+        "--items",
+        "sku-7,sku-8",
+        "--items",
+        "sku-12",
+    ];
+    let swap = ["analyse", "codes", "whole", "--swap"];
+    let swaps = json(&shop, &[&swap, &others[..]].concat())["swaps"].clone();
+    assert!((1..=3).contains(&swaps["swapped"].as_u64().unwrap()));
+    for codes in ["to_other", "by_chance"] {
+        let share = swaps[codes]["mean"].as_f64().unwrap();
+        assert!((0.0..=1.0).contains(&share), "{swaps}");
+    }
+    let wrong = error(&cloze(shop.path(), &[&swap, &others[..2]].concat()), 1);
+    assert!(wrong.contains("expected two sequences"), "{wrong}");
     let wrong = error(
         &cloze(
             shop.path(),

@@ -49,6 +49,7 @@ impl Case {
             width: WIDTH,
             causal: self.causal,
             window: None,
+            global: 0,
             dropout: Dropout {
                 prob: self.prob,
                 seed: 1,

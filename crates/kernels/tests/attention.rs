@@ -35,8 +35,8 @@ fn run(isa: Isa, shape: &Attention, qkv: &[f32], d_out: &[f32]) -> [Odd; 3] {
     [out, lse, d_qkv]
 }
 
-/// Whether later tokens are hidden, and how far a token sees.
-type Sight = (bool, Option<usize>);
+/// Whether later tokens are hidden, how far a token sees, and how many see and are seen by all.
+type Sight = (bool, Option<usize>, usize);
 
 fn check(lengths: &[usize], heads: usize, size: usize, sight: Sight, dropout: Dropout) {
     let offsets = offsets(lengths);
@@ -47,6 +47,7 @@ fn check(lengths: &[usize], heads: usize, size: usize, sight: Sight, dropout: Dr
         width,
         causal: sight.0,
         window: sight.1,
+        global: sight.2,
         dropout,
     };
     let tokens = lengths.iter().sum::<usize>();
@@ -80,9 +81,10 @@ proptest! {
         size in prop::sample::select(vec![1, 3, 7, 8, 16, 17, 20, 32, 33, 64]),
         causal: bool,
         window in prop::option::of(0_usize..70),
+        global in prop::sample::select(vec![0, 0, 1, 3, 31, 40, 64]),
         drop: bool,
     ) {
-        check(&lengths, heads, size, (causal, window), if drop { SOME } else { Dropout::NONE });
+        check(&lengths, heads, size, (causal, window, global), if drop { SOME } else { Dropout::NONE });
     }
 }
 
@@ -97,10 +99,12 @@ fn edges_of_tiles_agree_with_loops() {
             Some(64),
             Some(usize::MAX),
         ] {
-            let sight = (causal, window);
-            check(&[1, 47, 0, 48, 49, 97], 2, 32, sight, Dropout::NONE);
-            check(&[200, 1, 512], 1, 32, sight, SOME);
-            check(&[131, 2, 16, 17], 1, 64, sight, SOME);
+            for global in [0, 1, 32, 49] {
+                let sight = (causal, window, global);
+                check(&[1, 47, 0, 48, 49, 97], 2, 32, sight, Dropout::NONE);
+                check(&[200, 1, 512], 1, 32, sight, SOME);
+                check(&[131, 2, 16, 17], 1, 64, sight, SOME);
+            }
         }
     }
 }
@@ -108,10 +112,11 @@ fn edges_of_tiles_agree_with_loops() {
 #[test]
 fn gradient_is_the_slope() {
     let offsets = offsets(&[4, 1, 3]);
-    for (causal, window, dropout) in [
-        (false, None, Dropout::NONE),
-        (true, None, Dropout::NONE),
-        (false, Some(1), SOME),
+    for (causal, window, global, dropout) in [
+        (false, None, 0, Dropout::NONE),
+        (true, None, 0, Dropout::NONE),
+        (false, Some(1), 0, SOME),
+        (false, Some(0), 1, SOME),
     ] {
         let shape = Attention {
             offsets: &offsets,
@@ -119,6 +124,7 @@ fn gradient_is_the_slope() {
             width: 6,
             causal,
             window,
+            global,
             dropout,
         };
         let qkv = wide(&numbers(3, 8 * 18));
@@ -154,6 +160,7 @@ fn threads_do_not_matter() {
         width: 32,
         causal: true,
         window: None,
+        global: 0,
         dropout: SOME,
     };
     for isa in Isa::available() {
@@ -173,7 +180,12 @@ fn batch_neighbours_do_not_matter() {
     let (heads, width) = (2, 40);
     let (qkv, d_out) = (numbers(7, 241 * 3 * width), numbers(8, 241 * width));
     for isa in Isa::available() {
-        for sight in [(false, None), (true, None), (false, Some(20))] {
+        for sight in [
+            (false, None, 0),
+            (true, None, 0),
+            (false, Some(20), 0),
+            (false, Some(20), 3),
+        ] {
             fn shape(offsets: &[u32], sight: Sight) -> Attention<'_> {
                 Attention {
                     offsets,
@@ -181,6 +193,7 @@ fn batch_neighbours_do_not_matter() {
                     width: 40,
                     causal: sight.0,
                     window: sight.1,
+                    global: sight.2,
                     dropout: Dropout::NONE,
                 }
             }
@@ -213,6 +226,7 @@ fn causal_output_ignores_later_tokens() {
         width: 16,
         causal: true,
         window: None,
+        global: 0,
         dropout: Dropout::NONE,
     };
     let (qkv, d_out) = (numbers(9, 120 * 48), numbers(10, 120 * 16));
@@ -245,6 +259,7 @@ fn huge_scores_stay_finite() {
         width: 32,
         causal: false,
         window: None,
+        global: 0,
         dropout: Dropout::NONE,
     };
     let qkv: Vec<f32> = numbers(11, 60 * 96).iter().map(|x| x * 1e4).collect();
@@ -265,6 +280,7 @@ fn wrong_lengths_are_refused() {
         width: 4,
         causal: false,
         window: None,
+        global: 0,
         dropout: Dropout::NONE,
     };
     forward(

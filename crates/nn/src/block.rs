@@ -112,6 +112,19 @@ impl Block {
         self.mixer.shares(x)
     }
 
+    /// What the layer adds at [`Site::Mixer`] where its mixer sums values by `shares` and not by its own; of mixers that have such,
+    /// where neither codes nor a norm stand behind.
+    ///
+    /// # Shapes
+    /// `x: [T, D]`, of [`Site::Input`]; `shares: [H, T, T]` → `[T, D]`
+    pub fn summed(&self, x: Tensor<2>, shares: Tensor<3>) -> Option<Tensor<2>> {
+        if self.mixer_codes.is_some() || self.mixer_after.is_some() {
+            return None;
+        }
+        let summed = self.mixer.summed(x, shares)?;
+        Some(finish(summed, None, self.mixer_scale.as_ref()))
+    }
+
     /// Its codebooks, by the names of their parameters in layer `name`.
     pub fn codebooks(&self, name: &str) -> Vec<(String, &Codebook)> {
         let both = [

@@ -135,6 +135,11 @@ impl Encoder {
         self.layer[layer].shares(x)
     }
 
+    /// As of [`crate::pretrained::Pretrained::summed`].
+    pub fn summed(&self, layer: usize, x: Tensor<2>, shares: Tensor<3>) -> Option<Tensor<2>> {
+        self.layer[layer].summed(x, shares)
+    }
+
     /// The item vectors, with one more row for the blank: `[V + 1, D]`.
     pub fn table(&self) -> Tensor<2> {
         self.embed.table()

@@ -108,11 +108,12 @@ proptest! {
         head_width in 2..20_usize,
         causal: bool,
         window in prop::option::of(0..20_usize),
+        global in 0..3_usize,
         dropped: bool,
         seed in 0..1000_u64,
     ) {
         let offsets = offsets(&lens);
-        let sight = Sight { causal, window };
+        let sight = Sight { causal, window, global };
         let dropout = if dropped { DROPOUT } else { Dropout::NONE };
         assert_mirror(
             "attention",
@@ -503,7 +504,7 @@ proptest! {
         let device = Device::flex().autodiff();
         let qkv = leaf(seed, [tokens, 3 * width], &device).require_grad();
         let cotangent = leaf(seed + 1, [tokens, width], &device);
-        let whole = op::attention(qkv.clone(), &offsets(&[tokens]), heads, Sight { causal, window: None }, Dropout { prob: 0.0, seed: 0 });
+        let whole = op::attention(qkv.clone(), &offsets(&[tokens]), heads, Sight { causal, ..Sight::default() }, Dropout { prob: 0.0, seed: 0 });
         let d_whole = qkv.grad(&(whole.clone() * cotangent.clone()).sum().backward()).expect("a gradient");
 
         let mut first = 0;
@@ -600,13 +601,19 @@ fn attention_over_sequences_longer_than_a_kernels_block() {
     let (lens, heads, width) = ([1, 150, 3, 201], 2, 32);
     let offsets = offsets(&lens);
     let sights = [
-        (false, None),
-        (true, None),
-        (true, Some(40)),
-        (false, Some(64)),
+        (false, None, 0),
+        (true, None, 0),
+        (true, Some(40), 0),
+        (false, Some(64), 0),
+        (true, Some(20), 2),
+        (false, Some(20), 40),
     ];
-    for (index, (causal, window)) in sights.into_iter().enumerate() {
-        let sight = Sight { causal, window };
+    for (index, (causal, window, global)) in sights.into_iter().enumerate() {
+        let sight = Sight {
+            causal,
+            window,
+            global,
+        };
         let dropout = [DROPOUT, Dropout::NONE][index % 2];
         assert_mirror(
             "attention",

@@ -634,6 +634,26 @@ fn shares_make_what_the_mixer_makes() {
                 &reference::mix(&mixer, ROOM, &point, &point).concat(),
             );
             assert!(off <= VALUE, "{kind} of {len}: off by {off}");
+
+            // Of what each token gives alone, all add up to that; what is left is the same for every sum.
+            let x = tensor(&x, ROOM.width, &device);
+            let summed = |shares| single.summed(x.clone(), shares).unwrap();
+            let none = summed(shares.zeros_like());
+            let alone = (0..len).map(|from| {
+                let places = Tensor::<1>::from_floats(
+                    &*(0..len).map(|at| f32::from(at == from)).collect::<Vec<_>>(),
+                    &device,
+                );
+                summed(shares.clone() * places.unsqueeze()) - none.clone()
+            });
+            let all = alone.fold(none.clone(), |sum, part| sum + part);
+            let want: Vec<f64> =
+                read(&single.forward(x.clone(), &sequences(&[len]), false, &mut Noise::none()))
+                    .into_iter()
+                    .map(f64::from)
+                    .collect();
+            let off = apart(&read(&all), &want);
+            assert!(off <= VALUE, "{kind} of {len}: sums are off by {off}");
         }
     }
 }

@@ -89,6 +89,12 @@ pub struct Make {
     /// Leave out words with this chance.
     #[serde(default)]
     pub drop: Option<f64>,
+    /// Write `[MASK]` in place of words with this chance.
+    #[serde(default)]
+    pub hide: Option<f64>,
+    /// Write `[MASK]` in place of the last words, so many.
+    #[serde(default)]
+    pub hide_last: usize,
     /// Spell words in another way.
     #[serde(default)]
     pub respell: Option<Respell>,
@@ -299,6 +305,18 @@ impl Make {
                 word[0] = words.collect::<Vec<_>>().join(" ");
             }
         }
+        if let Some(share) = self.hide {
+            let mut random = Draws(0);
+            for word in records.iter_mut().flat_map(|record| &mut record.words) {
+                if random.happens(share) {
+                    "[MASK]".clone_into(&mut word[0]);
+                }
+            }
+        }
+        for record in &mut records {
+            let words = record.words.iter_mut().rev().take(self.hide_last);
+            words.for_each(|word| "[MASK]".clone_into(&mut word[0]));
+        }
         if let Some(respell) = self.respell {
             for word in records.iter_mut().flat_map(|record| &mut record.words) {
                 word[0] = respell.word(&word[0]);
@@ -308,6 +326,15 @@ impl Make {
             bail!("nothing is left of {:?} for {}", self.files, to.display());
         }
         fs::write(to, self.written(&records)).with_context(|| to.display().to_string())
+    }
+
+    /// What is known of what is made up, as JSON.
+    ///
+    /// # Errors
+    /// When nothing such can be made up.
+    pub fn known(&self) -> Result<Option<Value>> {
+        let puzzles = self.puzzles.as_ref();
+        puzzles.map_or(Ok(None), Puzzles::known)
     }
 
     /// What is read, as it is.
@@ -691,7 +718,7 @@ impl Draws {
         clippy::cast_precision_loss,
         reason = "53 bits are what a number takes"
     )]
-    fn happens(&mut self, chance: f64) -> bool {
+    pub fn happens(&mut self, chance: f64) -> bool {
         ((self.next() >> 11) as f64) < chance * (1_u64 << 53) as f64
     }
 
@@ -805,6 +832,12 @@ mod tests {
             "text\tlabel\na b\tyes\nc d\tno\n"
         );
         let text = "word ".repeat(1000);
+        let walks = "read = 'machine'\nmachine = { states = 5, edges = 2, edges_seed = 1, count = 40, length = 8, seed = 1 }\nhide = 0.25\nhide_last = 2\nwrite = 'lines'";
+        let hidden = made(walks, &[]).unwrap();
+        assert!(hidden.lines().all(|line| line.split(' ').count() == 16));
+        assert!(hidden.lines().all(|line| line.ends_with(" [MASK] [MASK]")));
+        let others = hidden.matches("[MASK]").count() - 80;
+        assert!((90..190).contains(&others), "{others} of 560");
         let drop = "read = 'lines'\nfiles = ['a']\ndrop = 0.3\nwrite = 'lines'";
         let left = made(drop, &[("a", text.trim())])
             .unwrap()

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, ensure};
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::make::Draws;
 
@@ -31,6 +32,12 @@ pub enum Puzzle {
     Turn(Turn),
     /// What can be reached from where.
     Reach(Reach),
+    /// Words of which each depends on the one before.
+    Chain(Chain),
+    /// Pairs that are told twice.
+    Twice(Twice),
+    /// The word that stood some places before.
+    Copy(Copy),
 }
 
 /// `c5` stores 5 under c, and c was that until it is stored again; `c?` asks for what stands there at the end of the sequence; `.` is
@@ -86,6 +93,43 @@ pub struct Reach {
     pub spring: usize,
 }
 
+/// Words `w0`, `w1`, …, of which each says how likely which follows: some are hundreds of times likelier than others. The first is
+/// any. No word has a tag.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Chain {
+    /// Words to choose from.
+    pub words: usize,
+    /// What likelihoods are drawn from; sequences of one chain share nothing else.
+    pub law: u64,
+    /// Share of the words that is hidden from who is to name them, for how well that can be done.
+    pub hidden: f64,
+    /// Words of the shortest sequence, if they are not all of one length: from there on any length is as likely.
+    #[serde(default)]
+    pub shortest: Option<usize>,
+}
+
+/// Pairs of a key `k0`, `k1`, … and a value `v0`, `v1`, … that stand side by side; each pair is told twice, all in an order by chance:
+/// what is hidden of one stands in the other. A sequence has as many pairs as there is room for. No word has a tag.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Twice {
+    /// Keys to choose from, each at most once in a sequence.
+    pub keys: usize,
+    /// Values to choose from.
+    pub values: usize,
+}
+
+/// Words `w0`, `w1`, … by chance; a word's tag is `B-w3` if `w3` stands so many places before it, `O` where nothing does.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Copy {
+    /// Words to choose from.
+    pub words: usize,
+    /// Places.
+    pub apart: usize,
+}
+
 /// A sequence.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Solved {
@@ -108,8 +152,24 @@ impl Puzzles {
                 Puzzle::Product(product) => product.solved(self.tokens, &mut draws),
                 Puzzle::Turn(turn) => turn.solved(self.tokens, &mut draws),
                 Puzzle::Reach(reach) => reach.solved(self.tokens, &mut draws),
+                Puzzle::Chain(chain) => chain.solved(self.tokens, &mut draws),
+                Puzzle::Twice(twice) => twice.solved(self.tokens, &mut draws),
+                Puzzle::Copy(copy) => copy.solved(self.tokens, &mut draws),
             })
             .collect()
+    }
+
+    /// What is known of the sequences, as JSON: of a chain the least perplexity with which hidden words can be named, by who knows
+    /// the chain.
+    ///
+    /// # Errors
+    /// When there can be no such sequence.
+    pub fn known(&self) -> Result<Option<Value>> {
+        let Puzzle::Chain(chain) = &self.of else {
+            return Ok(None);
+        };
+        let perplexity = chain.least_perplexity(&self.solved()?, &mut Draws(self.seed + 1));
+        Ok(Some(json!({ "perplexity": perplexity })))
     }
 }
 
@@ -252,6 +312,150 @@ impl Reach {
     }
 }
 
+impl Chain {
+    /// How likely each word follows each, in no unit.
+    fn weights(&self) -> Vec<Vec<usize>> {
+        let mut draws = Draws(self.law);
+        let mut row = || {
+            (0..self.words)
+                .map(|_| (1 + draws.below(9)).pow(3))
+                .collect()
+        };
+        (0..self.words).map(|_| row()).collect()
+    }
+
+    fn solved(&self, tokens: usize, draws: &mut Draws) -> Result<Solved> {
+        ensure!(
+            self.words > 1 && tokens > 0,
+            "chain: expected 2 words or more, and a token, found {} and {tokens}",
+            self.words
+        );
+        let shortest = self.shortest.unwrap_or(tokens);
+        ensure!(
+            (1..=tokens).contains(&shortest),
+            "chain: expected the shortest sequence to have 1 to {tokens} words, found {shortest}"
+        );
+        let tokens = shortest + draws.below(tokens - shortest + 1);
+        let weights = self.weights();
+        let mut at = draws.below(self.words);
+        let mut words = vec![untagged(&format!("w{at}"))];
+        while words.len() < tokens {
+            let row = &weights[at];
+            let mut drawn = draws.below(row.iter().sum());
+            at = 0;
+            while drawn >= row[at] {
+                drawn -= row[at];
+                at += 1;
+            }
+            words.push(untagged(&format!("w{at}")));
+        }
+        Ok(Solved { words, label: "" })
+    }
+
+    /// Forward and backward through each sequence, of which words are hidden by chance.
+    #[expect(clippy::cast_precision_loss, reason = "weights are small")]
+    fn least_perplexity(&self, all: &[Solved], draws: &mut Draws) -> f64 {
+        let weights = self.weights();
+        let follows: Vec<Vec<f64>> = weights
+            .iter()
+            .map(|row| {
+                let sum = row.iter().sum::<usize>() as f64;
+                row.iter().map(|&weight| weight as f64 / sum).collect()
+            })
+            .collect();
+        let (mut surprise, mut count) = (0.0, 0.0);
+        for one in all {
+            let words = one
+                .words
+                .iter()
+                .map(|word| word[0][1..].parse().expect("w and a number"));
+            let seen: Vec<(usize, bool)> = words
+                .map(|word: usize| (word, !draws.happens(self.hidden)))
+                .collect();
+            // What is known of a word from itself: nothing, if it is hidden.
+            let fits =
+                |(word, is_seen): (usize, bool), other: usize| f64::from(!is_seen || word == other);
+            let normed = |row: Vec<f64>| -> Vec<f64> {
+                let sum: f64 = row.iter().sum();
+                row.into_iter().map(|x| x / sum).collect()
+            };
+            let any = vec![1.0 / self.words as f64; self.words];
+            // Of each place what those before say of it, then what those behind say.
+            let mut before = vec![any];
+            for &word in &seen[..seen.len() - 1] {
+                let last = before.last().expect("the first");
+                let from = |to: usize| {
+                    let each =
+                        (0..self.words).map(|at| last[at] * fits(word, at) * follows[at][to]);
+                    each.sum()
+                };
+                before.push(normed((0..self.words).map(from).collect()));
+            }
+            let mut behind = vec![1.0; self.words];
+            for (at, &word) in seen.iter().enumerate().rev() {
+                if !word.1 {
+                    let both = before[at].iter().zip(&behind).map(|(a, b)| a * b);
+                    surprise -= normed(both.collect())[word.0].ln();
+                    count += 1.0;
+                }
+                let to = |from: usize| {
+                    let each =
+                        (0..self.words).map(|to| follows[from][to] * fits(word, to) * behind[to]);
+                    each.sum()
+                };
+                behind = normed((0..self.words).map(to).collect());
+            }
+        }
+        f64::exp(surprise / count)
+    }
+}
+
+impl Twice {
+    fn solved(&self, tokens: usize, draws: &mut Draws) -> Result<Solved> {
+        let pairs = tokens / 4;
+        ensure!(
+            tokens.is_multiple_of(4) && (1..=self.keys).contains(&pairs) && self.values > 0,
+            "twice: expected four tokens a pair, no more pairs than keys, and a value, found {tokens} tokens and {self:?}"
+        );
+        let mut keys: Vec<usize> = (0..self.keys).collect();
+        draws.shuffle(&mut keys);
+        let told = keys[..pairs]
+            .iter()
+            .map(|key| (*key, draws.below(self.values)));
+        let mut told: Vec<(usize, usize)> = told.collect();
+        told.extend_from_within(..);
+        draws.shuffle(&mut told);
+        let words = told
+            .into_iter()
+            .flat_map(|(key, value)| [format!("k{key}"), format!("v{value}")]);
+        Ok(Solved {
+            words: words.map(|word| untagged(&word)).collect(),
+            label: "",
+        })
+    }
+}
+
+impl Copy {
+    fn solved(&self, tokens: usize, draws: &mut Draws) -> Result<Solved> {
+        ensure!(
+            self.words > 0 && self.apart < tokens,
+            "copy: expected a word, and fewer places than {tokens} tokens, found {self:?}"
+        );
+        let words: Vec<String> = (0..tokens)
+            .map(|_| format!("w{}", draws.below(self.words)))
+            .collect();
+        let tag = |at: usize| match at.checked_sub(self.apart) {
+            Some(before) => format!("B-{}", words[before]),
+            None => "O".to_owned(),
+        };
+        let tagged = words.iter().enumerate();
+        Ok(Solved {
+            words: tagged.map(|(at, word)| [word.clone(), tag(at)]).collect(),
+            label: "",
+        })
+    }
+}
+
 fn letter(key: usize) -> char {
     ('a'..='z').nth(key).expect("26 keys at most")
 }
@@ -374,6 +578,91 @@ mod tests {
             assert_eq!(one.label, if is_yes { "yes" } else { "no" }, "{words}");
         }
         assert!((70..130).contains(&all.iter().filter(|one| one.label == "yes").count()));
+    }
+
+    #[test]
+    fn a_chain_is_named_no_better_than_by_who_knows_it() {
+        let puzzles = |hidden: f64, words: usize, tokens: usize| -> Puzzles {
+            toml::from_str(&format!(
+                "of = {{ kind = 'chain', words = {words}, law = 7, hidden = {hidden} }}\ntokens = {tokens}\ncount = 4000\nseed = 1"
+            ))
+            .unwrap()
+        };
+        let least = |puzzles: &Puzzles| {
+            let known = puzzles.known().unwrap().unwrap();
+            known["perplexity"].as_f64().unwrap()
+        };
+        // Of a sequence of one hidden word nothing is known but that any may be first.
+        assert!((least(&puzzles(1.0, 5, 1)) - 5.0).abs() < 1e-9);
+        // With all hidden, one word after the other costs what the chain leaves open; by counting pairs.
+        let short = puzzles(0.15, 3, 3);
+        let (mut counts, mut hidden) = (BTreeMap::new(), Vec::new());
+        let mut draws = Draws(short.seed + 1);
+        for one in short.solved().unwrap() {
+            let words: Vec<String> = one.words.iter().map(|word| word[0].clone()).collect();
+            *counts.entry(words.clone()).or_insert(0.0) += 1.0;
+            let is_hidden = [(); 3].map(|()| draws.happens(0.15));
+            if is_hidden == [false, true, false] {
+                hidden.push(words);
+            }
+        }
+        let surprise = hidden.iter().map(|words| {
+            let others = counts
+                .iter()
+                .filter(|(other, _)| other[0] == words[0] && other[2] == words[2]);
+            let all: f64 = others.map(|(_, count)| count).sum();
+            -f64::ln(counts[words] / all)
+        });
+        let counted = (surprise.sum::<f64>() / hidden.len() as f64).exp();
+        let known = least(&short);
+        // Ends are known less well than the middle.
+        assert!(
+            known > counted && known < 1.3 * counted,
+            "{known}, {counted}"
+        );
+    }
+
+    #[test]
+    fn sequences_of_a_chain_may_be_of_any_length_from_the_shortest_on() {
+        let puzzles = "of = { kind = 'chain', words = 5, law = 7, hidden = 0.15, shortest = 4 }\ntokens = 8\ncount = 500\nseed = 1";
+        let mut counts = [0; 9];
+        for one in solved(puzzles).unwrap() {
+            counts[one.words.len()] += 1;
+        }
+        assert!(counts[..4].iter().all(|&count| count == 0));
+        assert!(counts[4..].iter().all(|&count| count > 60), "{counts:?}");
+    }
+
+    #[test]
+    fn a_copy_is_of_the_word_before() {
+        let puzzles =
+            "of = { kind = 'copy', words = 6, apart = 3 }\ntokens = 10\ncount = 5\nseed = 1";
+        for one in solved(puzzles).unwrap() {
+            for (at, [_, tag]) in one.words.iter().enumerate() {
+                match at.checked_sub(3) {
+                    Some(before) => assert_eq!(*tag, format!("B-{}", one.words[before][0])),
+                    None => assert_eq!(tag, "O"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn pairs_are_told_twice() {
+        let puzzles =
+            "of = { kind = 'twice', keys = 12, values = 8 }\ntokens = 24\ncount = 50\nseed = 1";
+        for one in solved(puzzles).unwrap() {
+            let mut told: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+            for pair in one.words.chunks(2) {
+                told.entry(&pair[0][0]).or_default().push(&pair[1][0]);
+            }
+            assert_eq!(told.len(), 6);
+            assert!(
+                told.values()
+                    .all(|values| values.len() == 2 && values[0] == values[1])
+            );
+        }
+        assert!(solved(&puzzles.replace("24", "26")).is_err());
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::workspace::{cargo, execute, read, root, shown};
 
 /// Run the check of a recipe, and write recipes/RECIPE/outcome.toml.
 ///
-/// Steps whose output is there from an earlier run of the same command are not run again.
+/// Steps whose output is there from an earlier run of the same command are not run again, unless a step was that they build on.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// A folder of recipes/ with a check.toml.
@@ -197,9 +197,15 @@ pub(super) fn perform(
         Some(line) => command(line, resolve)?,
         None => vec![format!("{:?}", step.make)],
     };
+    let reads = match &step.make {
+        Some(make) => make.files.iter().map(|file| fill(file, resolve)).collect(),
+        None => Ok(words.clone()),
+    };
     let line = words.join("\n");
     let mark = beside(output, "done");
-    if let Some(seconds) = done(&mark, &line) {
+    if let Some(seconds) = done(&mark, &line)
+        && !is_stale(&mark, output, &reads?)
+    {
         return Ok(seconds);
     }
     if output.is_dir() {
@@ -208,6 +214,9 @@ pub(super) fn perform(
     let (start, before) = (Instant::now(), computed());
     if let Some(make) = &step.make {
         make.run(output, |text| fill(text, resolve))?;
+        if let Some(known) = make.known()? {
+            fs::write(beside(output, "out"), known.to_string())?;
+        }
     } else {
         eprintln!("$ cloze {}", words.join(" "));
         cloze(program, &words, output, None)?;
@@ -330,6 +339,14 @@ pub(super) fn computed() -> Option<u64> {
     Some((user.parse::<u64>().ok()? + system.parse::<u64>().ok()?) / 100)
 }
 
+/// Whether a step that something of `reads` comes from was done after the one that writes `output` and has this mark.
+fn is_stale(mark: &Path, output: &Path, reads: &[String]) -> bool {
+    let written = |path: &Path| fs::metadata(path).and_then(|file| file.modified()).ok();
+    let own = written(mark);
+    let mut others = reads.iter().map(Path::new).filter(|read| *read != output);
+    others.any(|read| written(&beside(read, "done")) > own)
+}
+
 /// How long the same command took when it was done, if it was.
 fn done(mark: &Path, line: &str) -> Option<u64> {
     let text = fs::read_to_string(mark).ok()?;
@@ -347,6 +364,24 @@ mod tests {
         let before = computed().unwrap();
         assert!(Command::new("true").status().unwrap().success());
         assert!(computed().unwrap() >= before);
+    }
+
+    #[test]
+    fn a_step_is_done_again_after_one_that_it_builds_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let written = |name: &str, second: u64| {
+            let file = fs::File::create(at(name)).unwrap();
+            let time = std::time::UNIX_EPOCH + Duration::from_secs(second);
+            file.set_modified(time).unwrap();
+        };
+        written("texts.done", 10);
+        written("model.done", 20);
+        let reads = ["texts", "model"].map(|name| at(name).to_string_lossy().into_owned());
+        let is_stale = || is_stale(&at("model.done"), &at("model"), &reads);
+        assert!(!is_stale());
+        written("texts.done", 30);
+        assert!(is_stale());
     }
 
     #[test]

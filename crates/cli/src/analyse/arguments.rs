@@ -13,6 +13,8 @@ Examples:
   cloze analyse mixing bert-base-uncased --text \"Paris is the capital of France.\" --report mixing.html
   cloze analyse mixing model --items \"85123A,22423\"
   cloze analyse lens bert-base-uncased --text \"Paris is the [MASK] of France.\"
+  cloze analyse walk bert-base-uncased --text \"Paris is the [MASK] of France.\" --report walk.html
+  cloze analyse pattern bert-base-uncased --data sentences.txt --limit 200
   cloze analyse probe encoder --data reviews.csv --column body --label mood --report probe.html
   cloze analyse probe encoder --data train.conllu --label upos
 
@@ -29,6 +31,10 @@ pub enum Kind {
     Mixing(Mixing),
     /// What a model that fills blanks would say after each layer, and what each layer adds to what it says at last
     Lens(Lens),
+    /// How the vector of a token moves from the embedding to the last layer, and which tokens move it
+    Walk(Walk),
+    /// What it is worth that attention looks where it does: what hidden words cost if it looks by place alone, or at all alike
+    Pattern(Pattern),
     /// What the codes of a model trained with a codebook are chosen for, which label they tell, and what is said if one is set
     Codes(Codes),
     /// What a linear map reads of labels off every site of the stack: where a model knows what
@@ -130,6 +136,56 @@ pub struct Lens {
     pub common: Common,
 }
 
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cloze analyse walk bert-base-uncased --text \"Paris is the [MASK] of France.\" --report walk.html
+  cloze analyse walk encoder --data sentences.txt --limit 200 --json
+  cloze analyse walk model --items \"85123A,22423\"
+
+Looked at are the masks of a text, or all its tokens where it has none; of a history the place where the next item is foretold.
+The residual stream is seen before the first layer, and after each part of each:
+  norm        how long the token's vector is
+  step        how long the step to here is, as a share of the vector before it
+  turn        cosine with the step before: 1 goes straight on, below 0 goes back
+  from start  cosine with the first vector; to end: with the last
+Who moves a token: what each token's value alone adds to it, where the mixer sums values by shares, as attention does. Which
+words a state is nearest to, `cloze analyse lens` tells.")]
+pub struct Walk {
+    /// A model folder, or a name on the Hugging Face hub
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub sequences: Sequences,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cloze analyse pattern bert-base-uncased --data sentences.txt --limit 200
+  cloze analyse pattern encoder --text \"the cat sat on the mat\" --hidden 0.3 --report pattern.html
+
+Some tokens of each text are hidden, and the model says how likely they are: as it is, and with other numbers in place of those
+by which its attention sums, in all layers and in each alone:
+  by place  each token takes of another by how far away it stands, in each head as much as that head does on average here
+  alike     each token takes the same of all that it sees
+What is summed, and all else, stays. If neither costs anything, where the model looks is of no use for these texts.")]
+pub struct Pattern {
+    /// A model folder, or a name on the Hugging Face hub
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub sequences: Sequences,
+    /// Share of the tokens of a text that is hidden; of a history it is the last item
+    #[arg(long, value_name = "SHARE", default_value_t = 0.15)]
+    pub hidden: f64,
+    /// What chooses them
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub seed: u64,
+    #[command(flatten)]
+    pub common: Common,
+}
+
 /// What labels are of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum What {
@@ -148,13 +204,16 @@ Examples:
   cloze analyse codes coded --data corpus.txt --limit 200 --site layer.1.ffn --code 17
   cloze analyse codes coded --data train.conllu --test dev.conllu --label upos
   cloze analyse codes coded --text \"Paris is the [MASK] of France.\" --set layer.1.ffn=17
+  cloze analyse codes coded --data masked.txt --limit 200 --swap
 
 A model that was trained with a codebook (`cloze train codebook-features`, or `model.stack.codebook` of a recipe of items) chooses codes at its
-sites, layer.0.mixer, layer.0.ffn and so on. Three questions:
+sites, layer.0.mixer, layer.0.ffn and so on. Four questions:
   what is a code chosen for   the tokens at which each was chosen, and what stands around them
   what tells a label          with --label: the code that tells each label best, found by one part of the data and judged by another,
                               beside the best single channel of any site; of a model without codes, channels alone
-  what if                     with --set: what is said at masks, or of the next item, if a code is chosen at all tokens, or at one")]
+  what if                     with --set: what is said at masks, or of the next item, if a code is chosen at all tokens, or at one
+  what of another     with --swap: whether the model goes on as in another text, if the token before the first mask gets all the codes
+                      of the one there, beside what the codes of some token do")]
 pub struct Codes {
     /// A model folder
     pub model: PathBuf,
@@ -172,6 +231,9 @@ pub struct Codes {
     /// Choose this code; at a token's place, from 0, or at all; repeat for more
     #[arg(long, value_name = "SITE[@TOKEN]=CODE", conflicts_with = "label")]
     pub set: Vec<String>,
+    /// Swap the codes of the token before the first mask, or before the next item, between texts
+    #[arg(long, conflicts_with_all = ["label", "set"])]
+    pub swap: bool,
     /// Column of labels that codes are to tell; of files of words by its number from 0, or its name in CoNLL-U
     #[arg(
         long,
@@ -186,13 +248,8 @@ pub struct Codes {
     /// What the labels are of; by default words for .conll, .conllu, .bio and .iob, else texts
     #[arg(long, value_enum, requires = "label", help_heading = "Labels")]
     pub of: Option<What>,
-    /// Where the parts come from
-    #[arg(
-        long,
-        value_name = "NUMBER",
-        default_value_t = 0,
-        help_heading = "Labels"
-    )]
+    /// Where parts and swaps come from
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub seed: u64,
     #[command(flatten)]
     pub common: Common,

@@ -1,5 +1,6 @@
 use anyhow::{Context, ensure};
 use cloze_train::analyse::codes::{Codes as Seen, Detectors, Set, Steered};
+use cloze_train::analyse::swap::Swaps;
 use cloze_train::analyse::{Site, Subject};
 use serde_json::{Map, Value, json};
 
@@ -42,6 +43,15 @@ pub fn run(args: &Codes) -> anyhow::Result<()> {
         parts.push(found.part());
         json.insert("detectors".to_owned(), json!(found));
         "what tells each label".to_owned()
+    } else if args.swap {
+        let all = sequences(&args.sequences, &subject)?;
+        let all: Vec<_> = all.into_iter().map(|(_, sequence)| sequence).collect();
+        let found = Swaps::of(&subject, &all, args.seed)?;
+        show(found.table(), &found.notes());
+        parts.push(found.part());
+        let what = format!("what swapped codes make of {} sequences", found.swapped);
+        json.insert("swaps".to_owned(), json!(found));
+        what
     } else if args.set.is_empty() {
         let all = sequences(&args.sequences, &subject)?;
         let all: Vec<_> = all.into_iter().map(|(_, sequence)| sequence).collect();

@@ -4,7 +4,9 @@ pub mod arguments;
 mod codes;
 mod lens;
 mod mixing;
+mod pattern;
 mod probe;
+mod walk;
 
 use std::io::Write;
 use std::path::Path;
@@ -24,7 +26,9 @@ pub fn run(args: &Analyse) -> anyhow::Result<()> {
         Kind::Codes(args) => codes::run(args),
         Kind::Lens(args) => lens::run(args),
         Kind::Mixing(args) => mixing::run(args),
+        Kind::Pattern(args) => pattern::run(args),
         Kind::Probe(args) => probe::run(args),
+        Kind::Walk(args) => walk::run(args),
     }
 }
 

@@ -8,7 +8,8 @@
 //! dV = (P ∘ M)ᵀ·dO, dS = P ∘ (M ∘ dO·Vᵀ − D) / √K, dQ = dS·K, dK = dSᵀ·Q.
 //!
 //! A tile's products begin and end with the keys that one of its queries sees, where `causal` or a window hides some, and its
-//! scores take room for those alone. A head's result depends on nothing outside its sequence, dropout
+//! scores take room for those alone; the keys that all see are a span of their own before them, if the window does not begin among
+//! these. A head's result depends on nothing outside its sequence, dropout
 //! apart, whose mask counts tokens of the batch; the order of every sum is fixed.
 //!
 //! The inner functions have one duty in common: a machine with the instruction set of `V`, and pointers valid for the shapes they name.
@@ -51,6 +52,8 @@ pub struct Attention<'a> {
     pub causal: bool,
     /// How far a token sees to each side, itself not counted; everything if none.
     pub window: Option<usize>,
+    /// Tokens at the start of each sequence that see and are seen whatever the window is.
+    pub global: usize,
     /// Of probabilities: row `token * H + head`, where tokens count through the batch; column, the key's place in its sequence.
     pub dropout: Dropout,
 }
@@ -89,6 +92,7 @@ impl Attention<'_> {
                     width: self.width,
                     causal: self.causal,
                     window: self.window.map_or(tokens, |window| window.min(tokens)),
+                    global: self.window.map_or(0, |_| self.global.min(tokens)),
                     dropout: self.dropout,
                 });
             }
@@ -110,7 +114,25 @@ struct Head {
     width: usize,
     causal: bool,
     window: usize,
+    /// 0 where no window hides anything.
+    global: usize,
     dropout: Dropout,
+}
+
+/// Keys of a tile whose scores lie side by side.
+#[derive(Clone)]
+struct Span {
+    /// Begun with a panel.
+    keys: Range<usize>,
+    /// Place of the first among the scores of a query.
+    at: usize,
+}
+
+impl Span {
+    /// Where the score of key 0 would lie in a query's `line`.
+    fn origin(&self, line: *mut f32) -> *mut f32 {
+        line.wrapping_add(self.at).wrapping_sub(self.keys.start)
+    }
 }
 
 impl Head {
@@ -138,21 +160,48 @@ impl Head {
         (self.start + query) * self.heads + self.index
     }
 
-    /// Keys that `query` may attend to.
+    /// Keys that `query` may attend to, the first `global` apart.
     fn keys(&self, query: usize) -> Range<usize> {
-        let after = if self.causal { 0 } else { self.window };
-        query.saturating_sub(self.window)..self.tokens.min(query + after + 1)
+        let window = if query < self.global {
+            self.tokens
+        } else {
+            self.window
+        };
+        let after = if self.causal { 0 } else { window };
+        query.saturating_sub(window)..self.tokens.min(query + after + 1)
     }
 
-    /// Keys of `rows` queries from `first` on, begun with a panel.
-    fn seen(&self, first: usize, rows: usize) -> Range<usize> {
-        let start = self.keys(first).start;
-        start - start % PANEL..self.keys(first + rows - 1).end
+    /// Keys of `rows` queries from `first` on, one or two spans.
+    fn spans(&self, first: usize, rows: usize) -> impl Iterator<Item = Span> + Clone {
+        let (start, last) = (self.keys(first).start, first + rows - 1);
+        // One that sees all may stand before others that do not.
+        let end = self.keys(first).end.max(self.keys(last).end);
+        let (start, front) = (start - start % PANEL, self.front());
+        let spans = if start <= front {
+            let start = if front > 0 { 0 } else { start };
+            [start..end, 0..0]
+        } else {
+            [0..self.global, start..end]
+        };
+        let places = [0, front];
+        let spans = spans.into_iter().zip(places);
+        spans
+            .filter(|(keys, _)| !keys.is_empty())
+            .map(|(keys, at)| Span { keys, at })
     }
 
-    /// Floats that the scores of a query take: whole panels of the keys that any tile sees.
-    fn most_seen(&self) -> usize {
-        let most = TILE + 2 * self.window + PANEL;
+    /// Room for the scores of the first `global` keys: whole panels.
+    fn front(&self) -> usize {
+        self.global.next_multiple_of(PANEL)
+    }
+
+    /// Floats that the scores of each of a tile's queries take, from `first` on: whole panels of the keys that such a tile may see.
+    /// The first tile takes the most.
+    fn room(&self, first: usize) -> usize {
+        if first < self.global {
+            return padded(self.tokens);
+        }
+        let most = self.front() + TILE + 2 * self.window + PANEL;
         padded(self.tokens).min(most.next_multiple_of(PANEL))
     }
 }
@@ -242,14 +291,14 @@ unsafe fn forward_body<V: Vector>(
     lse: *mut f32,
 ) {
     let (tokens, size, stride) = (head.tokens, head.size(), 3 * head.width);
-    let (wide, high, room) = (padded(size), padded(tokens), head.most_seen());
+    let (wide, high, most) = (padded(size), padded(tokens), head.room(0));
     let query = qkv.add(head.qkv());
-    let needed = size * high + TILE * room + wide * (tokens + TILE);
+    let needed = size * high + TILE * most + wide * (tokens + TILE);
     let mut scratch = Scratch::take(needed);
     let mut parts = Parts { rest: &mut scratch };
     let keys = parts.take(size * high);
     let values = parts.take(tokens * wide);
-    let scores = parts.take(TILE * room);
+    let scores = parts.take(TILE * most);
     let sums = parts.take(TILE * wide);
     pack_transposed::<V>(query.add(head.width), stride, tokens, size, keys);
     pack::<V>(query.add(2 * head.width), stride, tokens, size, values);
@@ -257,26 +306,33 @@ unsafe fn forward_body<V: Vector>(
     let mut totals = [0.0; TILE];
     for first in (0..tokens).step_by(TILE) {
         let rows = TILE.min(tokens - first);
-        let seen = head.seen(first, rows);
+        let (spans, room) = (head.spans(first, rows), head.room(first));
         // [rows, K] · [K, seen]
         let a = Left::new(query.add(first * stride), stride);
-        let b = Packed::new(keys, size, tokens).right_of(seen.start);
-        multiply(isa, rows, size, seen.len(), a, b, scores, room, false);
+        for span in spans.clone() {
+            let b = Packed::new(keys, size, tokens).right_of(span.keys.start);
+            let to = scores.add(span.at);
+            multiply(isa, rows, size, span.keys.len(), a, b, to, room, false);
+        }
         for (r, total) in totals.iter_mut().enumerate().take(rows) {
             let row = head.row(first + r);
-            let line = scores.add(r * room).wrapping_sub(seen.start);
-            let (top, sum) = if head.dropout.is_active() {
-                softmax::<V, true>(&head, line, first + r, &seen)
-            } else {
-                softmax::<V, false>(&head, line, first + r, &seen)
+            let (line, spans) = (scores.add(r * room), spans.clone());
+            let (top, sum) = match (head.dropout.is_active(), head.global > 0) {
+                (false, false) => softmax::<V, false, false>(&head, line, first + r, spans),
+                (false, true) => softmax::<V, false, true>(&head, line, first + r, spans),
+                (true, false) => softmax::<V, true, false>(&head, line, first + r, spans),
+                (true, true) => softmax::<V, true, true>(&head, line, first + r, spans),
             };
             *lse.add(row) = top + sum.ln();
             *total = 1.0 / sum;
         }
         // [rows, seen] · [seen, K]
-        let a = Left::new(scores, room);
-        let b = Packed::new(values, tokens, size).below(seen.start);
-        multiply(isa, rows, seen.len(), size, a, b, sums, wide, false);
+        for (index, span) in spans.enumerate() {
+            let a = Left::new(scores.add(span.at), room);
+            let b = Packed::new(values, tokens, size).below(span.keys.start);
+            let depth = span.keys.len();
+            multiply(isa, rows, depth, size, a, b, sums, wide, index > 0);
+        }
         for (r, &total) in totals.iter().enumerate().take(rows) {
             let to = out.add(head.out() + (first + r) * head.width);
             let from = sums.add(r * wide);
@@ -290,8 +346,8 @@ unsafe fn forward_body<V: Vector>(
     }
 }
 
-/// The vectors that hold a query's keys, and which lanes of the first and last are its own.
-struct Lines<V: Vector> {
+/// The vectors that hold a query's keys, and which lanes are its own: of the first and last alone, unless some keys are in `FRONT`.
+struct Lines<V: Vector, const FRONT: bool> {
     /// Where the first begins.
     begin: usize,
     /// Where the last begins, if it is not whole; else where it ends.
@@ -301,11 +357,14 @@ struct Lines<V: Vector> {
     /// Lanes of the last up to the last key.
     up_to: V::Mask,
     keys: Range<usize>,
+    /// Keys before these that are seen too.
+    front: usize,
 }
 
-impl<V: Vector> Lines<V> {
+impl<V: Vector, const FRONT: bool> Lines<V, FRONT> {
     #[inline(always)]
-    unsafe fn new(keys: Range<usize>) -> Self {
+    unsafe fn new(head: &Head, query: usize) -> Self {
+        let keys = head.keys(query);
         let lanes = |place| place - place % V::LANES;
         let (begin, whole) = (lanes(keys.start), lanes(keys.end));
         Self {
@@ -313,13 +372,31 @@ impl<V: Vector> Lines<V> {
             whole,
             before: V::lt_int(V::iota(begin as u32), V::splat_int(keys.start as u32)),
             up_to: V::lt_int(V::iota(whole as u32), V::splat_int(keys.end as u32)),
+            front: head.global.min(keys.end),
             keys,
+        }
+    }
+
+    /// Where the vectors of a span begin and end in which there may be keys.
+    #[inline(always)]
+    fn within(&self, span: &Span) -> (usize, usize) {
+        if FRONT {
+            (span.keys.start, span.keys.end)
+        } else {
+            (self.begin, self.keys.end)
         }
     }
 
     /// The vector at `col`, with `other` in lanes of no key.
     #[inline(always)]
     unsafe fn own(&self, col: usize, x: V, other: V) -> V {
+        if FRONT {
+            let places = V::iota(col as u32);
+            let is_below = |end: usize| V::lt_int(places, V::splat_int(end as u32));
+            let near = V::select(is_below(self.keys.end), x, other);
+            let near = V::select(is_below(self.keys.start), other, near);
+            return V::select(is_below(self.front), x, near);
+        }
         let x = if col == self.whole {
             V::select(self.up_to, x, other)
         } else {
@@ -332,52 +409,57 @@ impl<V: Vector> Lines<V> {
         }
     }
 
-    /// Zeroes the vectors of `seen` that hold no key.
+    /// Zeroes the vectors of a span that hold no key and were not gone through.
     #[inline(always)]
-    unsafe fn clear_others(&self, line: *mut f32, seen: &Range<usize>) {
-        clear::<V>(line, seen.start, self.begin);
-        let end = self.keys.end.next_multiple_of(V::LANES);
-        clear::<V>(line, end, seen.end);
+    unsafe fn clear_others(&self, line: *mut f32, span: &Span) {
+        let (begin, end) = self.within(span);
+        clear::<V>(line, span.keys.start, begin);
+        clear::<V>(line, end.next_multiple_of(V::LANES), span.keys.end);
     }
 }
 
-/// Turns the scores of one query into exp(S − max S) times the dropout factor, zero for what else is `seen` by its tile.
-/// `line` is where the score of key 0 would lie. Returns the scaled maximum and the sum before dropout.
+/// Turns the scores of one query in `line` into exp(S − max S) times the dropout factor, zero for what else its tile sees. Returns
+/// the scaled maximum and the sum before dropout.
 #[inline(always)]
-unsafe fn softmax<V: Vector, const DROP: bool>(
+unsafe fn softmax<V: Vector, const DROP: bool, const FRONT: bool>(
     head: &Head,
     line: *mut f32,
     query: usize,
-    seen: &Range<usize>,
+    spans: impl Iterator<Item = Span> + Clone,
 ) -> (f32, f32) {
-    let lines = Lines::<V>::new(head.keys(query));
+    let lines = Lines::<V, FRONT>::new(head, query);
     let none = V::splat(f32::NEG_INFINITY);
     let mut top = none;
-    let mut col = lines.begin;
-    while col < lines.keys.end {
-        top = lines
-            .own(col, V::load(line.wrapping_add(col)), none)
-            .max(top);
-        col += V::LANES;
+    for span in spans.clone() {
+        let line = span.origin(line);
+        let (mut col, end) = lines.within(&span);
+        while col < end {
+            let score = V::load(line.wrapping_add(col));
+            top = lines.own(col, score, none).max(top);
+            col += V::LANES;
+        }
     }
     let top = top.reduce_max();
     let (offset, scale) = (V::splat(top), V::splat(head.scale()));
     let mask = Mask::<V>::new(head.dropout);
     let row_key = head.dropout.row_key(head.row(query) as u64);
     let mut sum = V::zero();
-    col = lines.begin;
-    while col < lines.keys.end {
-        let score = line.wrapping_add(col);
-        let prob = exp(V::load(score).sub(offset).mul(scale));
-        let mut prob = lines.own(col, prob, V::zero());
-        sum = sum.add(prob);
-        if DROP {
-            prob = prob.mul(mask.factor(row_key, col as u32));
+    for span in spans {
+        let line = span.origin(line);
+        let (mut col, end) = lines.within(&span);
+        while col < end {
+            let score = line.wrapping_add(col);
+            let prob = exp(V::load(score).sub(offset).mul(scale));
+            let mut prob = lines.own(col, prob, V::zero());
+            sum = sum.add(prob);
+            if DROP {
+                prob = prob.mul(mask.factor(row_key, col as u32));
+            }
+            prob.store(score);
+            col += V::LANES;
         }
-        prob.store(score);
-        col += V::LANES;
+        lines.clear_others(line, &span);
     }
-    lines.clear_others(line, seen);
     (top * head.scale(), sum.reduce_sum())
 }
 
@@ -404,13 +486,13 @@ unsafe fn backward_body<V: Vector>(
     d_qkv: *mut f32,
 ) {
     let (tokens, size, stride) = (head.tokens, head.size(), 3 * head.width);
-    let (wide, high, room) = (padded(size), padded(tokens), head.most_seen());
+    let (wide, high, most) = (padded(size), padded(tokens), head.room(0));
     let query = qkv.add(head.qkv());
     let (key, value) = (query.add(head.width), query.add(2 * head.width));
     let (out, d_out) = (out.add(head.out()), d_out.add(head.out()));
     let d_query = d_qkv.add(head.qkv());
     let (d_key, d_value) = (d_query.add(head.width), d_query.add(2 * head.width));
-    let needed = 2 * (high * size + room * TILE) + wide * (3 * tokens + 3 * TILE);
+    let needed = 2 * (high * size + most * TILE) + wide * (3 * tokens + 3 * TILE);
     let mut scratch = Scratch::take(needed);
     let mut parts = Parts { rest: &mut scratch };
     let keys_transposed = parts.take(size * high);
@@ -418,8 +500,8 @@ unsafe fn backward_body<V: Vector>(
     let keys = parts.take(tokens * wide);
     let d_keys = parts.take(tokens * wide);
     let d_values = parts.take(tokens * wide);
-    let probs = parts.take(TILE * room);
-    let d_scores = parts.take(TILE * room);
+    let probs = parts.take(TILE * most);
+    let d_scores = parts.take(TILE * most);
     let tile_queries = parts.take(TILE * wide);
     let tile_d_out = parts.take(TILE * wide);
     let sums = parts.take(TILE * wide);
@@ -431,16 +513,30 @@ unsafe fn backward_body<V: Vector>(
 
     for first in (0..tokens).step_by(TILE) {
         let rows = TILE.min(tokens - first);
-        let seen = head.seen(first, rows);
+        let (spans, room) = (head.spans(first, rows), head.room(first));
         let tile_query = query.add(first * stride);
         let tile_out = d_out.add(first * head.width);
         // Scores and the gradient of probabilities: [rows, K] · [K, seen]
-        let a = Left::new(tile_query, stride);
-        let b = Packed::new(keys_transposed, size, tokens).right_of(seen.start);
-        multiply(isa, rows, size, seen.len(), a, b, probs, room, false);
-        let a = Left::new(tile_out, head.width);
-        let b = Packed::new(values_transposed, size, tokens).right_of(seen.start);
-        multiply(isa, rows, size, seen.len(), a, b, d_scores, room, false);
+        for span in spans.clone() {
+            let (start, count) = (span.keys.start, span.keys.len());
+            let a = Left::new(tile_query, stride);
+            let b = Packed::new(keys_transposed, size, tokens).right_of(start);
+            multiply(
+                isa,
+                rows,
+                size,
+                count,
+                a,
+                b,
+                probs.add(span.at),
+                room,
+                false,
+            );
+            let a = Left::new(tile_out, head.width);
+            let b = Packed::new(values_transposed, size, tokens).right_of(start);
+            let to = d_scores.add(span.at);
+            multiply(isa, rows, size, count, a, b, to, room, false);
+        }
         for r in 0..rows {
             let query = first + r;
             let own = dot::<V>(
@@ -449,68 +545,76 @@ unsafe fn backward_body<V: Vector>(
                 size,
             );
             let stats = (*lse.add(head.row(query)), own);
-            let [probs, d_scores] =
-                [probs, d_scores].map(|x| x.add(r * room).wrapping_sub(seen.start));
-            let lines = (probs, d_scores);
-            if head.dropout.is_active() {
-                differentiate::<V, true>(&head, query, &seen, stats, lines);
-            } else {
-                differentiate::<V, false>(&head, query, &seen, stats, lines);
+            let (both, spans) = ([probs, d_scores].map(|x| x.add(r * room)), spans.clone());
+            match (head.dropout.is_active(), head.global > 0) {
+                (false, false) => {
+                    differentiate::<V, false, false>(&head, query, spans, stats, both)
+                }
+                (false, true) => differentiate::<V, false, true>(&head, query, spans, stats, both),
+                (true, false) => differentiate::<V, true, false>(&head, query, spans, stats, both),
+                (true, true) => differentiate::<V, true, true>(&head, query, spans, stats, both),
             }
         }
         // dV and dK: [seen, rows] · [rows, K]
         pack::<V>(tile_out, head.width, rows, size, tile_d_out);
-        let a = Left::transposed(probs, room);
-        let b = Packed::new(tile_d_out, rows, size);
-        let to = d_values.add(seen.start * wide);
-        multiply(isa, seen.len(), rows, size, a, b, to, wide, true);
         pack::<V>(tile_query, stride, rows, size, tile_queries);
-        let a = Left::transposed(d_scores, room);
-        let b = Packed::new(tile_queries, rows, size);
-        let to = d_keys.add(seen.start * wide);
-        multiply(isa, seen.len(), rows, size, a, b, to, wide, true);
-        // dQ: [rows, seen] · [seen, K]
-        let a = Left::new(d_scores, room);
-        let b = Packed::new(keys, tokens, size).below(seen.start);
-        multiply(isa, rows, seen.len(), size, a, b, sums, wide, false);
+        for (index, span) in spans.enumerate() {
+            let (start, count) = (span.keys.start, span.keys.len());
+            let (probs, d_scores) = (probs.add(span.at), d_scores.add(span.at));
+            let a = Left::transposed(probs, room);
+            let b = Packed::new(tile_d_out, rows, size);
+            let to = d_values.add(start * wide);
+            multiply(isa, count, rows, size, a, b, to, wide, true);
+            let a = Left::transposed(d_scores, room);
+            let b = Packed::new(tile_queries, rows, size);
+            let to = d_keys.add(start * wide);
+            multiply(isa, count, rows, size, a, b, to, wide, true);
+            // dQ: [rows, seen] · [seen, K]
+            let a = Left::new(d_scores, room);
+            let b = Packed::new(keys, tokens, size).below(start);
+            multiply(isa, rows, count, size, a, b, sums, wide, index > 0);
+        }
         unpack(sums, wide, rows, size, d_query.add(first * stride), stride);
     }
     unpack(d_keys, wide, tokens, size, d_key, stride);
     unpack(d_values, wide, tokens, size, d_value, stride);
 }
 
-/// Turns a query's scores into its probabilities after dropout, and the gradient of those into that of the scores; both zero for
-/// what else is `seen` by its tile. Lines as in [`softmax`].
+/// Turns a query's scores into its probabilities after dropout, and the gradient of those into that of the scores, in a line each;
+/// both zero for what else its tile sees.
 #[inline(always)]
-unsafe fn differentiate<V: Vector, const DROP: bool>(
+unsafe fn differentiate<V: Vector, const DROP: bool, const FRONT: bool>(
     head: &Head,
     query: usize,
-    seen: &Range<usize>,
+    spans: impl Iterator<Item = Span>,
     (lse, own): (f32, f32),
-    (probs, d_scores): (*mut f32, *mut f32),
+    both: [*mut f32; 2],
 ) {
-    let lines = Lines::<V>::new(head.keys(query));
+    let lines = Lines::<V, FRONT>::new(head, query);
     let (scale, lse, own) = (V::splat(head.scale()), V::splat(lse), V::splat(own));
     let mask = Mask::<V>::new(head.dropout);
     let row_key = head.dropout.row_key(head.row(query) as u64);
-    let mut col = lines.begin;
-    while col < lines.keys.end {
-        let (prob, d_score) = (probs.wrapping_add(col), d_scores.wrapping_add(col));
-        let p = exp(V::load(prob).mul(scale).sub(lse));
-        let p = lines.own(col, p, V::zero());
-        let mut d = lines.own(col, V::load(d_score), V::zero());
-        if DROP {
-            let factor = mask.factor(row_key, col as u32);
-            p.mul(factor).store(prob);
-            d = d.mul(factor);
-        } else {
-            p.store(prob);
+    for span in spans {
+        let [probs, d_scores] = both.map(|line| span.origin(line));
+        let (mut col, end) = lines.within(&span);
+        while col < end {
+            let (prob, d_score) = (probs.wrapping_add(col), d_scores.wrapping_add(col));
+            let p = exp(V::load(prob).mul(scale).sub(lse));
+            let p = lines.own(col, p, V::zero());
+            let mut d = lines.own(col, V::load(d_score), V::zero());
+            if DROP {
+                let factor = mask.factor(row_key, col as u32);
+                p.mul(factor).store(prob);
+                d = d.mul(factor);
+            } else {
+                p.store(prob);
+            }
+            p.mul(scale).mul(d.sub(own)).store(d_score);
+            col += V::LANES;
         }
-        p.mul(scale).mul(d.sub(own)).store(d_score);
-        col += V::LANES;
+        lines.clear_others(probs, &span);
+        lines.clear_others(d_scores, &span);
     }
-    lines.clear_others(probs, seen);
-    lines.clear_others(d_scores, seen);
 }
 
 /// Zeroes the vectors that begin in `from..to`.

@@ -39,9 +39,10 @@ impl Head<'_> {
 
     /// Keys that `query` may attend to.
     fn keys(&self, query: usize) -> impl Iterator<Item = usize> + Clone {
-        let (causal, window) = (self.shape.causal, self.shape.window);
+        let (causal, window, global) = (self.shape.causal, self.shape.window, self.shape.global);
         (0..self.tokens).filter(move |&key| {
-            !(causal && key > query) && window.is_none_or(|window| key.abs_diff(query) <= window)
+            let is_near = window.is_none_or(|window| key.abs_diff(query) <= window);
+            !(causal && key > query) && (is_near || key < global || query < global)
         })
     }
 

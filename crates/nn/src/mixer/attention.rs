@@ -6,7 +6,7 @@ use cloze_spec::encoder;
 use cloze_spec::mixer::{self, Position, Rotary, Score};
 
 use super::scored::{self, Learned};
-use super::{Mixer, read_shares};
+use super::{Mixer, read_shares, sum_by};
 use crate::linear::Linear;
 use crate::noise::Noise;
 use crate::op::{self, Activation, Dropout};
@@ -82,8 +82,7 @@ impl Attention {
     /// Whether one kernel does it on `device`. Where there are none of ours, a window costs less by blocks.
     pub fn is_fused(&self, device: &Device) -> bool {
         let settings = &self.settings;
-        let whole = settings.window.is_none();
-        (whole || settings.global.unwrap_or(0) == 0 && op::on_host(device))
+        (settings.window.is_none() || op::on_host(device))
             && settings.blocks.is_none()
             && settings.score.is_none()
             && matches!(settings.position, None | Some(Position::Rotary(_)))
@@ -128,6 +127,7 @@ impl Attention {
                 op::Sight {
                     causal: settings.causal,
                     window: settings.window,
+                    global: settings.global.unwrap_or(0),
                 },
                 dropout,
             )
@@ -178,6 +178,15 @@ impl Mixer for Attention {
             let qkv = Tensor::cat(vec![query_key.clone(), values], 1);
             self.take(qkv, x.clone(), &offsets, Dropout::NONE)
         }))
+    }
+
+    fn summed(&self, x: Tensor<2>, shares: Tensor<3>) -> Option<Tensor<2>> {
+        let width = x.dims()[1];
+        let values = self.maps(x).narrow(1, 2 * width, width);
+        Some(
+            self.output
+                .forward(sum_by(shares, values), Activation::Identity),
+        )
     }
 }
 

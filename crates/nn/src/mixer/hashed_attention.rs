@@ -2,7 +2,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use cloze_spec::mixer;
 
-use super::{Mixer, read_shares};
+use super::{Mixer, read_shares, sum_by};
 use crate::layout::Layout;
 use crate::linear::Linear;
 use crate::noise::Noise;
@@ -118,6 +118,13 @@ impl Mixer for HashedAttention {
                 self.take(&maps, &[0, tokens as u32])
             },
         ))
+    }
+
+    fn summed(&self, x: Tensor<2>, shares: Tensor<3>) -> Option<Tensor<2>> {
+        let width = x.dims()[1];
+        let maps = self.key_value.forward(x, Activation::Identity);
+        let mixed = sum_by(shares, maps.narrow(1, width, width));
+        Some(self.output.forward(mixed, Activation::Identity))
     }
 }
 

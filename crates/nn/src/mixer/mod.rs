@@ -68,6 +68,25 @@ pub(crate) trait Mixer {
     fn shares(&self, _: Tensor<2>) -> Option<Tensor<3>> {
         None
     }
+
+    /// What it gives where its values are summed by `shares` and not by its own; of those that have such.
+    ///
+    /// # Shapes
+    /// `x: [T, D]`, `shares: [H, T, T]` → `[T, D]`
+    fn summed(&self, _x: Tensor<2>, _shares: Tensor<3>) -> Option<Tensor<2>> {
+        None
+    }
+}
+
+/// Sums of `values`, head by head, by `shares`.
+///
+/// # Shapes
+/// `shares: [H, T, T]`, `values: [T, H·K]` → `[T, H·K]`
+pub(crate) fn sum_by(shares: Tensor<3>, values: Tensor<2>) -> Tensor<2> {
+    let ([heads, tokens, _], width) = (shares.dims(), values.dims()[1]);
+    let values = values.reshape([tokens, heads, width / heads]);
+    let summed = shares.matmul(values.swap_dims(0, 1));
+    summed.swap_dims(0, 1).reshape([tokens, width])
 }
 
 /// The shares by which `mix` sums values: it is given such as say where they stand.
@@ -144,6 +163,14 @@ impl Single {
     /// `x: [T, D]` → `[H, T, T]`
     pub fn shares(&self, x: Tensor<2>) -> Option<Tensor<3>> {
         self.mixer.shares(x)
+    }
+
+    /// What it gives where its values are summed by `shares` and not by its own; of those that have such.
+    ///
+    /// # Shapes
+    /// `x: [T, D]`, `shares: [H, T, T]` → `[T, D]`
+    pub fn summed(&self, x: Tensor<2>, shares: Tensor<3>) -> Option<Tensor<2>> {
+        self.mixer.summed(x, shares)
     }
 }
 
@@ -295,5 +322,9 @@ impl Mixer for AnyMixer {
 
     fn shares(&self, x: Tensor<2>) -> Option<Tensor<3>> {
         self.any().shares(x)
+    }
+
+    fn summed(&self, x: Tensor<2>, shares: Tensor<3>) -> Option<Tensor<2>> {
+        self.any().summed(x, shares)
     }
 }

@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use cloze_spec::mixer;
 
-use super::{Mixer, read_shares};
+use super::{Mixer, read_shares, sum_by};
 use crate::linear::Linear;
 use crate::noise::Noise;
 use crate::op::{self, Activation, Dropout};
@@ -46,7 +46,7 @@ impl SubspaceAttention {
         let qkv = Tensor::cat(vec![part.clone(), part.clone(), values], 1);
         let sight = op::Sight {
             causal: self.causal,
-            window: None,
+            ..op::Sight::default()
         };
         op::attention(qkv, offsets, self.heads, sight, dropout)
     }
@@ -75,5 +75,13 @@ impl Mixer for SubspaceAttention {
         Some(read_shares(sides, &device, |values| {
             self.take(&part, values, &offsets, Dropout::NONE)
         }))
+    }
+
+    fn summed(&self, x: Tensor<2>, shares: Tensor<3>) -> Option<Tensor<2>> {
+        let values = self.subspace.forward(x, Activation::Identity);
+        Some(
+            self.output
+                .forward(sum_by(shares, values), Activation::Identity),
+        )
     }
 }

@@ -3,7 +3,7 @@ use burn::tensor::{Device, Tensor, activation};
 use cloze_spec::mixer::{self, Spans};
 use cloze_spec::norm::{Layer, Norm};
 
-use super::{Mixer, read_shares};
+use super::{Mixer, read_shares, sum_by};
 use crate::layout::Layout;
 use crate::linear::Linear;
 use crate::noise::Noise;
@@ -142,6 +142,16 @@ impl Mixer for SummaryAttention {
             let qkv = Tensor::cat(vec![query_key.clone(), values], 1);
             self.take(qkv, x.clone(), &[0, tokens as u32])
         }))
+    }
+
+    fn summed(&self, x: Tensor<2>, shares: Tensor<3>) -> Option<Tensor<2>> {
+        if let Spans::Axial(_) = self.spans {
+            return None;
+        }
+        let width = x.dims()[1];
+        let qkv = self.qkv.forward(x, Activation::Identity);
+        let mixed = sum_by(shares, qkv.narrow(1, 2 * width, width));
+        Some(self.output.forward(mixed, Activation::Identity))
     }
 }
 

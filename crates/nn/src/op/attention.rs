@@ -15,6 +15,8 @@ pub struct Sight {
     pub causal: bool,
     /// Those no further away; all if none.
     pub window: Option<usize>,
+    /// Tokens at the start of each sequence that see and are seen whatever the window is.
+    pub global: usize,
 }
 
 /// Multi-head softmax attention within each sequence of a packed batch, scores scaled by `1/√K`.
@@ -75,7 +77,7 @@ pub fn composed(
             scores = scores + future(len, &device);
         }
         if let Some(window) = sight.window {
-            scores = scores + beyond(window, len, &device);
+            scores = scores + beyond(window, sight.global, len, &device);
         }
         let mut probabilities = activation::softmax(scores, 3);
         // Rows are numbered as they lie in the batch.
@@ -102,10 +104,12 @@ pub(crate) fn future(len: usize, device: &Device) -> Tensor<4> {
     floats(hidden.collect(), [1, 1, len, len], device)
 }
 
-/// [`HIDDEN`] for pairs of tokens that are further than `window` apart, 0 for the others: `[1, 1, T, T]`.
-pub(crate) fn beyond(window: usize, len: usize, device: &Device) -> Tensor<4> {
+/// [`HIDDEN`] for pairs of tokens that are further than `window` apart, neither of the first `global`, 0 for the others:
+/// `[1, 1, T, T]`.
+pub(crate) fn beyond(window: usize, global: usize, len: usize, device: &Device) -> Tensor<4> {
     let hidden = (0..len * len).map(|at| {
-        if (at / len).abs_diff(at % len) > window {
+        let (query, key) = (at / len, at % len);
+        if query.abs_diff(key) > window && query.min(key) >= global {
             HIDDEN
         } else {
             0.0
@@ -130,6 +134,7 @@ impl Op {
             width: qkv.shape[1] / 3,
             causal: self.sight.causal,
             window: self.sight.window,
+            global: self.sight.global,
             dropout: self.dropout,
         }
     }

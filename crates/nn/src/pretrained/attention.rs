@@ -5,7 +5,7 @@ use burn::tensor::{Int, Tensor, TensorData, activation};
 use cloze_spec::encoder::{self, Activation, Disentangled, Position, alibi_slopes};
 
 use super::{Linear, Norm, Pass, Table, linear};
-use crate::mixer::read_shares;
+use crate::mixer::{read_shares, sum_by};
 use crate::noise::Noise;
 use crate::op::{self, Dropout, Group, Padded};
 use crate::weights::Source;
@@ -104,6 +104,19 @@ impl Attention {
             let qkv = Tensor::cat(vec![query_key.clone(), values], 1);
             self.take(settings, qkv, pass, &mut Noise::none())
         })
+    }
+
+    /// What it gives where values are summed by `shares`, by head: `x: [T, D]`, `[H, T, T]` → `[T, D]`.
+    pub fn summed(
+        &self,
+        settings: &encoder::Attention,
+        x: Tensor<2>,
+        shares: Tensor<3>,
+    ) -> Tensor<2> {
+        let inner = settings.heads * settings.head_width;
+        let qkv = self.qkv.forward(x, Activation::Identity);
+        let mixed = sum_by(shares, qkv.narrow(1, 2 * inner, inner));
+        self.output.forward(mixed, Activation::Identity)
     }
 
     /// Queries, keys and values side by side, as positions turn them: `[N, D]` → `[N, 3·H·K]`.
@@ -246,7 +259,7 @@ impl Attention {
             scores = scores * op::floats(growths.collect(), [count, 1, 1, 1], &device);
         }
         if let Some(window) = settings.window {
-            scores = scores + op::beyond(window, len, &device);
+            scores = scores + op::beyond(window, 0, len, &device);
         }
         let mut shares = activation::softmax(scores + group.unseen(pass.keys, &device), 3);
         if dropout.prob > 0.0 {

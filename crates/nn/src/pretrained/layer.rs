@@ -91,6 +91,22 @@ impl Layer {
             (Self::Attention(_), None) => unreachable!("a layer is made of its settings"),
         }
     }
+
+    /// As of [`Block::summed`].
+    pub fn summed(
+        &self,
+        settings: &encoder::Layer,
+        x: Tensor<2>,
+        shares: Tensor<3>,
+    ) -> Option<Tensor<2>> {
+        match (self, settings.attention()) {
+            (Self::Attention(layer), Some(settings)) => {
+                Some(layer.mixer.summed(&settings.attention, x, shares))
+            }
+            (Self::Mixer(block), _) => block.summed(x, shares),
+            (Self::Attention(_), None) => unreachable!("a layer is made of its settings"),
+        }
+    }
 }
 
 /// As of [`Layer::forward`].

@@ -303,6 +303,16 @@ impl Pretrained {
         layer.shares(settings, x, self.plain_pass(&offsets, relative.as_ref()))
     }
 
+    /// What a layer adds at [`Site::Mixer`] where its mixer sums values by `shares` and not by its own; none where it does not sum
+    /// by such, or what it sums goes through a norm or codes first. It is affine in the shares.
+    ///
+    /// # Shapes
+    /// `x: [T, D]`, of [`Site::Input`]; `shares: [H, T, T]` → `[T, D]`
+    pub fn summed(&self, layer: usize, x: Tensor<2>, shares: Tensor<3>) -> Option<Tensor<2>> {
+        let (layer, settings) = self.stack()[layer];
+        layer.summed(settings, x, shares)
+    }
+
     /// All tokens, all seen, nothing dropped.
     fn plain_pass<'a>(
         &'a self,

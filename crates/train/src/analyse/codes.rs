@@ -9,11 +9,10 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::probe::{Asked, Of, vectors};
-use super::{Sequence, Site, Subject, breadth};
+use super::{Sequence, Site, Subject, breadth, titled};
 use crate::Error;
 use crate::metric::counts::Counts;
 use crate::report::analysis::Part;
-use crate::report::scores::Table;
 
 /// Tokens shown before and after one at which a code is chosen.
 const AROUND: usize = 4;
@@ -201,16 +200,7 @@ impl Codes {
     }
 }
 
-fn titled(title: &str, (header, rows): (Vec<&'static str>, Vec<Vec<String>>)) -> Table {
-    Table {
-        title: title.to_owned(),
-        header: header.into_iter().map(str::to_owned).collect(),
-        rows,
-        leads: false,
-    }
-}
-
-fn sizes(subject: &Subject) -> Result<Vec<(Site, [usize; 2])>, Error> {
+pub(super) fn sizes(subject: &Subject) -> Result<Vec<(Site, [usize; 2])>, Error> {
     let sizes = subject.codebooks();
     if sizes.is_empty() {
         return Err(Error::Asked(
@@ -707,7 +697,7 @@ impl Steered {
 }
 
 /// Of two rows of log probabilities.
-fn divergence(a: &[f64], b: &[f64]) -> f64 {
+pub(super) fn divergence(a: &[f64], b: &[f64]) -> f64 {
     let half = a.iter().zip(b).map(|(&a, &b)| {
         let middle = f64::midpoint(a.exp(), b.exp());
         if middle == 0.0 {

@@ -6,12 +6,15 @@
 pub mod codes;
 pub mod lens;
 pub mod mixing;
+pub mod pattern;
 pub mod probe;
+pub mod swap;
+pub mod walk;
 
 use std::path::Path;
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 use cloze_data::batch::PackedBatch;
 use cloze_data::text::batch::TextBatch;
 use cloze_data::text::{Input, Limit, Long, Tokenizer};
@@ -29,6 +32,7 @@ use cloze_spec::mixer::Mixer;
 
 pub use cloze_nn::Site;
 
+use crate::report::scores::Table;
 use crate::{Error, recommend};
 
 /// A model to be looked into.
@@ -62,6 +66,17 @@ pub struct Sequence {
     pub segments: Vec<u32>,
     /// What each token is called, `[T]`.
     pub names: Vec<String>,
+    /// Whether it is there whatever the sequence is of, `[T]`.
+    pub is_special: Vec<bool>,
+}
+
+/// A sequence of which something is hidden.
+struct Hidden {
+    sequence: Sequence,
+    /// Where hidden words or items are foretold.
+    at: Vec<usize>,
+    /// What they are.
+    words: Vec<usize>,
 }
 
 impl Subject {
@@ -163,6 +178,7 @@ impl Subject {
             names: encoding.ids.iter().map(|&id| self.name(id)).collect(),
             ids: encoding.ids,
             segments: encoding.segments,
+            is_special: encoding.is_special,
         })
     }
 
@@ -205,6 +221,7 @@ impl Subject {
         Ok(Sequence {
             names: batch.tokens.iter().map(|&token| self.name(token)).collect(),
             segments: vec![0; batch.tokens.len()],
+            is_special: batch.tokens.iter().map(|&id| Some(id) == blank).collect(),
             ids: batch.tokens,
         })
     }
@@ -248,6 +265,58 @@ impl Subject {
             Model::Texts(model) => model.encoder.shares(layer, x),
             Model::Items(model) => model.encoder.shares(layer, x),
         }
+    }
+
+    /// As of [`Pretrained::summed`].
+    fn summed(&self, layer: usize, x: Tensor<2>, shares: Tensor<3>) -> Option<Tensor<2>> {
+        match &self.model {
+            Model::Texts(model) => model.encoder.summed(layer, x, shares),
+            Model::Items(model) => model.encoder.summed(layer, x, shares),
+        }
+    }
+
+    /// Hides of a text the tokens for which `is_hidden` says so; of a history the last item, or all but the first where each is
+    /// foretold from those before it. None if there is nothing to hide, or nothing is left to see.
+    fn hide(&self, sequence: &Sequence, mut is_hidden: impl FnMut() -> bool) -> Option<Hidden> {
+        let mut hidden = Hidden {
+            sequence: sequence.clone(),
+            at: Vec::new(),
+            words: Vec::new(),
+        };
+        let Sequence {
+            ids,
+            segments,
+            names,
+            is_special,
+        } = &mut hidden.sequence;
+        let free: Vec<usize> = (0..ids.len()).filter(|&at| !is_special[at]).collect();
+        match &self.model {
+            Model::Texts(model) => {
+                let mask = model.tokenizer.mask()?;
+                let free = free.into_iter().filter(|&at| ids[at] != mask);
+                hidden.at = free.filter(|_| is_hidden()).collect();
+                for &at in &hidden.at {
+                    hidden.words.push(ids[at] as usize);
+                    ids[at] = mask;
+                    names[at] = self.name(mask);
+                }
+            }
+            Model::Items(_) if free.len() < 2 => {}
+            // The blank takes the place of the last item.
+            Model::Items(_) if free.len() < ids.len() => {
+                let at = free.len() - 1;
+                hidden.words.push(ids.remove(at) as usize);
+                segments.remove(at);
+                names.remove(at);
+                is_special.remove(at);
+                hidden.at.push(at);
+            }
+            Model::Items(_) => {
+                hidden.at = (0..ids.len() - 1).collect();
+                hidden.words = ids[1..].iter().map(|&id| id as usize).collect();
+            }
+        }
+        (!hidden.at.is_empty()).then_some(hidden)
     }
 
     /// Whether the model says words of a vocabulary.
@@ -431,9 +500,23 @@ fn breadth(shares: impl Iterator<Item = f64>) -> f64 {
     terms.sum::<f64>().exp()
 }
 
+/// A table for a page.
+fn titled(title: &str, (header, rows): (Vec<&'static str>, Vec<Vec<String>>)) -> Table {
+    Table {
+        title: title.to_owned(),
+        header: header.into_iter().map(str::to_owned).collect(),
+        rows,
+        leads: false,
+    }
+}
+
 /// The numbers of a tensor, row after row.
 fn floats<const D: usize>(x: Tensor<D>) -> Vec<f32> {
     x.into_data()
         .try_into_vec()
         .expect("encoders compute in f32")
+}
+
+fn tensor<const D: usize>(numbers: Vec<f32>, shape: [usize; D], device: &Device) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(numbers, shape), device)
 }

@@ -30,6 +30,8 @@ pub enum Part {
     Curves(Vec<Curve>),
     /// Maps between tokens.
     Maps(Maps),
+    /// Ways through a plane.
+    Plane(Plane),
 }
 
 /// A value for each of some layers.
@@ -60,6 +62,26 @@ pub struct Maps {
     pub maps: Vec<(String, Vec<f32>)>,
 }
 
+/// Ways through a plane, in which both directions have one scale.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plane {
+    /// What they are of.
+    pub title: String,
+    /// What must be known to read them.
+    pub note: String,
+    /// The ways.
+    pub paths: Vec<Path>,
+}
+
+/// A way.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Path {
+    /// What stands at its end.
+    pub name: String,
+    /// Where it goes.
+    pub points: Vec<(f64, f64)>,
+}
+
 impl Page {
     /// The page: one file, nothing to load, light and dark, wide and narrow.
     pub fn html(&self) -> String {
@@ -87,6 +109,7 @@ impl Part {
                 html.push_str("</div>\n");
             }
             Self::Maps(maps) => maps.write(html),
+            Self::Plane(plane) => plane.write(html),
         }
     }
 }
@@ -147,6 +170,74 @@ impl Maps {
             let _ = writeln!(html, "<p class=\"note\">{}</p>", escape(&self.note));
         }
         html.push_str("</section>\n");
+    }
+}
+
+/// Sides of the drawing of a plane, in which a letter is 12 high.
+const PLANE: (f64, f64) = (720.0, 440.0);
+/// Room around the ways, more of it at the right for names.
+const ROOM: (f64, f64) = (12.0, 108.0);
+/// Ways that have names; more would lie over each other.
+const NAMED: usize = 40;
+
+impl Plane {
+    fn write(&self, html: &mut String) {
+        let points = || self.paths.iter().flat_map(|path| &path.points);
+        let ends = |of: fn(&(f64, f64)) -> f64| {
+            let values = points().map(of);
+            values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| {
+                (low.min(x), high.max(x))
+            })
+        };
+        let (x, y) = (ends(|point| point.0), ends(|point| point.1));
+        let width = PLANE.0 - ROOM.0 - ROOM.1;
+        let height = PLANE.1 - 2.0 * ROOM.0;
+        let scale = (width / (x.1 - x.0).max(f64::MIN_POSITIVE))
+            .min(height / (y.1 - y.0).max(f64::MIN_POSITIVE));
+        let place = |point: &(f64, f64)| {
+            let right = (width - scale * (x.1 - x.0)) / 2.0;
+            let down = (height - scale * (y.1 - y.0)) / 2.0;
+            (
+                ROOM.0 + right + scale * (point.0 - x.0),
+                ROOM.0 + down + scale * (y.1 - point.1),
+            )
+        };
+        let _ = write!(
+            html,
+            "<section class=\"panel\">\n<h2>{0}</h2>\n<svg class=\"plane\" viewBox=\"0 0 {1} {2}\" role=\"img\" aria-label=\"{0}\">",
+            escape(&self.title),
+            PLANE.0,
+            PLANE.1
+        );
+        for path in &self.paths {
+            let places: Vec<(f64, f64)> = path.points.iter().map(place).collect();
+            let steps = places.len().saturating_sub(1).max(1) as f64;
+            for (at, pair) in places.windows(2).enumerate() {
+                let thick = 0.6 + 2.0 * (at + 1) as f64 / steps;
+                let _ = write!(
+                    html,
+                    "<path stroke-width=\"{thick:.2}\" d=\"M{:.1} {:.1}L{:.1} {:.1}\"/>",
+                    pair[0].0, pair[0].1, pair[1].0, pair[1].1
+                );
+            }
+        }
+        // Names above all lines.
+        for path in self.paths.iter().take(NAMED) {
+            if let Some((x, y)) = path.points.last().map(place) {
+                let _ = write!(
+                    html,
+                    "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\"/><text x=\"{:.1}\" y=\"{:.1}\">{}</text>",
+                    x + 6.0,
+                    y + 4.0,
+                    escape(&shortened(&path.name))
+                );
+            }
+        }
+        let _ = writeln!(
+            html,
+            "</svg>\n<p class=\"note\">{}</p>\n</section>",
+            escape(&self.note)
+        );
     }
 }
 
@@ -250,6 +341,14 @@ mod tests {
                     mark: Some((2, "best".to_owned())),
                     is_gain: true,
                 }]),
+                Part::Plane(Plane {
+                    title: "ways".to_owned(),
+                    note: String::new(),
+                    paths: vec![Path {
+                        name: "a < b".to_owned(),
+                        points: vec![(0.0, 0.0), (300.0, 0.0), (300.0, 150.0)],
+                    }],
+                }),
             ],
             facts: Vec::new(),
         };
@@ -257,7 +356,13 @@ mod tests {
         // Two of the whole share, and two of a quarter that lie side by side, in each map.
         assert_eq!(html.matches("M0 0h1v1h-1zM2 1h1v1h-1z").count(), 2);
         assert_eq!(html.matches("M1 0h2v1h-2z").count(), 2);
-        assert_eq!(html.matches("<text").count(), 6);
+        assert_eq!(html.matches("<text").count(), 7);
+        // As wide as there is room, half as high, in the middle, and upwards.
+        assert!(
+            html.contains("d=\"M12.0 370.0L612.0 370.0\"")
+                && html.contains("d=\"M612.0 370.0L612.0 70.0\"")
+        );
+        assert!(html.contains("a &lt; b</text>"));
         assert!(
             html.contains("&lt;i&gt;") && !html.contains("<i>") && html.contains("an item of a …")
         );

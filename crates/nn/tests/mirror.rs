@@ -187,6 +187,17 @@ proptest! {
     }
 
     #[test]
+    fn softplus(rows in 1..40_usize, width in 1..20_usize, seed in 0..1000_u64) {
+        assert_mirror(
+            "softplus",
+            &[[rows, width]],
+            seed,
+            |x| op::softplus(x[0].clone()),
+            |x| composed::softplus(x[0].clone()),
+        );
+    }
+
+    #[test]
     fn delta_rule(
         // Some of more than one chunk and one stretch.
         lens in prop::collection::vec(1..150_usize, 1..5),

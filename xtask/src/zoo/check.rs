@@ -1,11 +1,13 @@
 //! A recipe's check in miniature: what it needs, what is run, what is claimed of the results. `check.toml` beside `recipe.toml`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
+use std::fmt::{self, Write};
+use std::ops::Deref;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::claim::{Claim, Values, Verdict, mean};
 use super::make::Make;
@@ -52,11 +54,40 @@ pub struct Step {
     pub cloze: Option<String>,
     /// A file to make.
     #[serde(default)]
-    pub make: Option<Make>,
+    pub make: Option<Made>,
     /// What to read off, by name: a file of the output or `stdout`, then the path of a number in its JSON; `[key=value]` is
     /// the element of a list that has that.
     #[serde(default)]
     pub values: BTreeMap<String, String>,
+}
+
+/// How to make a file. Its debug form is what the check says and nothing else, so that steps stay done when there are more ways.
+pub struct Made {
+    make: Make,
+    said: String,
+}
+
+impl<'de> Deserialize<'de> for Made {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let value = toml::Value::deserialize(from)?;
+        let said = value.to_string();
+        let make = value.try_into().map_err(D::Error::custom)?;
+        Ok(Self { make, said })
+    }
+}
+
+impl Deref for Made {
+    type Target = Make;
+
+    fn deref(&self) -> &Make {
+        &self.make
+    }
+}
+
+impl fmt::Debug for Made {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.said)
+    }
 }
 
 /// What came out of a check.
@@ -286,6 +317,20 @@ mod tests {
             "1 { b = 1 } {"
         );
         assert!(fill("{b}", &resolve).is_err());
+    }
+
+    #[test]
+    fn a_made_file_is_known_by_what_the_check_says() {
+        let check = check(
+            "[[step]]\nname = 'a'\nmake = { read = 'lines', files = ['b'], write = 'lines' }\n",
+        );
+        let make = check.step[0].make.as_ref().unwrap();
+        let said = format!("{make:?}");
+        for word in ["read", "files", "write"] {
+            assert!(said.contains(word), "{said}");
+        }
+        assert!(!said.contains("shuffle"), "{said}");
+        assert_eq!(make.files, ["b"]);
     }
 
     #[test]

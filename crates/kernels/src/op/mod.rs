@@ -22,4 +22,5 @@ pub mod rank;
 pub mod recurrent;
 pub mod rms;
 pub mod selective_scan;
+pub mod softplus;
 pub(crate) mod split;

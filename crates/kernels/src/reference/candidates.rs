@@ -1,12 +1,9 @@
 //! Losses over candidates.
 
 use super::cross_entropy::Gradients;
+use super::softplus::of as softplus;
 use super::{Float, sum};
 use crate::op::candidates::{CandidateLoss, Shape};
-
-fn softplus<T: Float>(x: T) -> T {
-    x.max(T::ZERO) + (-x.abs()).exp().ln_1p()
-}
 
 fn sigmoid<T: Float>(x: T) -> T {
     (-softplus(-x)).exp()

@@ -22,6 +22,7 @@ pub mod rank;
 pub mod recurrent;
 pub mod rms;
 pub mod selective_scan;
+pub mod softplus;
 
 use std::fmt::Debug;
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub, SubAssign};

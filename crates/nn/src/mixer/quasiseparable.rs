@@ -1,5 +1,5 @@
 use burn::module::Module;
-use burn::tensor::{Tensor, activation};
+use burn::tensor::Tensor;
 use cloze_spec::mixer;
 
 use super::Mixer;
@@ -62,10 +62,8 @@ impl Mixer for Quasiseparable {
         let convolved =
             self.convolution
                 .forward(part(inner, inner + states), sequences, false, true);
-        let steps = activation::softplus(
-            part(2 * inner + states, 2 * heads) + self.step.val().unsqueeze(),
-            1.0,
-        ); // [N, 2H]
+        let steps = part(2 * inner + states, 2 * heads) + self.step.val().unsqueeze();
+        let steps = op::softplus(steps); // [N, 2H]
         let value = convolved.clone().slice([0..tokens, 0..inner]);
         let own = self.diagonal.forward(value, Activation::Identity); // [N, H]
         let rate = self.log_rate.val().exp().neg();

@@ -75,7 +75,7 @@ impl Pass {
         let states = 2 * log_rate.dims()[1];
         let rank = selected.dims()[1] - states;
         let step = selected.clone().slice([0..tokens, 0..rank]);
-        let step = activation::softplus(self.step.forward(step, Activation::Identity), 1.0);
+        let step = op::softplus(self.step.forward(step, Activation::Identity));
         let write_read = selected.slice([0..tokens, rank..rank + states]);
         let rate = log_rate.exp().neg();
         op::selective_scan(

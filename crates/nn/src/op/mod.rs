@@ -24,6 +24,7 @@ mod rms;
 mod rotary;
 mod select;
 mod selective_scan;
+mod softplus;
 
 pub use adamw::{adamw, adamw_of_read_rows, sum_of_squares};
 pub use attention::{Sight, attention};
@@ -53,6 +54,7 @@ pub use rms::rms;
 pub use rotary::turn;
 pub use select::select_rows;
 pub use selective_scan::selective_scan;
+pub use softplus::softplus;
 
 /// The same operations from Burn's own, for devices without kernels of ours and for the tests that compare both.
 pub mod composed {
@@ -74,6 +76,7 @@ pub mod composed {
     pub use super::rotary::composed as turn;
     pub use super::select::composed as select_rows;
     pub use super::selective_scan::composed as selective_scan;
+    pub use super::softplus::composed as softplus;
 }
 
 /// Whether tensors of `device` are slices of host memory that the kernels can work on.

@@ -40,6 +40,10 @@ fn page(folder: &TempDir, name: &str) -> String {
 
 /// A shop where each item is followed by the next one of its aisle, and a model of it with this mixer.
 fn shop(mixer: &str) -> TempDir {
+    shop_of("bert4rec", mixer)
+}
+
+fn shop_of(recipe: &str, mixer: &str) -> TempDir {
     let folder = TempDir::new().unwrap();
     let mut csv = String::from("user,item,time\n");
     for user in 0..40 {
@@ -49,7 +53,7 @@ fn shop(mixer: &str) -> TempDir {
     }
     fs::write(folder.path().join("orders.csv"), csv).unwrap();
     let mixer = format!("model.stack.mixer={mixer}");
-    let mut arguments = vec!["train", "bert4rec", "--data", "orders.csv", "-o", "model"];
+    let mut arguments = vec!["train", recipe, "--data", "orders.csv", "-o", "model"];
     for set in [
         "model.max_len=10",
         "batch.max_tokens=120",
@@ -337,11 +341,11 @@ fn other_shares_cost_something_and_none_where_there_are_none() {
 
     let attention = r#"{ kind = "attention", heads = 2, causal = false, dropout = 0.0 }"#;
     let items = ["--items", "sku-1,sku-2,sku-3,sku-4"];
-    for (mixer, hidden) in [
-        (attention.to_owned(), 1),
-        (attention.replace("false", "true"), 3),
+    for (recipe, mixer, hidden) in [
+        ("bert4rec", attention.to_owned(), 1),
+        ("sasrec", attention.replace("false", "true"), 3),
     ] {
-        let shop = shop(&mixer);
+        let shop = shop_of(recipe, &mixer);
         let found = json(
             &shop,
             &[&["analyse", "pattern", "model"], &items[..]].concat(),
@@ -526,24 +530,6 @@ fn codes_are_learned_resumed_shown_and_set() {
         .find(|code| chosen.iter().all(|own| own["code"] != *code))
         .unwrap();
     assert!(steer(&other.to_string()) > 0.0);
-
-    let others = [
-        "--items",
-        items,
-        "--items",
-        "sku-7,sku-8",
-        "--items",
-        "sku-12",
-    ];
-    let swap = ["analyse", "codes", "whole", "--swap"];
-    let swaps = json(&shop, &[&swap, &others[..]].concat())["swaps"].clone();
-    assert!((1..=3).contains(&swaps["swapped"].as_u64().unwrap()));
-    for codes in ["to_other", "by_chance"] {
-        let share = swaps[codes]["mean"].as_f64().unwrap();
-        assert!((0.0..=1.0).contains(&share), "{swaps}");
-    }
-    let wrong = error(&cloze(shop.path(), &[&swap, &others[..2]].concat()), 1);
-    assert!(wrong.contains("expected two sequences"), "{wrong}");
     let wrong = error(
         &cloze(
             shop.path(),
@@ -571,6 +557,34 @@ fn codes_are_learned_resumed_shown_and_set() {
         wrong.contains("expected a model that speaks in codes"),
         "{wrong}"
     );
+}
+
+#[test]
+fn codes_are_swapped_between_histories() {
+    let shop = shop(r#"{ kind = "fourier" }"#);
+    let codes = r#"model.stack.codebook={ sites = ["ffn"], codes = 12 }"#;
+    let mut train = vec!["train", "bert4rec", "--data", "orders.csv", "-o", "coded"];
+    for set in ["model.max_len=10", "batch.max_tokens=80", "epochs=1", codes] {
+        train.extend(["--set", set]);
+    }
+    ok(cloze(shop.path(), &train));
+    let items = [
+        "--items",
+        "sku-1,sku-2,sku-3,sku-4",
+        "--items",
+        "sku-7,sku-8",
+        "--items",
+        "sku-12",
+    ];
+    let swap = ["analyse", "codes", "coded", "--swap"];
+    let swaps = json(&shop, &[&swap, &items[..]].concat())["swaps"].clone();
+    assert!((1..=3).contains(&swaps["swapped"].as_u64().unwrap()));
+    for codes in ["to_other", "by_chance"] {
+        let share = swaps[codes]["mean"].as_f64().unwrap();
+        assert!((0.0..=1.0).contains(&share), "{swaps}");
+    }
+    let wrong = error(&cloze(shop.path(), &[&swap, &items[..2]].concat()), 1);
+    assert!(wrong.contains("expected two sequences"), "{wrong}");
 }
 
 #[test]

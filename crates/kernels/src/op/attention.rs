@@ -546,13 +546,12 @@ unsafe fn backward_body<V: Vector>(
             );
             let stats = (*lse.add(head.row(query)), own);
             let (both, spans) = ([probs, d_scores].map(|x| x.add(r * room)), spans.clone());
+            let head = &head;
             match (head.dropout.is_active(), head.global > 0) {
-                (false, false) => {
-                    differentiate::<V, false, false>(&head, query, spans, stats, both)
-                }
-                (false, true) => differentiate::<V, false, true>(&head, query, spans, stats, both),
-                (true, false) => differentiate::<V, true, false>(&head, query, spans, stats, both),
-                (true, true) => differentiate::<V, true, true>(&head, query, spans, stats, both),
+                (false, false) => differentiate::<V, false, false>(head, query, spans, stats, both),
+                (false, true) => differentiate::<V, false, true>(head, query, spans, stats, both),
+                (true, false) => differentiate::<V, true, false>(head, query, spans, stats, both),
+                (true, true) => differentiate::<V, true, true>(head, query, spans, stats, both),
             }
         }
         // dV and dK: [seen, rows] · [rows, K]

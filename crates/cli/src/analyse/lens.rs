@@ -40,8 +40,8 @@ pub fn run(args: &Lens) -> anyhow::Result<()> {
         }
         all.push((name, lens));
     }
-    let lenses: Vec<Seen> = all.iter().map(|(_, lens)| lens.clone()).collect();
-    let depth = Depth::of(&lenses).context("expected a place to look at, found none")?;
+    let depth = Depth::of(all.iter().map(|(_, lens)| lens));
+    let depth = depth.context("expected a place to look at, found none")?;
     // Of many places only what they have in common.
     if depth.places > PLACES {
         text.clear();

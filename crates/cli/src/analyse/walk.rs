@@ -27,8 +27,8 @@ pub fn run(args: &Walk) -> anyhow::Result<()> {
     if !text.is_empty() {
         text.extend([MOVED, "\n\n"]);
     }
-    let seen: Vec<Seen> = all.iter().map(|(_, walk)| walk.clone()).collect();
-    let walks = Walks::of(&seen).context("expected a place to look at, found none")?;
+    let walks = Walks::of(all.iter().map(|(_, walk)| walk));
+    let walks = walks.context("expected a place to look at, found none")?;
     let (header, rows) = walks.table();
     text.extend([&*table::plain(&header, &rows), "\n"]);
     for note in walks.notes() {

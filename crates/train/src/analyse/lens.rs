@@ -236,8 +236,8 @@ pub struct DepthAdded {
 
 impl Depth {
     /// Of all places of some sequences; none without any.
-    pub fn of(all: &[Lens]) -> Option<Self> {
-        let places: Vec<&Place> = all.iter().flat_map(|lens| &lens.places).collect();
+    pub fn of<'a>(all: impl Iterator<Item = &'a Lens>) -> Option<Self> {
+        let places: Vec<&Place> = all.flat_map(|lens| &lens.places).collect();
         let first = places.first()?;
         let count = places.len();
         let mean = |of: &dyn Fn(&Place) -> f64| {

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::{Hidden, Sequence, Site, Subject, floats, tensor, titled};
 use crate::Error;
-use crate::metric::bootstrap::{Interval, paired};
+use crate::metric::bootstrap::{Interval, mean, paired};
 use crate::report::analysis::Part;
 
 /// What hidden words cost with other shares.
@@ -125,7 +125,7 @@ impl Pattern {
             sequences: all.len(),
             words: losses.len(),
             layers: each.collect::<Result<_, _>>()?,
-            loss: paired(&losses, &vec![0.0; losses.len()], 0),
+            loss: mean(&losses, 0),
         })
     }
 

@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::codes::{divergence, sizes};
 use super::{Sequence, Site, Subject, titled};
 use crate::Error;
-use crate::metric::bootstrap::{Interval, paired};
+use crate::metric::bootstrap::{Interval, mean};
 use crate::report::analysis::Part;
 
 /// What putting other codes in the place of a token's own makes of what is said behind it.
@@ -88,11 +88,10 @@ impl Swaps {
                     .to_owned(),
             ));
         }
-        let mean = |values: &[f64]| paired(values, &vec![0.0; values.len()], 0);
         Ok(Self {
             swapped: to_other.len(),
-            to_other: mean(&to_other),
-            by_chance: mean(&by_chance),
+            to_other: mean(&to_other, 0),
+            by_chance: mean(&by_chance, 0),
         })
     }
 

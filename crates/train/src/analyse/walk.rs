@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{Sequence, Site, Subject, floats, tensor, titled};
 use crate::Error;
-use crate::metric::bootstrap::{Interval, paired};
+use crate::metric::bootstrap::{self, Interval};
 use crate::report::analysis::{Curve, Part, Path, Plane};
 use crate::report::scores::Table;
 
@@ -260,12 +260,12 @@ pub struct MeanState {
 
 impl Walks {
     /// Of all places of some sequences; none without any.
-    pub fn of(all: &[Walk]) -> Option<Self> {
-        let places: Vec<&Place> = all.iter().flat_map(|walk| &walk.places).collect();
+    pub fn of<'a>(all: impl Iterator<Item = &'a Walk>) -> Option<Self> {
+        let places: Vec<&Place> = all.flat_map(|walk| &walk.places).collect();
         let first = places.first()?;
         let mean = |of: &dyn Fn(&Place) -> f64| {
             let values: Vec<f64> = places.iter().map(|place| of(place)).collect();
-            paired(&values, &vec![0.0; values.len()], 0)
+            bootstrap::mean(&values, 0)
         };
         let states = first.states.iter().enumerate().map(|(index, state)| {
             let some = |of: fn(&State) -> Option<f64>| {

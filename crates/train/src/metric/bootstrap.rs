@@ -27,21 +27,28 @@ impl Interval {
     }
 }
 
-/// Mean of `a[i] - b[i]` over cases, with its 95 % percentile bootstrap interval: [`intervals`] of the mean over 2,000
-/// draws. Pairing cancels what makes a case hard for both.
+/// [`mean`] of `a[i] - b[i]`. Pairing cancels what makes a case hard for both.
 ///
 /// # Panics
 /// If the lengths differ or there are no cases.
 pub fn paired(a: &[f64], b: &[f64], seed: u64) -> Interval {
     assert_eq!(a.len(), b.len(), "both models are judged by the same cases");
-    assert!(!a.is_empty(), "there are cases");
     let differences: Vec<f64> = a.iter().zip(b).map(|(a, b)| a - b).collect();
-    let mean = |sum: f64| sum / differences.len() as f64;
-    let of_draw = |draw: &[usize]| vec![mean(draw.iter().map(|&case| differences[case]).sum())];
-    let (low, high) = intervals(differences.len(), RESAMPLES, seed, of_draw)[0]
-        .expect("a mean over cases is defined");
+    mean(&differences, seed)
+}
+
+/// Mean of a value over cases, with its 95 % percentile bootstrap interval: [`intervals`] of the mean over 2,000 draws.
+///
+/// # Panics
+/// If there are no cases.
+pub fn mean(values: &[f64], seed: u64) -> Interval {
+    assert!(!values.is_empty(), "there are cases");
+    let of = |sum: f64| sum / values.len() as f64;
+    let of_draw = |draw: &[usize]| vec![of(draw.iter().map(|&case| values[case]).sum())];
+    let (low, high) =
+        intervals(values.len(), RESAMPLES, seed, of_draw)[0].expect("a mean over cases is defined");
     Interval {
-        mean: mean(differences.iter().sum()),
+        mean: of(values.iter().sum()),
         low,
         high,
     }

@@ -49,6 +49,8 @@ pub enum Command {
     Analyse(crate::analyse::arguments::Analyse),
     /// Compare an encoder with stored reference outputs, layer by layer
     Verify(Verify),
+    /// Write a text encoder as a folder for others: settings, tokenizer and weights, in 32 or 16 bits
+    Export(Export),
     /// Measure how fast an encoder runs on this machine, and how much memory it takes
     Bench(Bench),
     /// Show what a model or a recipe holds, and how it would run here
@@ -1171,6 +1173,40 @@ pub struct Bench {
     pub engine: CpuEngine,
     #[command(flatten)]
     pub by_name: ByName,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Written are config.json, the tokenizer, what a sentence-transformers folder has behind its encoder,
+model.safetensors with every tensor, and the card and licence if there are some. Left behind are
+checkpoints of training, reports, other formats of the weights. Updates of low rank have been put
+into the weights when they were learned.
+
+ONNX is not written: no maintained crate does. The folder that is written goes on to it by
+  optimum-cli export onnx --model out onnx
+
+Examples:
+  cloze export moods -o moods-release
+  cloze export all-MiniLM-L6-v2 --weights f16 -o minilm-f16")]
+pub struct Export {
+    /// A model folder of a text encoder, or a name on the Hugging Face hub
+    pub model: PathBuf,
+    /// The folder to write, which must not be there yet
+    #[arg(short, long, value_name = "DIR")]
+    pub output: PathBuf,
+    /// How values are written; by default as they are
+    #[arg(long, value_enum)]
+    pub weights: Option<Stored>,
+    #[command(flatten)]
+    pub by_name: ByName,
+}
+
+/// Types of values in files.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Stored {
+    F32,
+    F16,
+    Bf16,
 }
 
 #[derive(Debug, Args)]

@@ -8,6 +8,7 @@ mod config;
 mod dashboard;
 mod embed;
 mod eval;
+mod export;
 mod hub;
 mod inspect;
 mod otlp;
@@ -61,6 +62,9 @@ fn run(command: Command) -> anyhow::Result<()> {
         }
         Command::Verify(mut args) => {
             find(&mut args.model, &args.by_name).and_then(|()| verify::run(&args))
+        }
+        Command::Export(mut args) => {
+            find(&mut args.model, &args.by_name).and_then(|()| export::run(&args))
         }
         Command::Bench(mut args) => {
             find(&mut args.model, &args.by_name).and_then(|()| bench::run(&args))

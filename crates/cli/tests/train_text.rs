@@ -1883,6 +1883,18 @@ fn settings_of_pretraining_that_do_not_fit_are_told_in_one_line() {
             ],
             "expected from model.max_len 128 to batch.max_tokens 4096, found 9",
         ),
+        (
+            &[
+                "bert",
+                "--tokenizer",
+                "tokenizer",
+                "--data",
+                "corpus.txt",
+                "--set",
+                "precision=bf16",
+            ],
+            "expected \"f32\", since there is no bf16 where this trains",
+        ),
     ] {
         let arguments = [&["train"], arguments, &["-o", "nowhere"]].concat();
         let text = error(&cloze(folder, &arguments), 1);

@@ -10,6 +10,7 @@ mod batch;
 pub mod cpu;
 mod engine;
 mod error;
+pub mod export;
 pub mod golden;
 pub mod hub;
 pub mod model;

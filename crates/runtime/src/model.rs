@@ -54,6 +54,10 @@ impl Checkpoint {
         })
     }
 
+    pub(crate) fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
     /// Bytes of the values in the weights' files, by their type.
     pub fn stored(&self) -> BTreeMap<String, usize> {
         self.weights.kinds()

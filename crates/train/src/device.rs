@@ -1,10 +1,14 @@
 use std::sync::Arc;
 
 use burn::tensor::Device;
+use cloze_nn::op::multiply_in_bf16;
 use cloze_nn::pretrained::BurnEngine;
 use cloze_runtime::cpu::Options;
 use cloze_runtime::model::Checkpoint;
 use cloze_runtime::{Engine, Error};
+use cloze_spec::text::Precision;
+
+use crate::text::refused;
 
 /// Where tensors live: the CPU, or what the build has a GPU backend for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -55,6 +59,21 @@ impl Place {
             #[cfg(feature = "vulkan")]
             Self::Vulkan => !Device::enumerate(DeviceType::Vulkan).is_empty(),
         }
+    }
+
+    /// Burn's name for it, once models there multiply in `precision`: from now on, all of this process.
+    ///
+    /// # Errors
+    /// If it does not multiply so.
+    pub fn in_precision(self, precision: Precision) -> Result<Device, crate::Error> {
+        let device = self.device();
+        if multiply_in_bf16(&device, precision == Precision::Bf16) {
+            return Ok(device);
+        }
+        Err(refused(
+            "stage.precision: expected \"f32\", since there is no bf16 where this trains, found \"bf16\"; newer GPUs have it (--device)"
+                .to_owned(),
+        ))
     }
 
     /// Burn's name for it.

@@ -6,7 +6,7 @@ use cloze_kernels::op::attention::{Attention, backward, forward};
 
 use super::bridge::{Forward, HostOp, Operands, Past, View, apply};
 use super::padded::{HIDDEN, Padded};
-use super::{Dropout, dropout_factors, floats, on_host};
+use super::{Dropout, dropout_factors, floats, on_host, product};
 
 /// Which tokens of its sequence a token sees.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -69,8 +69,7 @@ pub fn composed(
                 .reshape([count, len, heads, head_width])
                 .swap_dims(1, 2)
         };
-        let mut scores = part(0)
-            .matmul(part(1).transpose())
+        let mut scores = product(part(0), part(1).transpose())
             .mul_scalar(1.0 / (head_width as f32).sqrt());
         scores = scores + group.unseen(None, &device);
         if sight.causal {
@@ -90,8 +89,7 @@ pub fn composed(
             probabilities = probabilities * factors.reshape([count, heads, len, len]);
         }
         // [B, H, T, K] → [B·T, D]
-        probabilities
-            .matmul(part(2))
+        product(probabilities, part(2))
             .swap_dims(1, 2)
             .reshape([count * len, width])
     });

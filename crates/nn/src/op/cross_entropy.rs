@@ -5,7 +5,7 @@ use cloze_kernels::Isa;
 use cloze_kernels::op::cross_entropy::{Grads, Shape, forward};
 
 use super::bridge::{Forward, HostOp, Operands, Past, View, apply};
-use super::{indices, on_host};
+use super::{indices, on_host, product};
 
 /// Mean softmax cross-entropy of rows against the first `classes` rows of a table: scores are `hidden · tableᵀ + bias`.
 ///
@@ -57,10 +57,8 @@ pub fn composed(
     let table = table.slice([0..classes, 0..width]).transpose();
     let losses = (0..rows).step_by(COMPOSED_ROWS).map(|from| {
         let to = rows.min(from + COMPOSED_ROWS);
-        let mut scores = hidden
-            .clone()
-            .slice([from..to, 0..width])
-            .matmul(table.clone());
+        let some = hidden.clone().slice([from..to, 0..width]);
+        let mut scores = product(some, table.clone());
         if let Some(bias) = &bias {
             scores = scores + bias.clone().unsqueeze();
         }

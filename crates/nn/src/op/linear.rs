@@ -5,7 +5,7 @@ use cloze_kernels::Isa;
 use cloze_kernels::op::linear::{Activation, Linear, backward, forward};
 
 use super::bridge::{Forward, HostOp, Operands, Past, View, apply};
-use super::on_host;
+use super::{on_host, product};
 
 /// `activation(x · weightᵀ + bias)`.
 ///
@@ -35,7 +35,7 @@ pub fn composed(
     bias: Tensor<1>,
     activation: Activation,
 ) -> Tensor<2> {
-    let out = x.matmul(weight.transpose()) + bias.unsqueeze();
+    let out = product(x, weight.transpose()) + bias.unsqueeze();
     match activation {
         Activation::Identity => out,
         Activation::Gelu => gelu(out),

@@ -189,7 +189,7 @@ impl Attention {
             x.reshape([count, len, heads, width]).swap_dims(1, 2)
         };
         let [query, key, value] = [0, 1, 2].map(|index| split(part(index), count));
-        let mut scores = query.clone().matmul(key.clone().transpose()); // [B, H, T, T]
+        let mut scores = op::product(query.clone(), key.clone().transpose()); // [B, H, T, T]
         // Row of the table that the pair of a query and a key meets, [T, T].
         let rows = |row: &dyn Fn(isize) -> usize| -> Tensor<2, Int> {
             let pairs = (0..len * len).map(|at| row((at / len) as isize - (at % len) as isize));
@@ -267,7 +267,7 @@ impl Attention {
             shares = op::dropout_add(flat, None, dropout).reshape([count, heads, len, len]);
         }
         // [B, H, T, K] → [B·T, H·K]
-        let mixed = shares.matmul(value).swap_dims(1, 2);
+        let mixed = op::product(shares, value).swap_dims(1, 2);
         mixed.reshape([count * len, inner])
     }
 
@@ -308,5 +308,5 @@ fn meet_rows(x: &Tensor<4>, table: &Tensor<4>, places: &Tensor<2, Int>) -> Tenso
         .clone()
         .unsqueeze::<4>()
         .expand([count, heads, len, len]);
-    x.clone().matmul(table.clone()).gather(3, places)
+    op::product(x.clone(), table.clone()).gather(3, places)
 }

@@ -58,6 +58,8 @@ impl Reader {
 pub(super) struct ColumnReader {
     value: Table,
     column: Table,
+    /// As in the encoder's embeddings: what asks is as large as what it asks from the first step on.
+    norm: Norm,
     layer: Vec<Attended>,
 }
 
@@ -85,6 +87,7 @@ impl ColumnReader {
         Self {
             value: Table::new(source, &format!("{name}.value")),
             column: Table::new(source, &format!("{name}.column")),
+            norm: Norm::new(NORM, source, &format!("{name}.norm")),
             layer: (0..settings.layers).map(layer).collect(),
         }
     }
@@ -108,8 +111,11 @@ impl ColumnReader {
         let by: Vec<f32> = texts.beside.iter().map(|(_, by)| *by).collect();
         let by = Tensor::<2>::from_data(TensorData::new(by, [batch * columns, 1]), &device);
         let names = (0..batch).flat_map(|_| 0..columns as u32).collect();
-        let x = op::embed(self.value.weight.val(), &rows, None) * by;
-        let mut x = x + op::embed(self.column.weight.val(), &names, None); // [B · M, D]
+        let values = op::embed(self.value.weight.val(), &rows, None) * by;
+        let columns_of = op::embed(self.column.weight.val(), &names, None); // [B · M, D]
+        let mut x = self
+            .norm
+            .forward(values, Some(columns_of), noise.dropout(0.0));
         let words = padded(states, texts.offsets);
         let unseen = hidden(texts.offsets, &device);
         for layer in &self.layer {

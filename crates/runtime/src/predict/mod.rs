@@ -38,7 +38,7 @@ use crate::model::{Checkpoint, TextModel};
 pub use answer::Answerer;
 use classify::ranked;
 pub use classify::{Classifier, Label, read_out};
-pub use features::FeatureClassifier;
+pub use features::{FEATURES, FeatureClassifier};
 pub use fill::{Fill, FillMask, Filled, own_masks};
 pub use label::TokenClassifier;
 pub use transcribe::{Transcript, Transcripts, transcribed};

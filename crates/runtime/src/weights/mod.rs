@@ -16,6 +16,7 @@ use cloze_spec::hugging_face::{POINTER, is_pointer};
 use memmap2::Mmap;
 
 use crate::Error;
+use crate::export::Precision;
 
 /// The tensors of one or more weights files, mapped into memory.
 #[derive(Debug, Default)]
@@ -182,6 +183,19 @@ impl Weights {
             *kinds.entry(name).or_default() += tensor.bytes.len();
         }
         kinds
+    }
+
+    /// The type of a tensor's values, or for those of 64 bits the next one; none of what are no floats.
+    ///
+    /// # Panics
+    /// If there is no such tensor.
+    pub fn precision(&self, name: &str) -> Option<Precision> {
+        match self.tensors[name].kind {
+            Kind::F32 | Kind::F64 => Some(Precision::F32),
+            Kind::F16 => Some(Precision::F16),
+            Kind::Bf16 => Some(Precision::Bf16),
+            Kind::I64 | Kind::I32 | Kind::U8 | Kind::Bool => None,
+        }
     }
 
     /// Values of `rows` of the first dimension of a tensor, into `out`.

@@ -23,6 +23,7 @@ use std::path::{Component, Path, PathBuf};
 use serde_json::{Map, Value};
 
 use crate::encoder::{Activation, Encoder};
+use crate::folder::write_text;
 use crate::inventory::Parameter;
 use crate::sentence::Embedder;
 use crate::{Error, Faults};
@@ -228,6 +229,20 @@ impl Folder {
 pub fn tokenizer_files(folder: &Path) -> Vec<PathBuf> {
     let files = TOKENIZER.iter().map(|name| folder.join(name));
     files.filter(|path| path.is_file()).collect()
+}
+
+/// Says in the folder of a tokenizer that a model of it is given no numbers of segments. `transformers` gives them to models that know no
+/// segments, too, which refuse them.
+///
+/// # Errors
+/// If `tokenizer_config.json` cannot be read or written.
+pub fn leave_segments_out(home: &Path) -> Result<(), Error> {
+    let path = home.join("tokenizer_config.json");
+    let mut settings = keys::read_object(&path)?.unwrap_or_default();
+    let names = serde_json::json!(["input_ids", "attention_mask"]);
+    settings.insert("model_input_names".to_owned(), names);
+    let text = serde_json::to_string_pretty(&settings).expect("an object of JSON can be written");
+    write_text(&path, &text)
 }
 
 /// The tokenizer's `model_max_length`; numbers beyond any sane length stand for none.

@@ -329,6 +329,9 @@ pub struct Train {
     /// Chen et al., Training Deep Nets with Sublinear Memory Cost, 2016, arXiv:1604.06174.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub gradient_checkpointing: bool,
+    /// What matrices are multiplied in.
+    #[serde(default, skip_serializing_if = "Precision::is_single")]
+    pub precision: Precision,
     /// Passes over the data; early stopping may end sooner. The schedule ends with the last of these.
     pub epochs: u64,
     /// The optimiser.
@@ -343,6 +346,28 @@ pub struct Train {
     pub schedule: Schedule,
     /// When to look at the validation texts, and when to stop.
     pub validate: Validate,
+}
+
+/// What maps of tokens, products of attention and scores of a vocabulary are multiplied in. Weights, sums over tokens, norms, losses and
+/// the optimiser stay in f32.
+///
+/// # Source
+/// Micikevicius et al., Mixed Precision Training, ICLR 2018, arXiv:1710.03740; Kalamkar et al., A Study of `BFLOAT16` for Deep
+/// Learning Training, 2019, arXiv:1905.12322, for why no loss needs to be scaled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// 32 bits throughout.
+    #[default]
+    F32,
+    /// Factors of 16 bits, on GPUs that have them.
+    Bf16,
+}
+
+impl Precision {
+    fn is_single(&self) -> bool {
+        *self == Self::F32
+    }
 }
 
 /// The most tokens of a batch grow in a straight line from here to what the batch says.

@@ -164,6 +164,7 @@ impl Scaffold {
                 parameters.extend(tables.map(|(table, rows)| {
                     named(&format!("readout.{table}.weight"), vec![rows, width])
                 }));
+                parameters.extend(norm("readout.norm", width));
                 for layer in 0..layers {
                     let name = |part: &str| format!("readout.layer.{layer}.{part}");
                     parameters.extend(attention(&name("cross"), width));

@@ -337,7 +337,7 @@ fn check_codes(train: &Train, encoder: &encoder::Encoder) -> Result<(), Error> {
 }
 
 /// A recipe that does not fit what it is of.
-fn refused(message: String) -> Error {
+pub(crate) fn refused(message: String) -> Error {
     let place = "recipe".to_owned();
     cloze_spec::Error::Recipe { place, message }.into()
 }
@@ -348,7 +348,7 @@ pub struct TextRun<'a> {
     pub preparation: &'a Preparation,
     /// Where the model folder goes.
     pub out: &'a Path,
-    /// Where to compute.
+    /// Where to compute: what [`Place::in_precision`](crate::Place::in_precision) gives for that of the recipe.
     pub device: Device,
     /// Stop after the step under way once this is set.
     pub interrupt: &'a AtomicBool,
@@ -595,6 +595,7 @@ impl Job for TextRun<'_> {
             tokenizer_files,
             draft,
             generator,
+            base,
             ..
         } = self.preparation;
         let inner = self.out.join(GENERATOR);
@@ -606,6 +607,10 @@ impl Job for TextRun<'_> {
                 source,
             })?;
             copy_into(tokenizer_files, out)?;
+            // A pretrained folder says so itself.
+            if base.is_none() && draft.encoder().embed.segments.is_none_or(|segments| segments < 2) {
+                hugging_face::leave_segments_out(out)?;
+            }
             let mut config = draft.config().clone();
             if let Some(chunks) = recipe.objective().chunks() {
                 let max_len = recipe.model.max_len.min(draft.encoder().max_len);

@@ -9,16 +9,20 @@ use tiny::{device_under_test, numbers, read};
 /// What a map gives, and the gradient of its input and weight.
 fn run(device: &Device, is_composed: bool) -> [Vec<f32>; 3] {
     let device = device.clone().autodiff();
-    let leaf = |seed, rows| {
+    let leaf = |seed, rows: usize| {
         let data = TensorData::new(numbers(seed, rows * 64), [rows, 64]);
         Tensor::<2>::from_data(data, &device).require_grad()
     };
     let (x, weight) = (leaf(1, 40), leaf(2, 48));
     let bias = Tensor::zeros([48], &device);
-    let map = if is_composed { composed::linear } else { linear };
+    let map = if is_composed {
+        composed::linear
+    } else {
+        linear
+    };
     let out = map(x.clone(), weight.clone(), bias, Activation::Gelu);
     let gradients = out.clone().powi_scalar(2).sum().backward();
-    let gradient = |x: &Tensor<2>| read(&x.grad(&gradients).unwrap());
+    let gradient = |x: &Tensor<2>| read(&x.grad(&gradients).expect("a leaf has one"));
     [read(&out), gradient(&x), gradient(&weight)]
 }
 

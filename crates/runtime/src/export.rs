@@ -76,18 +76,18 @@ pub fn export(
         let path = path.to_owned();
         |source| Error::Io { path, source }
     };
+    let inner = out.join(home.strip_prefix(from).unwrap_or(Path::new("")));
+    fs::create_dir_all(&inner).map_err(io(&inner))?;
     for file in &files {
         let folder = out.join(file).parent().unwrap_or(out).to_owned();
         fs::create_dir_all(&folder).map_err(io(&folder))?;
         copy_into(&[from.join(file)], &folder)?;
     }
-    let inner = out.join(home.strip_prefix(from).unwrap_or(Path::new("")));
     let mut config = checkpoint.folder.config.clone();
     if let Some(precision) = precision {
-        let key = ["dtype", "torch_dtype"].into_iter();
-        let key = key.filter(|key| config.contains_key(*key)).next_back();
-        let name = precision.name_in_torch();
-        config.insert(key.unwrap_or("torch_dtype").to_owned(), Value::from(name));
+        // Newer releases say `dtype`, and read both.
+        let key = ["torch_dtype", "dtype"][usize::from(config.contains_key("dtype"))];
+        config.insert(key.to_owned(), Value::from(precision.name_in_torch()));
     }
     let config = serde_json::to_string_pretty(&config).expect("an object of JSON can be written");
     write_text(&inner.join(CONFIG), &config)?;
@@ -142,10 +142,7 @@ fn tensors(
             ))
         })?;
         let kind = precision.kind();
-        tensors.insert(
-            renamed(&name),
-            Tensor { kind, shape, bytes },
-        );
+        tensors.insert(renamed(&name), Tensor { kind, shape, bytes });
     }
     Ok(tensors)
 }

@@ -58,7 +58,9 @@ fn every_folder_is_the_same_model_after_export() {
 #[test]
 fn narrower_values_take_half_and_are_said_in_the_settings() {
     let home = TempDir::new().unwrap();
-    let folder = folders().into_iter().find(|path| path.ends_with("golden/sentence"));
+    let folder = folders()
+        .into_iter()
+        .find(|path| path.ends_with("golden/sentence"));
     let before = Checkpoint::open(&folder.unwrap()).unwrap();
     let whole = export(&before, None, &home.path().join("whole")).unwrap();
     for (precision, name, error) in [
@@ -89,7 +91,9 @@ fn nothing_is_written_over() {
     let home = TempDir::new().unwrap();
     let folder = &folders()[0];
     let checkpoint = Checkpoint::open(folder).unwrap();
-    let error = export(&checkpoint, None, home.path()).unwrap_err().to_string();
+    let error = export(&checkpoint, None, home.path())
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("expected no such file or folder"), "{error}");
     assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
 }

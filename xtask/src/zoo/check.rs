@@ -151,9 +151,12 @@ impl Check {
     /// The steps whose output differs by seed: they, or what they use, name it.
     pub fn seeded(&self) -> BTreeSet<&str> {
         let mut seeded = BTreeSet::from(["seed"]);
-        for (name, words) in &self.shared {
-            if names(words).any(|used| used == "seed") {
-                seeded.insert(name);
+        // Shared words may use others, in any order.
+        for _ in &self.shared {
+            for (name, words) in &self.shared {
+                if names(words).any(|used| seeded.contains(used)) {
+                    seeded.insert(name);
+                }
             }
         }
         for step in &self.step {
@@ -293,17 +296,20 @@ mod tests {
 
     fn check(steps: &str) -> Check {
         let text = format!(
-            "about = ''\nseeds = [1, 2]\nclaim = []\n[let]\nlearn = 'train --seed {{seed}} --set \"a={{ b = 1 }}\"'\n{steps}"
+            "about = ''\nseeds = [1, 2]\nclaim = []\n[let]\nask = '{{learn}} --data x'\nlearn = 'train --seed {{seed}} --set \"a={{ b = 1 }}\"'\n{steps}"
         );
         toml::from_str(&text).unwrap()
     }
 
     #[test]
     fn a_step_is_run_for_each_seed_if_anything_it_uses_is() {
-        let steps = "[[step]]\nname = 'a'\ncloze = '{learn}'\n[[step]]\nname = 'b'\ncloze = 'eval {a}'\n[[step]]\nname = 'c'\ncloze = 'x'\n";
+        let steps = "[[step]]\nname = 'a'\ncloze = '{learn}'\n[[step]]\nname = 'b'\ncloze = 'eval {a}'\n[[step]]\nname = 'c'\ncloze = 'x'\n[[step]]\nname = 'd'\ncloze = '{ask}'\n";
         let check = check(steps);
         check.hold().unwrap();
-        assert_eq!(check.seeded(), ["seed", "learn", "a", "b"].into());
+        assert_eq!(
+            check.seeded(),
+            ["seed", "ask", "learn", "a", "b", "d"].into()
+        );
     }
 
     #[test]

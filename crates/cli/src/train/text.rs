@@ -89,7 +89,9 @@ impl Job<'_> {
     /// Trains an encoder, and judges it.
     fn train(&self, recipe: TextRecipe, out: &Path) -> anyhow::Result<Option<Held>> {
         let preparation = Preparation::new(recipe, self.base, out)?;
-        let device = self.place.in_precision(preparation.recipe.train().precision)?;
+        let device = self
+            .place
+            .in_precision(preparation.recipe.train().precision)?;
         self.begin(out)?;
         describe(&preparation.data, &preparation.recipe);
         let run = TextRun {

@@ -69,8 +69,8 @@ pub fn composed(
                 .reshape([count, len, heads, head_width])
                 .swap_dims(1, 2)
         };
-        let mut scores = product(part(0), part(1).transpose())
-            .mul_scalar(1.0 / (head_width as f32).sqrt());
+        let mut scores =
+            product(part(0), part(1).transpose()).mul_scalar(1.0 / (head_width as f32).sqrt());
         scores = scores + group.unseen(None, &device);
         if sight.causal {
             scores = scores + future(len, &device);

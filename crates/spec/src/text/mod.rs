@@ -365,6 +365,10 @@ pub enum Precision {
 }
 
 impl Precision {
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "the signature that serde calls"
+    )]
     fn is_single(&self) -> bool {
         *self == Self::F32
     }

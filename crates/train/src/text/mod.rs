@@ -608,7 +608,13 @@ impl Job for TextRun<'_> {
             })?;
             copy_into(tokenizer_files, out)?;
             // A pretrained folder says so itself.
-            if base.is_none() && draft.encoder().embed.segments.is_none_or(|segments| segments < 2) {
+            if base.is_none()
+                && draft
+                    .encoder()
+                    .embed
+                    .segments
+                    .is_none_or(|segments| segments < 2)
+            {
                 hugging_face::leave_segments_out(out)?;
             }
             let mut config = draft.config().clone();

@@ -56,7 +56,7 @@ const SETTINGS: [&str; 11] = [
 /// it, in one `model.safetensors`, with values in `precision`, or as they are.
 ///
 /// # Errors
-/// If `out` is there already, a value is too large for its type, or a file cannot be read or written.
+/// If `out` is there already, a value is too large for its type, or a file cannot be read or written; then nothing is left.
 pub fn export(
     checkpoint: &Checkpoint,
     precision: Option<Precision>,
@@ -68,14 +68,32 @@ pub fn export(
             out.display()
         )));
     }
+    // Whole or not at all.
+    let unfinished = out.with_added_extension("tmp");
+    let written = write(checkpoint, precision, &unfinished).and_then(|written| {
+        fs::rename(&unfinished, out).map_err(io(out))?;
+        Ok(written)
+    });
+    if written.is_err() {
+        let _ = fs::remove_dir_all(&unfinished);
+    }
+    written
+}
+
+fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+    let path = path.to_owned();
+    |source| Error::Io { path, source }
+}
+
+fn write(
+    checkpoint: &Checkpoint,
+    precision: Option<Precision>,
+    out: &Path,
+) -> Result<Exported, Error> {
     let from = &checkpoint.folder.path;
     let home = checkpoint.folder.weights[0].parent().unwrap_or(from);
     let files = settings(from, home)?;
     let tensors = tensors(checkpoint, precision)?;
-    let io = |path: &Path| {
-        let path = path.to_owned();
-        |source| Error::Io { path, source }
-    };
     let inner = out.join(home.strip_prefix(from).unwrap_or(Path::new("")));
     fs::create_dir_all(&inner).map_err(io(&inner))?;
     for file in &files {
@@ -211,13 +229,9 @@ fn settings(from: &Path, home: &Path) -> Result<Vec<PathBuf>, Error> {
             continue;
         }
         let folder = from.join(&module);
-        let fail = |source| Error::Io {
-            path: folder.clone(),
-            source,
-        };
         // A module without settings need not have one.
         for entry in fs::read_dir(&folder).into_iter().flatten() {
-            let entry = entry.map_err(fail)?;
+            let entry = entry.map_err(io(&folder))?;
             if entry.path().is_file() {
                 files.push(Path::new(&module).join(entry.file_name()));
             }
@@ -233,10 +247,7 @@ fn modules(from: &Path) -> Result<Vec<String>, Error> {
     if !path.is_file() {
         return Ok(Vec::new());
     }
-    let text = fs::read_to_string(&path).map_err(|source| Error::Io {
-        path: path.clone(),
-        source,
-    })?;
+    let text = fs::read_to_string(&path).map_err(io(&path))?;
     // The folder was read before, so this is a list of modules.
     let all: Vec<serde_json::Map<String, Value>> = serde_json::from_str(&text).unwrap_or_default();
     let of = all.iter().filter_map(|module| module.get("path")?.as_str());

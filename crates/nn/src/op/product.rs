@@ -62,8 +62,8 @@ mod tests {
             let largest = exact.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
             let apart = narrow.iter().zip(exact).map(|(a, b)| (a - b).abs());
             let apart = apart.fold(0.0, f32::max) / largest;
-            // 8 bits of each factor and of the sum.
-            assert!((1e-5..1e-2).contains(&apart), "{apart}");
+            // 8 bits of each factor and of the sum, and of 24 or 20 of these once more in a gradient.
+            assert!((1e-5..3e-2).contains(&apart), "{apart}");
         }
     }
 }

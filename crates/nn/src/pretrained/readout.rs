@@ -424,7 +424,7 @@ mod tests {
         for (column, (row, by)) in BESIDE[4..].iter().enumerate() {
             let value = &own("value.weight")[*row as usize * width..][..width];
             let name = &own("column.weight")[column * width..][..width];
-            let asked: Vec<f32> = value.iter().zip(name).map(|(v, n)| v * by + n).collect();
+            let asked = norm(value.iter().zip(name).map(|(v, n)| v * by + n).collect());
             let query = map("layer.0.cross.query", &asked);
             let mut mixed = vec![0.0; width];
             for head in 0..2 {

@@ -10,7 +10,11 @@ fn recipes() -> PathBuf {
 }
 
 fn base(name: &str) -> Option<Source> {
-    Source::read(&recipes().join(name).join("recipe.toml")).ok()
+    let path = match name.split_once('/') {
+        Some((system, size)) => recipes().join(format!("{system}/sizes/{size}.toml")),
+        None => recipes().join(name).join("recipe.toml"),
+    };
+    Source::read(&path).ok()
 }
 
 fn bert4rec() -> Source {

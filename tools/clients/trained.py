@@ -106,10 +106,9 @@ def main():
     def vectors(name, kind, folder):
         model, tokenizer = opened(kind, folder), transformers.AutoTokenizer.from_pretrained(folder)
         encoder = getattr(model, model.base_model_prefix, model)
-        ours = records("embed", folder, corpus, "-o", home / "vectors.jsonl") or [
-            json.loads(line) for line in (home / "vectors.jsonl").read_text().splitlines()
-        ]
-        (home / "vectors.jsonl").unlink()
+        written = home / f"{folder.name}.jsonl"
+        cloze("embed", folder, corpus, "-o", written)
+        ours = [json.loads(line) for line in written.read_text().splitlines()]
         worst = 0.0
         for text, row in list(zip(TEXTS, ours))[:8]:
             with torch.inference_mode():
@@ -125,7 +124,8 @@ def main():
 
     def labels(name, folder, file, *columns):
         model = opened(transformers.AutoModelForSequenceClassification, folder)
-        rows = [dict(zip(file.read_text().splitlines()[0].split("\t"), line.split("\t"))) for line in file.read_text().splitlines()[1:9]]
+        header, *rows = (line.split("\t") for line in file.read_text().splitlines()[:9])
+        rows = [dict(zip(header, row)) for row in rows]
         ours = records("predict", folder, file, "--raw-scores", *(["--text", columns[0]] + (["--pair", columns[1]] if len(columns) > 1 else [])))
         worst = 0.0
         for row, found in zip(rows, ours):

@@ -1183,7 +1183,7 @@ checkpoints of training, reports, other formats of the weights. Updates of low r
 into the weights when they were learned.
 
 ONNX is not written: no maintained crate does. The folder that is written goes on to it by
-  optimum-cli export onnx --model out onnx
+  optimum-cli export onnx --task text-classification --model out onnx
 
 Examples:
   cloze export moods -o moods-release

@@ -1,9 +1,10 @@
 use std::path::Path;
 
 use anyhow::ensure;
-use cloze_runtime::export::{Precision, export};
+use cloze_runtime::export::export;
 use cloze_runtime::model::Checkpoint;
 use cloze_runtime::predict::FEATURES;
+use cloze_runtime::weights::Precision;
 use cloze_spec::hugging_face::Folder;
 
 use crate::arguments::{Export, Stored};
@@ -35,7 +36,7 @@ pub fn run(args: &Export) -> anyhow::Result<()> {
         "{} tensors of {}, {} bytes, in {}",
         written.tensors,
         kinds.join(" and "),
-        written.bytes,
+        written.bytes(),
         args.output.display()
     );
     Ok(())

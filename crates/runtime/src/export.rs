@@ -8,33 +8,29 @@ use half::{bf16, f16};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::Value;
 
-use cloze_spec::folder::{CONFIG, WEIGHTS, copy_into, write_atomically, write_text};
+use cloze_spec::folder::{CONFIG, RECIPE, WEIGHTS, copy_into, write_text};
+use cloze_spec::hugging_face::{Folder, TRANSITIONS};
 
 use crate::Error;
 use crate::model::Checkpoint;
-
-/// The type of the values that are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Precision {
-    /// 32 bits.
-    F32,
-    /// 16 bits, of which 10 are digits.
-    F16,
-    /// 16 bits, of which 7 are digits.
-    Bf16,
-}
+use crate::weights::{self, Precision};
 
 /// What was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exported {
     /// Tensors.
     pub tensors: usize,
-    /// Bytes of their values.
-    pub bytes: usize,
-    /// The type of each value, by the names of `safetensors`.
+    /// Bytes of their values, by their type, as `safetensors` names it.
     pub kinds: BTreeMap<String, usize>,
     /// Files beside the weights, as they lie in the folder.
     pub files: Vec<PathBuf>,
+}
+
+impl Exported {
+    /// Bytes of all values.
+    pub fn bytes(&self) -> usize {
+        self.kinds.values().sum()
+    }
 }
 
 /// Files that say what a model is, by the side of its settings and its tokenizer; of transformers, of sentence-transformers, and ours.
@@ -47,9 +43,9 @@ const SETTINGS: [&str; 11] = [
     "config_sentence_transformers.json",
     "sentence_bert_config.json",
     "router_config.json",
-    "recipe.toml",
     "scaffold.safetensors",
-    "transitions.safetensors",
+    RECIPE,
+    TRANSITIONS,
 ];
 
 /// Writes the model of a folder to `out`, which is made: every tensor of floats under the name that newer releases of `transformers` have for
@@ -91,10 +87,11 @@ fn write(
     out: &Path,
 ) -> Result<Exported, Error> {
     let from = &checkpoint.folder.path;
-    let home = checkpoint.folder.weights[0].parent().unwrap_or(from);
-    let files = settings(from, home)?;
+    let inner = checkpoint.folder.modules.first();
+    let inner = inner.map_or(Path::new(""), PathBuf::as_path);
+    let files = settings(&checkpoint.folder, inner)?;
     let tensors = tensors(checkpoint, precision)?;
-    let inner = out.join(home.strip_prefix(from).unwrap_or(Path::new("")));
+    let inner = out.join(inner);
     fs::create_dir_all(&inner).map_err(io(&inner))?;
     for file in &files {
         let folder = out.join(file).parent().unwrap_or(out).to_owned();
@@ -111,22 +108,15 @@ fn write(
     write_text(&inner.join(CONFIG), &config)?;
     let views = tensors.iter().map(|(name, tensor)| {
         let view = TensorView::new(tensor.kind, tensor.shape.clone(), &tensor.bytes);
-        (name, view.expect("as many bytes as the shape says"))
+        (&**name, view.expect("as many bytes as the shape says"))
     });
-    // Readers in Python ask for this note.
-    let note = [("format".to_owned(), "pt".to_owned())].into();
-    let file = safetensors::serialize(views, Some(note));
-    let file = file.expect("names and shapes that safetensors can say");
-    write_atomically(&inner.join(WEIGHTS), |out| {
-        std::io::Write::write_all(out, &file)
-    })?;
+    weights::write(&inner.join(WEIGHTS), views)?;
     let mut kinds = BTreeMap::new();
     for tensor in tensors.values() {
         *kinds.entry(tensor.kind.to_string()).or_default() += tensor.bytes.len();
     }
     Ok(Exported {
         tensors: tensors.len(),
-        bytes: tensors.values().map(|tensor| tensor.bytes.len()).sum(),
         kinds,
         files,
     })
@@ -212,44 +202,29 @@ impl Precision {
     }
 }
 
-/// The files beside the weights, from the folder on.
-fn settings(from: &Path, home: &Path) -> Result<Vec<PathBuf>, Error> {
-    let inner = home.strip_prefix(from).unwrap_or(Path::new(""));
+/// The files beside the weights of the folder, whose encoder is in its folder `inner`.
+fn settings(folder: &Folder, inner: &Path) -> Result<Vec<PathBuf>, Error> {
+    let from = &folder.path;
     let mut files: Vec<PathBuf> = SETTINGS.iter().map(PathBuf::from).collect();
     if inner != Path::new("") {
         files.extend(SETTINGS.iter().map(|name| inner.join(name)));
     }
     files.retain(|file| from.join(file).is_file());
-    let tokenizer = cloze_spec::hugging_face::tokenizer_files(home);
-    let tokenizer = tokenizer.iter().filter_map(|file| file.file_name());
+    let tokenizer = folder.tokenizer.iter().filter_map(|file| file.file_name());
     files.extend(tokenizer.map(|name| inner.join(name)));
     // What follows the encoder of a sentence-transformers folder has folders of its own.
-    for module in modules(from)? {
-        if Path::new(&module) == inner || module.is_empty() {
-            continue;
-        }
-        let folder = from.join(&module);
+    let further = folder.modules.iter().skip(1);
+    for module in further.filter(|module| *module != inner && !module.as_os_str().is_empty()) {
+        let home = from.join(module);
         // A module without settings need not have one.
-        for entry in fs::read_dir(&folder).into_iter().flatten() {
-            let entry = entry.map_err(io(&folder))?;
+        for entry in fs::read_dir(&home).into_iter().flatten() {
+            let entry = entry.map_err(io(&home))?;
             if entry.path().is_file() {
-                files.push(Path::new(&module).join(entry.file_name()));
+                files.push(module.join(entry.file_name()));
             }
         }
     }
     files.sort();
     files.dedup();
     Ok(files)
-}
-
-fn modules(from: &Path) -> Result<Vec<String>, Error> {
-    let path = from.join("modules.json");
-    if !path.is_file() {
-        return Ok(Vec::new());
-    }
-    let text = fs::read_to_string(&path).map_err(io(&path))?;
-    // The folder was read before, so this is a list of modules.
-    let all: Vec<serde_json::Map<String, Value>> = serde_json::from_str(&text).unwrap_or_default();
-    let of = all.iter().filter_map(|module| module.get("path")?.as_str());
-    Ok(of.map(str::to_owned).collect())
 }

@@ -6,8 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use cloze_runtime::cpu::Options;
-use cloze_runtime::export::{Precision, export};
+use cloze_runtime::export::export;
 use cloze_runtime::model::{Checkpoint, TextEncoder};
+use cloze_runtime::weights::Precision;
 use cloze_spec::inventory::{Parameter, encoder_parameters};
 use tempfile::TempDir;
 
@@ -71,7 +72,7 @@ fn narrower_values_take_half_and_are_said_in_the_settings() {
         let out = home.path().join(name);
         let written = export(&before, Some(precision), &out).unwrap();
         let share = if precision == Precision::F32 { 1 } else { 2 };
-        assert_eq!(written.bytes * share, whole.bytes);
+        assert_eq!(written.bytes() * share, whole.bytes());
         let config = fs::read_to_string(out.join("config.json")).unwrap();
         assert!(config.contains(&format!("dtype\": \"{name}\"")), "{config}");
         let vector = |path: &Path| {

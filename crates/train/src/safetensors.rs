@@ -1,11 +1,10 @@
 //! Weights in `safetensors` files.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::Path;
 
 use cloze_nn::weights::Values;
-use cloze_spec::folder::write_atomically;
+use cloze_runtime::weights;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 
@@ -34,12 +33,7 @@ pub fn write(path: &Path, tensors: &Tensors) -> Result<(), Error> {
             .expect("as many bytes as the shape says");
         (*name, view)
     });
-    // Readers in Python ask for this note.
-    let note = [("format".to_owned(), "pt".to_owned())].into();
-    let file = safetensors::serialize(views, Some(note))
-        .expect("names and shapes that safetensors can say");
-    write_atomically(path, |out| out.write_all(&file))?;
-    Ok(())
+    Ok(weights::write(path, views)?)
 }
 
 /// Reads all tensors of `path`, which must be f32.

@@ -15,8 +15,19 @@ use cloze_kernels::op::packed::Storage;
 use cloze_spec::hugging_face::{POINTER, is_pointer};
 use memmap2::Mmap;
 
+pub use self::safetensors::write;
 use crate::Error;
-use crate::export::Precision;
+
+/// A type of floats in files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// 32 bits.
+    F32,
+    /// 16 bits, of which 10 are digits.
+    F16,
+    /// 16 bits, of which 7 are digits.
+    Bf16,
+}
 
 /// The tensors of one or more weights files, mapped into memory.
 #[derive(Debug, Default)]

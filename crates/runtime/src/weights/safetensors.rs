@@ -1,8 +1,11 @@
 //! The safetensors format, through its own crate.
 
+use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 
-use safetensors::tensor::Metadata;
+use cloze_spec::folder::write_atomically;
+use safetensors::tensor::{Metadata, TensorView};
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
 use super::{Kind, Mapped, Tensor, fail, foreign};
@@ -18,6 +21,21 @@ pub(crate) fn header(bytes: &[u8]) -> Result<(usize, Metadata), String> {
     })?;
     // Eight bytes tell the header's length, and values follow it.
     Ok((header + 8, metadata))
+}
+
+/// Writes tensors to `path`, whole or not at all.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn write<'a>(
+    path: &Path,
+    tensors: impl IntoIterator<Item = (&'a str, TensorView<'a>)>,
+) -> Result<(), cloze_spec::Error> {
+    // Readers in Python ask for this note.
+    let note = [("format".to_owned(), "pt".to_owned())].into();
+    let file = safetensors::serialize(tensors, Some(note))
+        .expect("names and shapes that safetensors can say");
+    write_atomically(path, |out| out.write_all(&file))
 }
 
 /// The tensors of a file, by name.

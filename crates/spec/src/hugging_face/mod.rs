@@ -70,6 +70,8 @@ pub struct Folder {
     pub config: Map<String, Value>,
     /// What follows the encoder where the folder is made for embeddings.
     pub embedder: Option<Embedder>,
+    /// Folders within it of the modules of sentence-transformers, the encoder's first; none if it has no such modules.
+    pub modules: Vec<PathBuf>,
     /// Whether the folder is made for sparse vectors, of a masked-token head's outputs.
     pub is_sparse: bool,
     /// What a cross-encoder makes of its outputs, where the folder says so.
@@ -159,6 +161,7 @@ impl Folder {
         let keys = Keys::new(CONFIG, &config, &faults);
         let family = family::family(&keys);
         let encoder = family.map(|family| family::encoder(&keys, family, None));
+        let folders = modules.as_ref().map(sentence::Modules::folders);
         let mut tokenizer_max_len = tokenizer_max_len(&home)?;
         let mut score_activation = keys
             .object("sentence_transformers")
@@ -187,6 +190,7 @@ impl Folder {
             path: path.to_owned(),
             config,
             embedder,
+            modules: folders.unwrap_or_default(),
             is_sparse,
             score_activation,
             tokenizer_max_len,

@@ -125,9 +125,12 @@ impl Modules {
     }
 
     /// The folders of all modules, the encoder's first.
-    pub(super) fn folders(self) -> Vec<PathBuf> {
-        let steps = self.steps.into_iter().map(|(_, folder)| folder);
-        std::iter::once(self.encoder).chain(steps).collect()
+    pub(super) fn folders(&self) -> Vec<PathBuf> {
+        let steps = self.steps.iter().map(|(_, folder)| folder);
+        std::iter::once(&self.encoder)
+            .chain(steps)
+            .cloned()
+            .collect()
     }
 
     /// Whether the folder makes sparse vectors of a masked-token head's outputs, as SPLADE does.

@@ -137,6 +137,7 @@ impl Fixture {
             path: PathBuf::from(self.name),
             config: self.config.clone(),
             embedder: None,
+            modules: Vec::new(),
             is_sparse: false,
             score_activation: None,
             tokenizer_max_len: None,

@@ -27,8 +27,8 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 const UNSAFE_ROOMS: &[&str] = &["kernels"];
-/// The one thing that is unsafe by nature elsewhere: mapping a file, which others might change meanwhile.
-const MAPPING: &str = "unsafe { Mmap::map(&file) }";
+/// What is unsafe by nature elsewhere: mapping a file, which others might change meanwhile, and options of the allocator.
+const UNSAFE_ELSEWHERE: &[&str] = &["unsafe { Mmap::map(&file) }", "unsafe { mi_option_"];
 const BURN_ROOMS: &[&str] = &["nn", "train"];
 /// Programs may print, read the environment and exit; libraries may not.
 const PROGRAMS: &[&str] = &["cli", "xtask"];
@@ -182,14 +182,13 @@ fn source_faults(room: &str, inside: &Path, text: &str) -> Vec<String> {
         ));
     }
     if !UNSAFE_ROOMS.contains(&room) {
-        let maps_a_file = |line: &usize| {
-            text.lines()
-                .nth(line - 1)
-                .is_some_and(|line| line.contains(MAPPING))
+        let is_known = |line: &usize| {
+            let line = text.lines().nth(line - 1).unwrap_or_default();
+            UNSAFE_ELSEWHERE.iter().any(|known| line.contains(known))
         };
         for line in lines_with_word(&visible, "unsafe")
             .into_iter()
-            .filter(|line| !maps_a_file(line))
+            .filter(|line| !is_known(line))
         {
             faults.push(format!(
                 "{line}: `unsafe` stands outside kernels; move it behind a safe entry there"

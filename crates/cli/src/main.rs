@@ -1,5 +1,6 @@
 //! The command `cloze`.
 
+mod allocator;
 mod analyse;
 mod arguments;
 mod bench;
@@ -30,11 +31,6 @@ use std::process::ExitCode;
 
 use arguments::{ByName, Command};
 
-// Steps free and allocate the same large buffers over and over; the system's allocator gives their pages back and
-// faults them in again each time.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
     let result = config::parse(&arguments).and_then(|cli| run(cli.command));
@@ -51,8 +47,14 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Quickstart(args) => quickstart::run(&args),
-        Command::Train(args) => train::run(&args),
+        Command::Quickstart(args) => {
+            allocator::keep_pages();
+            quickstart::run(&args)
+        }
+        Command::Train(args) => {
+            allocator::keep_pages();
+            train::run(&args)
+        }
         Command::Eval(args) => eval::run(&args),
         Command::Predict(mut args) => {
             find(&mut args.model, &args.by_name).and_then(|()| predict::run(&args))

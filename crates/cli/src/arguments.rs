@@ -1,10 +1,12 @@
 //! The command line, as a table.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use cloze_data::records::{Format as TextFormat, Input};
+use cloze_data::source::BadRows;
 use cloze_runtime::cpu::Options;
 use cloze_runtime::model::Start;
 use cloze_train::{Place, options};
@@ -427,6 +429,37 @@ impl Histories {
     }
 }
 
+/// How the rows of a file of texts are read.
+#[derive(Debug, Args)]
+pub struct Rows {
+    /// Count rows that can't be used instead of stopping at the first
+    #[arg(long)]
+    pub skip_bad_rows: bool,
+    /// Quotes are characters like others in CSV and TSV, as in the files of GLUE
+    #[arg(long)]
+    pub no_quotes: bool,
+}
+
+impl Rows {
+    /// Texts of these columns of a file.
+    pub fn input(&self, path: &Path, columns: Vec<String>) -> anyhow::Result<Input> {
+        Ok(Input {
+            format: if self.no_quotes {
+                TextFormat::Auto.without_quotes(path)?
+            } else {
+                TextFormat::Auto
+            },
+            columns,
+            bad_rows: if self.skip_bad_rows {
+                BadRows::Skip
+            } else {
+                BadRows::Fail
+            },
+            ..Input::new(path)
+        })
+    }
+}
+
 /// What a text encoder is asked.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Texts")]
@@ -451,9 +484,8 @@ pub struct Texts {
     /// Column of an id, carried to the output
     #[arg(long, value_name = "COLUMN")]
     pub id: Option<String>,
-    /// Count rows that can't be used instead of stopping at the first
-    #[arg(long)]
-    pub skip_bad_rows: bool,
+    #[command(flatten)]
+    pub rows: Rows,
     /// Score these words for a mask, and no others; each must be one token
     #[arg(long, value_name = "WORD,WORD,…", value_delimiter = ',')]
     pub candidates: Vec<String>,
@@ -498,7 +530,8 @@ impl Texts {
             ("--text", self.text.is_some()),
             ("--pair", self.pair.is_some()),
             ("--id", self.id.is_some()),
-            ("--skip-bad-rows", self.skip_bad_rows),
+            ("--skip-bad-rows", self.rows.skip_bad_rows),
+            ("--no-quotes", self.rows.no_quotes),
             ("--candidates", !self.candidates.is_empty()),
             ("--activation", self.activation.is_some()),
             ("--raw-scores", self.raw_scores),
@@ -579,9 +612,8 @@ pub struct Embed {
     /// Column of an id, carried to the output
     #[arg(long, value_name = "COLUMN")]
     pub id: Option<String>,
-    /// Count rows that can't be used instead of stopping at the first
-    #[arg(long)]
-    pub skip_bad_rows: bool,
+    #[command(flatten)]
+    pub rows: Rows,
     /// Put the model's prompt of this name before each text
     #[arg(long, value_name = "NAME")]
     pub prompt: Option<String>,
@@ -973,9 +1005,8 @@ pub struct TrainTokenizer {
     /// Column of the texts
     #[arg(long, value_name = "COLUMN", default_value = "text")]
     pub text: String,
-    /// Count rows that can't be used instead of stopping at the first
-    #[arg(long)]
-    pub skip_bad_rows: bool,
+    #[command(flatten)]
+    pub rows: Rows,
     /// Folder for the tokenizer; must not exist yet
     #[arg(short, long, value_name = "DIR")]
     pub output: PathBuf,
@@ -1100,9 +1131,8 @@ pub struct ReportTokenizer {
     /// Column of the texts
     #[arg(long, value_name = "COLUMN", default_value = "text")]
     pub text: String,
-    /// Count rows that can't be used instead of stopping at the first
-    #[arg(long)]
-    pub skip_bad_rows: bool,
+    #[command(flatten)]
+    pub rows: Rows,
     /// Longest input in tokens; by default what each folder says
     #[arg(long, value_name = "TOKENS")]
     pub max_length: Option<usize>,

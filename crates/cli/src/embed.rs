@@ -5,7 +5,6 @@ use anyhow::Context;
 use cloze_data::records::{
     Column, Encoding as Numbers, Field, Input, Job, Kind, Output, Target, length,
 };
-use cloze_data::source::BadRows;
 use cloze_data::text::{Encoding, Long, Part, Shorten};
 use cloze_runtime::Error;
 use cloze_runtime::model::TextEncoder;
@@ -26,7 +25,7 @@ pub fn run(args: &Embed) -> anyhow::Result<()> {
     if args.long == LongInput::Late {
         model.check_parts().context("--long late")?;
     }
-    let input = input(args);
+    let input = input(args)?;
     let fields = fields(args, model.dimensions());
     let job = Job::new(&input, settings(args)?)?;
     let mut output = match &args.output {
@@ -232,17 +231,11 @@ fn windows(model: &TextEncoder, args: &Embed, text: &str) -> Result<Vec<Window>,
     Ok(windows.collect())
 }
 
-fn input(args: &Embed) -> Input {
-    Input {
-        columns: vec![args.text.clone()],
+fn input(args: &Embed) -> anyhow::Result<Input> {
+    Ok(Input {
         id: args.id.clone(),
-        bad_rows: if args.skip_bad_rows {
-            BadRows::Skip
-        } else {
-            BadRows::Fail
-        },
-        ..Input::new(&args.input)
-    }
+        ..args.rows.input(&args.input, vec![args.text.clone()])?
+    })
 }
 
 /// Columns of the output; the last is the vector's.

@@ -1,9 +1,8 @@
 use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context;
-use cloze_data::records::Input;
-use cloze_data::source::{BadRows, ReadReport};
+use cloze_data::source::ReadReport;
 use cloze_data::text::train::{Counts, Language, Model, Settings, Trainer, Unify};
 use cloze_data::text::{self, Encoding, Limit, Long, Report, Tokenizer};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -161,7 +160,7 @@ fn count(trainer: &Trainer, sources: &[Source], args: &TrainTokenizer) -> anyhow
     let mut to_balance = Vec::new();
     let mut done = 0;
     for source in sources {
-        let input = input(&source.path, &args.text, args.skip_bad_rows);
+        let input = args.rows.input(&source.path, vec![args.text.clone()])?;
         let mut records = input.read(0);
         let mut own = Counts::default();
         while let Some(chunk) = records.next() {
@@ -311,7 +310,7 @@ fn report(args: &ReportTokenizer) -> anyhow::Result<()> {
             Ok((tokenizer, max_len, Report::default()))
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
-    let input = input(&args.input, &args.text, args.skip_bad_rows);
+    let input = args.rows.input(&args.input, vec![args.text.clone()])?;
     let mut records = input.read(0);
     for chunk in &mut records {
         let texts: Vec<String> = chunk?.into_iter().flat_map(|record| record.texts).collect();
@@ -412,18 +411,6 @@ fn measures(all: &[(Tokenizer, Option<usize>, Report)]) -> Vec<Vec<String>> {
             max_len.map_or_else(String::new, |most| percent(report.longer_than(most)))
         }),
     ]
-}
-
-fn input(path: &Path, column: &str, skip_bad_rows: bool) -> Input {
-    Input {
-        columns: vec![column.to_owned()],
-        bad_rows: if skip_bad_rows {
-            BadRows::Skip
-        } else {
-            BadRows::Fail
-        },
-        ..Input::new(path)
-    }
 }
 
 fn skipped(report: Option<&ReadReport>) {

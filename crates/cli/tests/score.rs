@@ -90,6 +90,26 @@ fn classes_are_scored_from_one_file_or_two() {
 }
 
 #[test]
+fn quotes_may_be_characters_like_others() {
+    let folder = folder(&[
+        (
+            "open.tsv",
+            "prediction\tsentence\tlabel\na\t\"open\ta\nb\tplain\tb\n",
+        ),
+        (
+            "open",
+            "prediction\tsentence\tlabel\na\t\"open\ta\nb\tplain\tb\n",
+        ),
+    ]);
+    let fault = error(&folder, &["classification", "open.tsv"]);
+    assert!(fault.contains("(a quote left open?)"), "{fault}");
+    for file in [&["open.tsv"][..], &["open", "--format", "tsv"]] {
+        let arguments = [&["classification", "--no-quotes"], file].concat();
+        assert_eq!(value(&json(&folder, &arguments), "accuracy"), 1.0);
+    }
+}
+
+#[test]
 fn scores_say_what_is_predicted_and_how_well_they_are_calibrated() {
     let folder = folder(&[
         (

@@ -15,6 +15,7 @@ use cloze_data::records::{
 };
 use cloze_data::source::{BadRows, ReadReport};
 use cloze_data::{Error, records};
+use cloze_spec::data::Csv;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
@@ -194,6 +195,40 @@ fn faults_name_file_line_column_and_what_was_found() {
     cut.truncate(cut.len() - 12);
     let file = write(folder.path(), "cut.txt.gz", cut);
     assert!(message(&Input::new(file)).contains("damaged or was cut short"));
+}
+
+#[test]
+fn quotes_may_be_characters_like_others() {
+    let folder = folder();
+    let rows = "text\tid\n\"open\t1\nplain\t2\n";
+    let file = write(folder.path(), "a.tsv.gz", gzip(rows));
+    assert!(message(&with_id(file.clone())).contains("(a quote left open?)"));
+    for format in [
+        Format::Auto,
+        Format::Csv(Csv {
+            delimiter: '\t',
+            ..Csv::default()
+        }),
+    ] {
+        let plain = Input {
+            format: format.without_quotes(&file).unwrap(),
+            ..with_id(file.clone())
+        };
+        let texts: Vec<_> = read(&plain, 0)
+            .unwrap()
+            .0
+            .into_iter()
+            .flat_map(|record| record.texts)
+            .collect();
+        assert_eq!(texts, ["\"open", "plain"]);
+    }
+    for other in ["-", "a.jsonl", "a.txt", "a.parquet"] {
+        assert_eq!(
+            Format::Auto.without_quotes(Path::new(other)).unwrap(),
+            Format::Auto
+        );
+    }
+    assert!(Format::Auto.without_quotes(Path::new("a.unknown")).is_err());
 }
 
 #[test]

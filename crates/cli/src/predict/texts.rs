@@ -7,7 +7,6 @@ use anyhow::{Context, bail, ensure};
 use cloze_data::records::{
     Column, Field, FileFormat, Input, Job, Kind, Output, Record, Target, length,
 };
-use cloze_data::source::BadRows;
 use cloze_data::text::{Agreement, Encoding, Input as Text, Long, Shorten};
 use cloze_runtime::predict::Predictor;
 use cloze_spec::encoder;
@@ -260,16 +259,10 @@ impl<'a, T: Report> Work<'a, T> {
 
     fn file(&mut self, path: &Path) -> anyhow::Result<()> {
         let input = Input {
-            columns: self.columns.clone(),
             sections: self.sections,
             beside: self.task.columns(),
             id: self.texts.id.clone(),
-            bad_rows: if self.texts.skip_bad_rows {
-                BadRows::Skip
-            } else {
-                BadRows::Fail
-            },
-            ..Input::new(path)
+            ..self.texts.rows.input(path, self.columns.clone())?
         };
         let target = self.args.output.as_deref();
         let target = target.map(|path| Target::new(path, None, self.texts.shard_rows));

@@ -59,6 +59,9 @@ pub struct Common {
     /// How the files are written; by default told from the extension
     #[arg(long, value_enum)]
     pub format: Option<FileFormat>,
+    /// Quotes are characters like others in CSV and TSV, as in the files of GLUE
+    #[arg(long)]
+    pub no_quotes: bool,
     /// Print JSON instead of tables
     #[arg(long)]
     pub json: bool,

@@ -22,12 +22,11 @@ impl Sides {
     /// Reads the column `truth` and the columns `own` of the predictions in `path`, which are those of the command line or
     /// the ones they are compared with.
     pub fn read(common: &Common, path: &Path, truth: &str, own: &[&str]) -> anyhow::Result<Self> {
-        let format = format(common.format);
         if !common.references.is_empty() {
-            let own = Cells::read(path, &format, own)?;
+            let own = cells(common, path, own)?;
             let mut columns = Vec::new();
             for file in &common.references {
-                columns.extend(Cells::read(file, &format, &[truth])?);
+                columns.extend(cells(common, file, &[truth])?);
             }
             let sides = Self {
                 truth: columns,
@@ -37,20 +36,20 @@ impl Sides {
         }
         let all: Vec<&str> = [&[truth], own].concat();
         let is_other = common.against.as_deref() == Some(path);
-        let mut sides = match Cells::read(path, &format, &all) {
+        let mut sides = match cells(common, path, &all) {
             Ok(mut cells) => Self {
                 own: cells.split_off(1),
                 truth: cells,
             },
             // What is true need not be said twice.
             Err(Error::NoColumn { column, .. }) if is_other && column == truth => Self {
-                own: Cells::read(path, &format, own)?,
+                own: cells(common, path, own)?,
                 truth: Vec::new(),
             },
             Err(error) => return Err(error.into()),
         };
         if is_other {
-            let first = Cells::read(&common.predictions, &format, &[truth])?;
+            let first = cells(common, &common.predictions, &[truth])?;
             for (other, first) in sides.truth.iter().zip(&first) {
                 let rows = other.values.iter().zip(&first.values);
                 for (row, (found, expected)) in rows.enumerate() {
@@ -101,9 +100,9 @@ impl Sides {
     }
 }
 
-/// The format that the command line names.
-pub fn format(named: Option<FileFormat>) -> Format {
-    match named {
+/// Reads columns of one file, in the format that the command line names.
+pub fn cells(common: &Common, path: &Path, columns: &[&str]) -> Result<Vec<Cells>, Error> {
+    let format = match common.format {
         None => Format::Auto,
         Some(FileFormat::Parquet) => Format::Parquet,
         Some(FileFormat::Csv) => Format::Csv(Csv::default()),
@@ -113,7 +112,13 @@ pub fn format(named: Option<FileFormat>) -> Format {
         }),
         Some(FileFormat::Jsonl) => Format::Jsonl,
         Some(FileFormat::Lines) => Format::Lines,
-    }
+    };
+    let format = if common.no_quotes {
+        format.without_quotes(path)?
+    } else {
+        format
+    };
+    Cells::read(path, &format, columns)
 }
 
 /// The place of a label among the known ones, or what is expected.

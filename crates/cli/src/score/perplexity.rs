@@ -1,11 +1,11 @@
 use std::path::Path;
 
-use cloze_data::records::{Cells, Value};
+use cloze_data::records::Value;
 use cloze_train::metric::perplexity::Perplexity as Sums;
 
 use super::Judged;
 use super::arguments::Perplexity;
-use super::input::format;
+use super::input::cells;
 
 pub fn judge(args: &Perplexity, path: &Path) -> anyhow::Result<Judged> {
     anyhow::ensure!(
@@ -15,7 +15,7 @@ pub fn judge(args: &Perplexity, path: &Path) -> anyhow::Result<Judged> {
     let names: Vec<&str> = std::iter::once(args.log_probs.as_str())
         .chain(args.tokens.as_deref())
         .collect();
-    let columns = Cells::read(path, &format(args.common.format), &names)?;
+    let columns = cells(&args.common, path, &names)?;
     let log_prob = |value: &Value| value.number().filter(|&value| value <= 0.0);
     let texts: Vec<(f64, u64)> = if let Some(tokens) = columns.get(1) {
         let sums = columns[0].each("a log probability: a number of at most 0", log_prob)?;

@@ -30,6 +30,34 @@ pub enum Format {
     Lines,
 }
 
+impl Format {
+    /// The same, with quotes that are characters like others where the file is delimited text; [`Format::Auto`] asks the
+    /// extension of `path`.
+    ///
+    /// # Errors
+    ///
+    /// If the extension says nothing.
+    pub fn without_quotes(self, path: &Path) -> Result<Self, Error> {
+        Ok(match self {
+            // A pipe is never taken for delimited text.
+            Self::Auto if path.as_os_str() != "-" => {
+                match source::resolve(path, &data::Format::Auto)? {
+                    data::Format::Csv(csv) => Self::Csv(Csv {
+                        quotes: false,
+                        ..csv
+                    }),
+                    _ => Self::Auto,
+                }
+            }
+            Self::Csv(csv) => Self::Csv(Csv {
+                quotes: false,
+                ..csv
+            }),
+            other => other,
+        })
+    }
+}
+
 /// Which texts to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Input {

@@ -60,10 +60,12 @@ pub(super) fn scan(
             let cells: Vec<Cell> = picks.iter().map(|&pick| record[pick].into()).collect();
             scan.row(place, Ok(&cells))?;
         } else {
+            let is_open = record.iter().any(|cell| cell.contains(&b'\n'));
+            let hint = if is_open { " (a quote left open?)" } else { "" };
             let bad = BadCell {
                 column: None,
                 expected: format!("{width} columns as in the first row"),
-                found: record.len().to_string(),
+                found: format!("{}{hint}", record.len()),
             };
             scan.row(place, Err(bad))?;
         }

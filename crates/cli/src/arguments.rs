@@ -444,17 +444,9 @@ impl Rows {
     /// Texts of these columns of a file.
     pub fn input(&self, path: &Path, columns: Vec<String>) -> anyhow::Result<Input> {
         Ok(Input {
-            format: if self.no_quotes {
-                TextFormat::Auto.without_quotes(path)?
-            } else {
-                TextFormat::Auto
-            },
+            format: TextFormat::Auto.delimited(path, true, !self.no_quotes)?,
             columns,
-            bad_rows: if self.skip_bad_rows {
-                BadRows::Skip
-            } else {
-                BadRows::Fail
-            },
+            bad_rows: BadRows::skip_if(self.skip_bad_rows),
             ..Input::new(path)
         })
     }

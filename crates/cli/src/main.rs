@@ -46,15 +46,12 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> anyhow::Result<()> {
+    if matches!(command, Command::Quickstart(_) | Command::Train(_)) {
+        allocator::keep_pages();
+    }
     match command {
-        Command::Quickstart(args) => {
-            allocator::keep_pages();
-            quickstart::run(&args)
-        }
-        Command::Train(args) => {
-            allocator::keep_pages();
-            train::run(&args)
-        }
+        Command::Quickstart(args) => quickstart::run(&args),
+        Command::Train(args) => train::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Predict(mut args) => {
             find(&mut args.model, &args.by_name).and_then(|()| predict::run(&args))

@@ -127,11 +127,7 @@ pub fn dataset(recipe: &Recipe, skip_bad_rows: bool) -> anyhow::Result<Dataset> 
             "the recipe names no data; name it with --data FILE (and --user, --item, --time for its columns)"
         );
     }
-    let bad_rows = if skip_bad_rows {
-        BadRows::Skip
-    } else {
-        BadRows::Fail
-    };
+    let bad_rows = BadRows::skip_if(skip_bad_rows);
     let bar = if std::io::stderr().is_terminal() {
         ProgressBar::new(0)
     } else {

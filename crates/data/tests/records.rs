@@ -211,7 +211,7 @@ fn quotes_may_be_characters_like_others() {
         }),
     ] {
         let plain = Input {
-            format: format.without_quotes(&file).unwrap(),
+            format: format.delimited(&file, true, false).unwrap(),
             ..with_id(file.clone())
         };
         let texts: Vec<_> = read(&plain, 0)
@@ -224,11 +224,17 @@ fn quotes_may_be_characters_like_others() {
     }
     for other in ["-", "a.jsonl", "a.txt", "a.parquet"] {
         assert_eq!(
-            Format::Auto.without_quotes(Path::new(other)).unwrap(),
+            Format::Auto
+                .delimited(Path::new(other), true, false)
+                .unwrap(),
             Format::Auto
         );
     }
-    assert!(Format::Auto.without_quotes(Path::new("a.unknown")).is_err());
+    assert!(
+        Format::Auto
+            .delimited(Path::new("a.unknown"), true, false)
+            .is_err()
+    );
 }
 
 #[test]

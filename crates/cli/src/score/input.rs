@@ -113,11 +113,7 @@ pub fn cells(common: &Common, path: &Path, columns: &[&str]) -> Result<Vec<Cells
         Some(FileFormat::Jsonl) => Format::Jsonl,
         Some(FileFormat::Lines) => Format::Lines,
     };
-    let format = if common.no_quotes {
-        format.without_quotes(path)?
-    } else {
-        format
-    };
+    let format = format.delimited(path, true, !common.no_quotes)?;
     Cells::read(path, &format, columns)
 }
 

@@ -31,29 +31,28 @@ pub enum Format {
 }
 
 impl Format {
-    /// The same, with quotes that are characters like others where the file is delimited text; [`Format::Auto`] asks the
-    /// extension of `path`.
+    /// The same, where delimited text has a header and quotes or not; [`Format::Auto`] asks the extension of `path`.
     ///
     /// # Errors
     ///
     /// If the extension says nothing.
-    pub fn without_quotes(self, path: &Path) -> Result<Self, Error> {
-        Ok(match self {
-            // A pipe is never taken for delimited text.
-            Self::Auto if path.as_os_str() != "-" => {
-                match source::resolve(path, &data::Format::Auto)? {
-                    data::Format::Csv(csv) => Self::Csv(Csv {
-                        quotes: false,
-                        ..csv
-                    }),
-                    _ => Self::Auto,
-                }
-            }
-            Self::Csv(csv) => Self::Csv(Csv {
-                quotes: false,
+    pub fn delimited(self, path: &Path, header: bool, quotes: bool) -> Result<Self, Error> {
+        // A pipe is never taken for delimited text.
+        if (header && quotes) || (self == Self::Auto && path.as_os_str() == "-") {
+            return Ok(self);
+        }
+        let known = match self {
+            Self::Auto => source::resolve(path, &data::Format::Auto)?,
+            Self::Csv(csv) => data::Format::Csv(csv),
+            other => return Ok(other),
+        };
+        Ok(match known {
+            data::Format::Csv(csv) => Self::Csv(Csv {
+                header,
+                quotes,
                 ..csv
             }),
-            other => other,
+            _ => Self::Auto,
         })
     }
 }

@@ -81,6 +81,13 @@ pub enum BadRows {
     Skip,
 }
 
+impl BadRows {
+    /// Leaves them out if asked to.
+    pub fn skip_if(skip: bool) -> Self {
+        if skip { Self::Skip } else { Self::Fail }
+    }
+}
+
 /// What was read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReadReport {

@@ -5,7 +5,6 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cloze_spec::data::Csv;
 use cloze_spec::text::{
     Chunked, ClassWeights, Columns, Documents, Folds, Objective, Pair, Placed, Problem, Readout,
     Table, TableColumn, Tags, Texts, Transcriber, number,
@@ -22,7 +21,6 @@ use super::{Encoding, Input, Limit, Long, Shorten, Tokenizer};
 use crate::annotation::{Conll, Question, Scheme, Sentence, Squad};
 use crate::error::{BadRow, quoted};
 use crate::records::{Cells, Format, Value, label};
-use crate::source;
 use crate::stream::{Purpose, Stream};
 use crate::{Error, Place};
 
@@ -913,18 +911,7 @@ pub(super) fn encode<T: Sync>(
 
 /// A file of the text kinds: how its tables are written.
 fn format(texts: &Texts, file: &Path) -> Result<Format, Error> {
-    use cloze_spec::data;
-    if texts.header && texts.quotes {
-        return Ok(Format::Auto);
-    }
-    Ok(match source::resolve(file, &data::Format::Auto)? {
-        data::Format::Csv(csv) => Format::Csv(Csv {
-            header: texts.header,
-            quotes: texts.quotes,
-            ..csv
-        }),
-        _ => Format::Auto,
-    })
+    Format::Auto.delimited(file, texts.header, texts.quotes)
 }
 
 /// Texts as examples, long ones in windows.

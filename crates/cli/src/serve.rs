@@ -113,7 +113,7 @@ fn named(model: &str) -> (&str, &Path) {
     }
 }
 
-/// A model of texts, or one of items that `cloze train` wrote.
+/// A model of texts, or one of items that `cloze train` wrote; ready for requests.
 fn open(
     name: String,
     folder: &Path,
@@ -121,11 +121,15 @@ fn open(
     place: Place,
     limits: Limits,
 ) -> anyhow::Result<Model> {
-    Ok(if Folder::is_at(folder) {
+    let model = if Folder::is_at(folder) {
         Model::open(name, folder, options, limits)?
     } else {
         Model::recommender(name, recommender::open(folder, place)?, limits)?
-    })
+    };
+    if place != Place::Cpu {
+        model.warm_up()?;
+    }
+    Ok(model)
 }
 
 fn limits(args: &Serve) -> Limits {

@@ -662,6 +662,23 @@ fn answers_to_questions() {
         ],
     ));
     assert!(out.contains("Dakar"), "{out}");
+    let endless = |context: &str| {
+        serde_json::json!({"context": context, "qas": [{
+            "id": "endless",
+            "question": "in which city ".repeat(200),
+            "answers": [{"text": "Dakar", "answer_start": 3}],
+        }]})
+    };
+    let paragraphs = [endless("in Dakar"), endless("to Dakar")];
+    let squad = serde_json::json!({"data": [{"title": "all", "paragraphs": paragraphs}]});
+    fs::write(base().join("endless.json"), squad.to_string()).unwrap();
+    let text = error(&train("bert/answer", "endless.json", "nowhere", &[]), 1);
+    assert!(
+        text.contains(
+            "question \"endless\": 3 special tokens and 600 of the first text leave 0 of"
+        ),
+        "{text}"
+    );
 }
 
 #[test]

@@ -106,6 +106,7 @@ impl Model {
         Self::new(name, Task::Recommend(model), "float32", "burn", limits)
     }
 
+    /// A model that has computed something already.
     fn new(
         name: String,
         task: Task,
@@ -113,6 +114,7 @@ impl Model {
         runs_on: &'static str,
         limits: Limits,
     ) -> Result<Self, StartError> {
+        task.try_out(1, 1)?;
         let task = Arc::new(task);
         let bounds = Bounds {
             batch_tokens: limits.batch_tokens,
@@ -136,6 +138,23 @@ impl Model {
             dtype,
             runs_on,
         })
+    }
+
+    /// Computes texts of each power of two of tokens, one and as many as a batch takes: a device for which kernels are compiled,
+    /// and chosen by size, has those of most requests then, and no request waits for them.
+    ///
+    /// # Errors
+    /// If it cannot.
+    pub fn warm_up(&self) -> Result<(), StartError> {
+        let (batch_tokens, max_len) = (self.limits.batch_tokens, self.task.max_len());
+        let lens = (3..).map(|power| 1 << power);
+        for len in lens.take_while(|&len| len < 2 * max_len) {
+            let tokens = max_len.min(len);
+            tracing::info!(model = self.name, tokens, "warming up");
+            self.task.try_out(1, len)?;
+            self.task.try_out((batch_tokens / len).max(1), len)?;
+        }
+        Ok(())
     }
 
     /// What clients call it.
@@ -479,5 +498,64 @@ pub(crate) fn of_text(error: cloze_runtime::Error) -> Fault {
             ))
         }
         other => Fault::Tokenizer(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use cloze_data::ItemVocabulary;
+
+    use super::*;
+    use crate::recommend::Choice;
+
+    /// Notes how many histories it is asked for at once, and their length.
+    struct Noting {
+        asked: Arc<Mutex<Vec<(usize, usize)>>>,
+        items: ItemVocabulary,
+    }
+
+    impl Recommend for Noting {
+        fn vocabulary(&self) -> &ItemVocabulary {
+            &self.items
+        }
+
+        fn max_len(&self) -> usize {
+            50
+        }
+
+        fn excludes_seen(&self) -> bool {
+            true
+        }
+
+        fn recommend(&self, histories: &[&[u32]], _: &Choice) -> Vec<Vec<(u32, f32)>> {
+            let len = histories[0].len();
+            assert!(histories.iter().all(|history| history.len() == len));
+            self.asked.lock().unwrap().push((histories.len(), len));
+            vec![Vec::new(); histories.len()]
+        }
+    }
+
+    #[test]
+    fn every_magnitude_of_length_and_number_is_warmed_up() {
+        let asked = Arc::default();
+        let model = Noting {
+            asked: Arc::clone(&asked),
+            items: ItemVocabulary::new(vec!["only".into()], vec![None], vec![1]),
+        };
+        let limits = Limits {
+            batch_tokens: 40,
+            ..Limits::default()
+        };
+        let model = Model::recommender("noting".into(), Box::new(model), limits).unwrap();
+        assert_eq!(
+            *asked.lock().unwrap(),
+            [(1, 1)],
+            "it is tried out as it is made"
+        );
+        model.warm_up().unwrap();
+        let each = [8, 16, 32, 50].map(|len| [(1, len), ((40 / len).max(1), len)]);
+        assert_eq!(asked.lock().unwrap()[1..], each.concat());
     }
 }

@@ -156,7 +156,6 @@ impl Registry {
         Ok(())
     }
 
-    /// A model that has computed something already.
     fn open(&self, name: &str, folder: &str) -> Result<Arc<Model>, Fault> {
         let path = below(&self.admin.models_dir, folder)?;
         let needed = weight_bytes(&path);
@@ -177,8 +176,6 @@ impl Registry {
             Fault::Validation(message.replace(&real, "").replace(&place, ""))
         };
         let model = (self.admin.open)(name.to_owned(), &path).map_err(fail)?;
-        let tried = model.task().try_out();
-        tried.map_err(|error| fail(error.to_string()))?;
         Ok(Arc::new(model))
     }
 }

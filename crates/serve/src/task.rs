@@ -181,17 +181,18 @@ impl Task {
         Ok(only.expect("a text that is not chunked is one window"))
     }
 
-    /// Computes something, as requests will.
+    /// Computes something of so many texts at once, each of about so many tokens, as requests will.
     ///
     /// # Errors
     /// If it cannot.
-    pub fn try_out(&self) -> Result<(), Error> {
-        let wanted = match self {
-            Self::Embed(_) | Self::Fill(..) => Wanted::Pooled,
+    pub fn try_out(&self, texts: usize, tokens: usize) -> Result<(), Error> {
+        let wanted: &[Wanted] = match self {
+            Self::Embed(_) => &[Wanted::Pooled],
+            Self::Fill(..) => &[Wanted::Pooled, Wanted::Sparse],
+            Self::Sparse(..) => &[Wanted::Sparse],
             Self::Label(_) | Self::Windows(..) | Self::Entities(_) | Self::Answer(_) => {
-                Wanted::Logits
+                &[Wanted::Logits]
             }
-            Self::Sparse(..) => Wanted::Sparse,
             Self::Recommend(model) => {
                 let choice = Choice {
                     top: 1,
@@ -199,13 +200,18 @@ impl Task {
                     allow: None,
                     deny: Vec::new(),
                 };
-                model.recommend(&[&[0]], &choice);
+                let history = vec![0; tokens.min(model.max_len())];
+                model.recommend(&vec![history.as_slice(); texts], &choice);
                 return Ok(());
             }
         };
         let long = Long::Truncate(Shorten::LongestFirst);
-        let text = self.encode("a".into(), None, long)?;
-        self.run(&wanted, &[&text]).map(drop)
+        let text = "a ".repeat(tokens.saturating_sub(2).max(1)); // most models have two special tokens
+        let text = self.encode(text.as_str().into(), None, long)?;
+        let texts = vec![&text; texts];
+        wanted
+            .iter()
+            .try_for_each(|wanted| self.run(wanted, &texts).map(drop))
     }
 
     /// What is wanted of each of some texts.

@@ -280,6 +280,27 @@ impl Ask<'_> {
         self.tokenizer.encode(text.into(), Limit { max_len, long })
     }
 
+    /// A question with its context, in windows that overlap by so many tokens, or fewer where the question is long.
+    fn asked(&self, question: &Question, overlap: usize) -> Result<Vec<Encoding>, Error> {
+        let (tokenizer, max_len) = (self.tokenizer, self.max_len);
+        let frame = tokenizer.specials(true)?;
+        let asked = tokenizer.encode_whole(&question.question)?.first.len();
+        let room = max_len.saturating_sub(frame + asked);
+        let long = Long::Chunk {
+            overlap: overlap.min(room - room.div_ceil(4)),
+            whole_words: false,
+        };
+        let input = Input::from((&*question.question, &*question.context));
+        let encoded = tokenizer.encode(input, Limit { max_len, long });
+        encoded.map_err(|error| match error {
+            Error::Text(message) => Error::Text(format!(
+                "question {:?}: {message}; shorten it, or give the model a larger max_len",
+                question.id
+            )),
+            other => other,
+        })
+    }
+
     /// One part alone, for a model whose head has `labels` and that knows the columns of `table`: what is to be learned from, or
     /// what is to be judged by.
     ///
@@ -836,17 +857,7 @@ impl Records {
                 let Objective::Span(span) = ask.objective else {
                     unreachable!("questions are read for answers");
                 };
-                let encoded = encode(&questions, |question| {
-                    let input = Input::from((&*question.question, &*question.context));
-                    let frame = tokenizer.specials(true)?;
-                    let asked = tokenizer.encode_whole(&question.question)?.first.len();
-                    let room = max_len.saturating_sub(frame + asked);
-                    let long = Long::Chunk {
-                        overlap: span.overlap.min(room - room.div_ceil(4)),
-                        whole_words: false,
-                    };
-                    tokenizer.encode(input, limit(long))
-                })?;
+                let encoded = encode(&questions, |question| ask.asked(question, span.overlap))?;
                 let mut asked = Asked::default();
                 let mut examples = Examples::new(Truth::Tokens);
                 for (record, (question, encodings)) in questions.iter().zip(&encoded).enumerate() {

@@ -618,9 +618,9 @@ pub struct Embed {
     /// What is written of chunks; by default each
     #[arg(long, value_enum)]
     pub chunks: Option<Chunks>,
-    /// Tokens that neighbouring chunks share
-    #[arg(long, value_name = "TOKENS", default_value_t = 32)]
-    pub overlap: usize,
+    /// Tokens that neighbouring chunks share [default: 32, of smaller chunks than 128 a quarter]
+    #[arg(long, value_name = "TOKENS")]
+    pub overlap: Option<usize>,
     /// How the vectors are written; int8 with a scale for each, binary as the signs
     #[arg(long, value_enum, default_value = "f32")]
     pub vectors: VectorType,
@@ -865,6 +865,14 @@ impl ServeDevice {
             #[cfg(feature = "vulkan")]
             Self::Vulkan => Some(|checkpoint| Place::Vulkan.engine(checkpoint)),
         }
+    }
+}
+
+impl Embed {
+    /// Tokens that neighbouring chunks share.
+    pub fn overlap(&self) -> usize {
+        let usual = || self.chunk_tokens.map_or(32, |size| 32.min(size.get() / 4));
+        self.overlap.unwrap_or_else(usual)
     }
 }
 

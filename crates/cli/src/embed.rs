@@ -194,10 +194,10 @@ fn check(args: &Embed) -> anyhow::Result<()> {
         );
     }
     if let Some(size) = args.chunk_tokens {
+        let overlap = args.overlap();
         anyhow::ensure!(
-            args.overlap < size.get(),
-            "--overlap {}: expected fewer than --chunk-tokens, {size}",
-            args.overlap
+            overlap < size.get(),
+            "--overlap {overlap}: expected fewer than --chunk-tokens, {size}"
         );
     }
     Ok(())
@@ -214,11 +214,11 @@ fn windows(model: &TextEncoder, args: &Embed, text: &str) -> Result<Vec<Window>,
     let windows = match args.long {
         LongInput::Truncate => model.windows(text, prompt, Long::Truncate(Shorten::LongestFirst)),
         LongInput::Error => model.windows(text, prompt, Long::Error),
-        LongInput::Chunk => model.chunks(text, prompt, size, args.overlap),
-        LongInput::Late => model.chunks(text, prompt, None, args.overlap),
+        LongInput::Chunk => model.chunks(text, prompt, size, args.overlap()),
+        LongInput::Late => model.chunks(text, prompt, None, args.overlap()),
     };
     let parts = |tokens: &Encoding| match (args.long, size) {
-        (LongInput::Late, Some(size)) => tokens.parts(size, args.overlap),
+        (LongInput::Late, Some(size)) => tokens.parts(size, args.overlap()),
         _ => vec![Part {
             tokens: tokens.body(),
             chars: tokens.chars(),
@@ -278,7 +278,7 @@ fn settings(args: &Embed) -> anyhow::Result<String> {
         args.long,
         args.chunk_tokens,
         args.chunks,
-        args.overlap,
+        args.overlap(),
         args.vectors
     ))
 }

@@ -158,6 +158,7 @@ fn chunks_of_long_texts_are_embedded_as_texts_of_their_own() {
     let size = ["--long", "chunk", "--chunk-tokens", "5", "--overlap", "1"];
     let chunks = embed("texts.txt", &size);
     assert!(chunks.len() > 5, "{chunks:?}");
+    assert_eq!(embed("texts.txt", &size[..4]), chunks, "of five, a quarter");
     assert_eq!(
         (&chunks[0]["text"], &chunks[0]["end"]),
         (&0.into(), &7.into())
@@ -265,8 +266,9 @@ fn late_chunks_know_the_rest_of_their_text() {
     assert!(message.contains("--chunk-tokens"), "{message}");
     let message = refused(&["--chunks", "mean"], 1);
     assert!(message.contains("add --long chunk"), "{message}");
-    let message = refused(&["--long", "chunk", "--chunk-tokens", "30"], 1);
-    assert!(message.contains("--overlap 32"), "{message}");
+    let alike = ["--chunk-tokens", "30", "--overlap", "30"];
+    let message = refused(&[&["--long", "chunk"], &alike[..]].concat(), 1);
+    assert!(message.contains("--overlap 30"), "{message}");
     let message = refused(&["--long", "chunk", "--chunk-tokens", "33"], 1);
     assert!(message.contains("at most 22 tokens"), "{message}");
 }

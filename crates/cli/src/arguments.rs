@@ -636,6 +636,14 @@ pub struct Embed {
     pub by_name: ByName,
 }
 
+impl Embed {
+    /// Tokens that neighbouring chunks share.
+    pub fn overlap(&self) -> usize {
+        let usual = || self.chunk_tokens.map_or(32, |size| 32.min(size.get() / 4));
+        self.overlap.unwrap_or_else(usual)
+    }
+}
+
 /// How a model is found that is named rather than a folder's path.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Models by name")]
@@ -865,14 +873,6 @@ impl ServeDevice {
             #[cfg(feature = "vulkan")]
             Self::Vulkan => Some(|checkpoint| Place::Vulkan.engine(checkpoint)),
         }
-    }
-}
-
-impl Embed {
-    /// Tokens that neighbouring chunks share.
-    pub fn overlap(&self) -> usize {
-        let usual = || self.chunk_tokens.map_or(32, |size| 32.min(size.get() / 4));
-        self.overlap.unwrap_or_else(usual)
     }
 }
 

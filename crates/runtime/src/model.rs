@@ -222,32 +222,13 @@ impl TextModel {
         self.isa
     }
 
-    /// The tokens of a text or pair, in as many windows as `long` makes of it. Windows overlap by three quarters of their
-    /// own tokens at most.
+    /// The tokens of a text or pair, in as many windows as `long` makes of it, as [`Tokenizer::windows`] has them.
     ///
     /// # Errors
     /// If it is too long and may not be cut, or the tokenizer cannot take it.
     pub fn windows(&self, input: Input<'_>, long: Long) -> Result<Vec<Encoding>, Error> {
-        let long = match long {
-            Long::Truncate(_) | Long::TruncateStart(_) | Long::Error => long,
-            Long::Chunk {
-                overlap,
-                whole_words,
-            } => {
-                let specials = self.tokenizer.specials(input.second.is_some())?;
-                let repeated = match input.second {
-                    Some(_) => self.tokenizer.encode_whole(input.first)?.first.len(),
-                    None => 0,
-                };
-                let room = self.max_len.saturating_sub(specials + repeated);
-                Long::Chunk {
-                    overlap: overlap.min(room - room.div_ceil(4)),
-                    whole_words,
-                }
-            }
-        };
         let max_len = self.max_len;
-        Ok(self.tokenizer.encode(input, Limit { max_len, long })?)
+        Ok(self.tokenizer.windows(input, Limit { max_len, long })?)
     }
 
     /// Tokenised texts as a batch, with segments if the encoder has them.

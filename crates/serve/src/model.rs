@@ -151,8 +151,8 @@ impl Model {
         for len in lens.take_while(|&len| len < 2 * max_len) {
             let tokens = max_len.min(len);
             tracing::info!(model = self.name, tokens, "warming up");
-            self.task.try_out(1, len)?;
-            self.task.try_out((batch_tokens / len).max(1), len)?;
+            self.task.try_out(1, tokens)?;
+            self.task.try_out((batch_tokens / tokens).max(1), tokens)?;
         }
         Ok(())
     }

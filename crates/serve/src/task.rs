@@ -200,7 +200,7 @@ impl Task {
                     allow: None,
                     deny: Vec::new(),
                 };
-                let history = vec![0; tokens.min(model.max_len())];
+                let history = vec![0; tokens];
                 model.recommend(&vec![history.as_slice(); texts], &choice);
                 return Ok(());
             }

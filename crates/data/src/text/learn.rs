@@ -280,18 +280,15 @@ impl Ask<'_> {
         self.tokenizer.encode(text.into(), Limit { max_len, long })
     }
 
-    /// A question with its context, in windows that overlap by so many tokens, or fewer where the question is long.
+    /// A question with its context, in windows.
     fn asked(&self, question: &Question, overlap: usize) -> Result<Vec<Encoding>, Error> {
-        let (tokenizer, max_len) = (self.tokenizer, self.max_len);
-        let frame = tokenizer.specials(true)?;
-        let asked = tokenizer.encode_whole(&question.question)?.first.len();
-        let room = max_len.saturating_sub(frame + asked);
+        let input = Input::from((&*question.question, &*question.context));
         let long = Long::Chunk {
-            overlap: overlap.min(room - room.div_ceil(4)),
+            overlap,
             whole_words: false,
         };
-        let input = Input::from((&*question.question, &*question.context));
-        let encoded = tokenizer.encode(input, Limit { max_len, long });
+        let max_len = self.max_len;
+        let encoded = self.tokenizer.windows(input, Limit { max_len, long });
         encoded.map_err(|error| match error {
             Error::Text(message) => Error::Text(format!(
                 "question {:?}: {message}; shorten it, or give the model a larger max_len",
@@ -789,8 +786,8 @@ impl Records {
         judged: bool,
     ) -> Result<(Examples, usize), Error> {
         let (tokenizer, max_len) = (ask.tokenizer, ask.max_len);
-        let limit = |long| Limit { max_len, long };
-        let whole = limit(Long::Truncate(Shorten::LongestFirst));
+        let long = Long::Truncate(Shorten::LongestFirst);
+        let whole = Limit { max_len, long };
         match self {
             Self::Plain(texts) => Ok((of_texts(ask, &texts)?, 0)),
             Self::Documents(documents, pair) => Ok((of_documents(ask, &documents, pair)?, 0)),

@@ -326,6 +326,23 @@ impl Tokenizer {
         Ok(all)
     }
 
+    /// As [`Self::encode`], but windows overlap by three quarters of their own tokens at most, whatever was asked.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn windows(&self, input: Input<'_>, mut limit: Limit) -> Result<Vec<Encoding>, Error> {
+        if let Long::Chunk { overlap, .. } = &mut limit.long {
+            let specials = self.specials(input.second.is_some())?;
+            let repeated = match input.second {
+                Some(_) => self.encode_whole(input.first)?.first.len(),
+                None => 0,
+            };
+            let room = limit.max_len.saturating_sub(specials + repeated);
+            *overlap = (*overlap).min(room - room.div_ceil(4));
+        }
+        self.encode(input, limit)
+    }
+
     /// The tokens of `input`: one encoding, or with [`Long::Chunk`] as many as it takes.
     ///
     /// # Errors

@@ -117,7 +117,7 @@ pub enum Device {
     /// The CPU, by fused kernels
     #[default]
     Cpu,
-    /// An NVIDIA GPU (in builds with the feature `cuda`)
+    /// An NVIDIA GPU, which multiplies matrices in TF32 (in builds with the feature `cuda`)
     #[cfg(feature = "cuda")]
     Cuda,
     /// An Apple GPU (in builds with the feature `metal`)
@@ -836,7 +836,7 @@ pub enum ServeDevice {
     Cpu,
     /// The CPU, by Burn
     BurnCpu,
-    /// An NVIDIA GPU, by Burn (in builds with the feature `cuda`)
+    /// An NVIDIA GPU, by Burn, which multiplies matrices in TF32 there (in builds with the feature `cuda`)
     #[cfg(feature = "cuda")]
     Cuda,
     /// An Apple GPU, by Burn (in builds with the feature `metal`)

@@ -11,14 +11,14 @@ use cloze_nn::op::{
 use cloze_spec::encoder::Rotary;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use tiny::{assert_close, device_under_test, ids, numbers, read};
+use tiny::{COARSER, assert_close, device_under_test, ids, numbers, read};
 
 /// Both sides round to f32, in different orders of summation. Sums here have up to a few hundred terms, whose
 /// rounding errors add up like their square root: some tens of units in the last place (6e-8) of the largest term, and
 /// what is compared is the largest of a few sums at least, so that not all of them can be what is left of much larger terms.
-const LARGEST: f64 = 1e-5;
+const LARGEST: f64 = 1e-5 * COARSER;
 /// Few elements are unlucky.
-const RMS: f64 = 3e-6;
+const RMS: f64 = 3e-6 * COARSER;
 
 /// Rows and columns of an input; operations that take vectors get theirs from one row.
 type Sides = [usize; 2];

@@ -16,7 +16,7 @@ pub enum Place {
     /// Burn's Flex backend with the kernels of `cloze-kernels`.
     #[default]
     Cpu,
-    /// CUDA.
+    /// CUDA, by which Burn multiplies matrices of f32 in TF32.
     #[cfg(feature = "cuda")]
     Cuda,
     /// Metal.

@@ -330,17 +330,10 @@ impl Tokenizer {
     ///
     /// # Errors
     /// As [`Self::encode`].
-    pub fn windows(&self, input: Input<'_>, mut limit: Limit) -> Result<Vec<Encoding>, Error> {
-        if let Long::Chunk { overlap, .. } = &mut limit.long {
-            let specials = self.specials(input.second.is_some())?;
-            let repeated = match input.second {
-                Some(_) => self.encode_whole(input.first)?.first.len(),
-                None => 0,
-            };
-            let room = limit.max_len.saturating_sub(specials + repeated);
-            *overlap = (*overlap).min(room - room.div_ceil(4));
-        }
-        self.encode(input, limit)
+    pub fn windows(&self, input: Input<'_>, limit: Limit) -> Result<Vec<Encoding>, Error> {
+        self.fitted(input, limit, |overlap, size| {
+            overlap.min(size - size.div_ceil(4))
+        })
     }
 
     /// The tokens of `input`: one encoding, or with [`Long::Chunk`] as many as it takes.
@@ -348,6 +341,16 @@ impl Tokenizer {
     /// # Errors
     /// If the input is too long and may not be cut, if no room is left where it may, or if the tokenizer cannot take it.
     pub fn encode(&self, input: Input<'_>, limit: Limit) -> Result<Vec<Encoding>, Error> {
+        self.fitted(input, limit, |overlap, _| overlap)
+    }
+
+    /// [`Self::encode`], windows overlapping by what `overlaps` makes of the tokens asked for and those that a window has room for.
+    fn fitted(
+        &self,
+        input: Input<'_>,
+        limit: Limit,
+        overlaps: fn(usize, usize) -> usize,
+    ) -> Result<Vec<Encoding>, Error> {
         let first = self.pieces(input.prompt, input.first)?;
         let second = input
             .second
@@ -401,6 +404,7 @@ impl Tokenizer {
                     None => (&first.words[first.prompt..], first.prompt),
                 };
                 let size = room.saturating_sub(repeated);
+                let overlap = overlaps(overlap, size);
                 if size <= overlap {
                     return Err(Error::Text(format!(
                         "{} special tokens and {repeated} of the {} leave {size} of {} for a window, expected more than \

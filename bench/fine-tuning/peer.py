@@ -48,6 +48,12 @@ def sentences(path):
     return all_of
 
 
+def below(name, layers):
+    """Layers between a parameter and the head."""
+    layer = re.search(r"\.layer\.(\d+)\.", name)
+    return layers - int(layer[1]) if layer else layers + 1 if re.search(r"(^|\.)embeddings\.", name) else 0
+
+
 def metric_of(name, truth, found):
     if name == "accuracy":
         return sum(a == b for a, b in zip(truth, found)) / len(truth)
@@ -138,9 +144,7 @@ def main():
     layers = model.config.num_hidden_layers
     groups = {}
     for name, p in model.named_parameters():
-        layer = re.search(r"\.layer\.(\d+)\.", name)
-        below = layers - int(layer[1]) if layer else layers + 1 if ".embeddings." in name else 0
-        alike = (args.lr * args.layer_decay**below, 0.01 if p.dim() > 1 else 0.0)
+        alike = (args.lr * args.layer_decay ** below(name, layers), 0.01 if p.dim() > 1 else 0.0)
         groups.setdefault(alike, []).append(p)
     groups = [{"params": of, "lr": lr, "weight_decay": decay} for (lr, decay), of in groups.items()]
     optimizer = torch.optim.AdamW(groups, lr=args.lr, fused=True)

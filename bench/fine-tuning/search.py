@@ -9,21 +9,15 @@ import argparse
 import json
 import math
 import random
-import re
 import time
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from peer import metric_of, table
+from compare import TASKS
+from peer import below, metric_of, table
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
-
-TASKS = {
-    "sst2": (["sentence", "label"], "accuracy"),
-    "mrpc": (["#1 String", "#2 String", "Quality"], "f1"),
-}
-DROPPED = 0.1
 
 
 class Copies:
@@ -34,6 +28,7 @@ class Copies:
         self.count, self.device = len(seeds), device
         self.heads, self.layers = config["num_attention_heads"], config["num_hidden_layers"]
         self.width, self.eps = config["hidden_size"], config["layer_norm_eps"]
+        self.hidden_dropout, self.attention_dropout = config["hidden_dropout_prob"], config["attention_probs_dropout_prob"]
         self.weights = {}
         for name, value in load_file(Path(folder) / "model.safetensors").items():
             name = name.removeprefix("bert.")
@@ -45,11 +40,6 @@ class Copies:
         self.weights["classifier.bias"] = torch.zeros(self.count, 2, device=device)
         for value in self.weights.values():
             value.requires_grad_()
-
-    def depth(self, name):
-        """Layers between a weight and the head."""
-        layer = re.search(r"\.layer\.(\d+)\.", name)
-        return self.layers - int(layer[1]) if layer else self.layers + 1 if name.startswith("embeddings") else 0
 
     def linear(self, x, name):
         bias, weight = self.weights[name + ".bias"], self.weights[name + ".weight"]
@@ -63,7 +53,7 @@ class Copies:
         """[copies, texts, 2] of ids, segments and mask of [copies, texts, tokens]."""
         copies, texts, tokens = ids.shape
         half = torch.bfloat16 if self.device == "cuda" else torch.float32
-        drop = lambda x: F.dropout(x, DROPPED, training)
+        drop = lambda x: F.dropout(x, self.hidden_dropout, training)
         words = self.weights["embeddings.word_embeddings.weight"]
         first = torch.arange(copies, device=self.device).view(-1, 1, 1) * words.shape[1]
         x = F.embedding(ids + first, words.view(-1, self.width))
@@ -77,7 +67,7 @@ class Copies:
             at = f"encoder.layer.{layer}."
             split = lambda y: y.view(copies * texts, tokens, self.heads, -1).transpose(1, 2)
             query, key, value = (split(self.linear(x.to(half), f"{at}attention.self.{n}")) for n in ("query", "key", "value"))
-            seen = F.scaled_dot_product_attention(query, key, value, attn_mask=far, dropout_p=DROPPED if training else 0.0)
+            seen = F.scaled_dot_product_attention(query, key, value, attn_mask=far, dropout_p=self.attention_dropout if training else 0.0)
             seen = self.linear(seen.transpose(1, 2).reshape(x.shape), f"{at}attention.output.dense")
             x = self.norm(drop(seen.float()) + x, f"{at}attention.output.LayerNorm")
             wide = F.gelu(self.linear(x.to(half), f"{at}intermediate.dense"))
@@ -93,7 +83,7 @@ class AdamW:
         self.copies, self.total = copies, total
         tensor = lambda of: torch.tensor(of, device=copies.device, dtype=torch.float32)
         self.warmups = tensor([max(1, math.ceil(share * total)) for share in warmups])
-        self.rates = [tensor(rates) * tensor(decays) ** copies.depth(name) for name in copies.weights]
+        self.rates = [tensor(rates) * tensor(decays) ** below(name, copies.layers) for name in copies.weights]
         self.params = list(copies.weights.values())
         self.decays = [0.01 if param.dim() > 2 else 0.0 for param in self.params]
         self.means = [torch.zeros_like(param) for param in self.params]
@@ -122,7 +112,7 @@ class AdamW:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("task", choices=TASKS)
+    parser.add_argument("task", choices=[name for name, task in TASKS.items() if task[1] == "classify"])
     parser.add_argument("--model", required=True, help="folder of a BERT")
     parser.add_argument("--train", required=True)
     parser.add_argument("--validation", required=True)
@@ -130,11 +120,10 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--epochs", type=int, required=True)
-    parser.add_argument("--max-len", type=int, default=128)
     parser.add_argument("--device", default="cuda")
     args = parser.parse_args()
     torch.backends.cuda.matmul.allow_tf32 = True
-    columns, metric = TASKS[args.task]
+    _, _, columns, _, metric, _, _, max_len = TASKS[args.task]
     settings = [[float(part) for part in setting.split(",")] for setting in args.settings]
     runs = [(*setting, seed) for setting in settings for seed in args.seeds]
     rates, decays, smoothings, warmups, seeds = zip(*runs)
@@ -143,7 +132,7 @@ def main():
 
     def encoded(path):
         rows = table(path, columns)
-        found = tokenizer(*[[row[at] for row in rows] for at in range(len(columns) - 1)], truncation=True, max_length=args.max_len)
+        found = tokenizer(*[[row[at] for row in rows] for at in range(len(columns) - 1)], truncation=True, max_length=max_len)
         lens = torch.tensor([len(ids) for ids in found["input_ids"]])
         padded = lambda name: torch.tensor([of + [0] * (int(lens.max()) - len(of)) for of in found[name]], device=args.device)
         labels = torch.tensor([int(row[-1]) for row in rows], device=args.device)

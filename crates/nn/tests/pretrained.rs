@@ -21,10 +21,14 @@ use cloze_spec::encoder::{DropoutRates, Problem, Task};
 use cloze_spec::hugging_face::Draft;
 use cloze_spec::inventory::encoder_parameters;
 use cloze_spec::text::{self, ChunkPool};
-use tiny::{COARSER, SLOPE, device_under_test};
+use tiny::{COARSER, device_under_test};
 
 /// Largest difference of any value, per root mean square of its stage: as for the CPU engine.
 const LARGEST: f32 = 2e-5 * COARSER as f32;
+
+/// How far a slope by finite differences may be from the gradient, as a share of it: what is rounded more than f32 weighs more where
+/// the loss moves little.
+const SLOPE: f64 = if COARSER > 1.0 { 0.25 } else { 0.03 };
 
 #[test]
 fn every_family_gives_what_its_authors_code_gives() {

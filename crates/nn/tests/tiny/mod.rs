@@ -33,9 +33,6 @@ pub fn device_under_test() -> Device {
 /// a factor.
 pub const COARSER: f64 = if cfg!(feature = "cuda") { 1024.0 } else { 1.0 };
 
-/// How far a slope by finite differences may be from the gradient, as a share of it: rounding weighs more where the loss moves little.
-pub const SLOPE: f64 = if cfg!(feature = "cuda") { 0.25 } else { 0.03 };
-
 /// Items of the small model.
 pub const ITEMS: usize = 23;
 /// The token that stands for a masked item.
